@@ -1,0 +1,56 @@
+//! Environments: spaces, dynamics and tasks.
+//!
+//! An environment is three functions on a small state and a struct of physical constants: [`Dynamics::reset`],
+//! [`Dynamics::step`], [`Dynamics::observe`]. They are scalar and free of branches on data, so the cpu compiler
+//! vectorises them over blocks of 16 environments, and they use no fused multiply-add and no libm, so every instruction
+//! set gives the same bits. Auto-reset, time limits, episode statistics and wrappers are written once, in the rollout.
+
+/// Lanes of one block of environments; the widest vector register in f32 words.
+pub const LANES: usize = 16;
+
+/// What an agent may do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ActionSpace {
+    /// One of `n` actions, stored as one f32 word that holds the index.
+    Discrete(usize),
+    /// `low.len()` real numbers within `[low, high]`.
+    Box { low: &'static [f32], high: &'static [f32] },
+}
+
+/// What an environment is, apart from its dynamics: everything the plan needs.
+#[derive(Debug, Clone)]
+pub struct EnvSpec {
+    /// Gymnasium's id, for example `CartPole-v1`.
+    pub name: &'static str,
+    /// Words of state per environment, `K`.
+    pub state_len: usize,
+    /// Names of the state's words, for messages and `verify-env`.
+    pub state_names: &'static [&'static str],
+    /// Words of one observation, `O`.
+    pub obs_len: usize,
+    pub action_space: ActionSpace,
+    /// Steps after which an episode is truncated.
+    pub max_episode_steps: u32,
+    /// Mean return of a uniformly random policy over 100 episodes (the baseline of the metric `strength`).
+    pub random_return: f64,
+    /// Gymnasium's `reward_threshold`, where it has one.
+    pub reward_threshold: Option<f64>,
+}
+
+/// The physics of one environment, with its constants as fields.
+pub trait Dynamics: Copy + Default + Send + Sync + 'static {
+    /// `[f32; K]`.
+    type State: Copy + Default + AsRef<[f32]> + AsMut<[f32]>;
+    /// `[f32; O]`.
+    type Obs: Copy + Default + AsRef<[f32]> + AsMut<[f32]>;
+    /// `[f32; A]`; a discrete action is one word that holds the index.
+    type Action: Copy + Default + AsRef<[f32]> + AsMut<[f32]>;
+
+    const SPEC: EnvSpec;
+
+    /// A first state from four uniform numbers in (0, 1).
+    fn reset(&self, uniforms: [f32; 4]) -> Self::State;
+    /// One step: the next state, the reward, and whether the episode ended for good (never a time limit).
+    fn step(&self, state: Self::State, action: Self::Action) -> (Self::State, f32, bool);
+    fn observe(&self, state: Self::State) -> Self::Obs;
+}

@@ -1,0 +1,3 @@
+//! The lab: Session, Trial and the cohort that carries a trial's sessions through one program.
+
+pub mod cohort;

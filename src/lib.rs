@@ -1,0 +1,16 @@
+//! slm-fast: a deep-RL lab whose whole training loop runs on the device in hand-written fused kernels.
+//!
+//! Modules only look down: `error <- spec <- plan`; `error <- device <- op <- net, env <- algorithm <- lab <- main`;
+//! `metric` and `report` are used by `lab` alone and never touch a device buffer. ARCHITECTURE.md says why.
+
+pub mod algorithm;
+pub mod device;
+pub mod env;
+pub mod error;
+pub mod lab;
+pub mod metric;
+pub mod net;
+pub mod op;
+pub mod plan;
+pub mod report;
+pub mod spec;
