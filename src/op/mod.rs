@@ -4,7 +4,11 @@
 //! An op is written for one session. The leading dimension S of every buffer belongs to the launch: the cpu hands an op
 //! the slices of one session, a gpu kernel takes S from its grid.
 
+pub mod hyper;
 pub mod lib;
+pub mod minibatch_grad;
+pub mod rollout;
+pub mod schedule;
 
 use crate::device::{Dtype, Word};
 use crate::op::lib::rng;
@@ -293,4 +297,4 @@ macro_rules! op {
 }
 
 /// Ops in the order a training iteration meets them.
-pub static ALL: &[&Entry] = &[];
+pub static ALL: &[&Entry] = &[&rollout::Rollout::ENTRY, &minibatch_grad::MinibatchGrad::ENTRY];

@@ -3,7 +3,10 @@
 use super::mlp::{Activation, Mlp};
 use super::nets::Nets;
 use super::policy::Policy;
+use super::envs::EnvFns;
+use crate::env;
 use crate::op::minibatch_grad::{Distance, GradShape};
+use crate::op::rollout::RolloutShape;
 use crate::op::{Draw, hyper};
 
 fn nets(input: usize, hidden: &[usize], activation: Activation, policy: Policy, critic: Option<&[usize]>, shared: bool) -> Nets {
@@ -78,4 +81,39 @@ pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw)
         _ => return false,
     }
     true
+}
+
+/// Cases of `rollout`: every environment, every kind of policy, ragged tiles.
+pub fn rollout_shapes() -> Vec<RolloutShape> {
+    let discrete = |n| Policy::Categorical { n };
+    let gauss = |free_std, squashed| Policy::Gaussian { n: 1, free_std, squashed };
+    let case = |env: &str, policy, shared: bool, t, n| {
+        let env = EnvFns::new(env::find(env).expect("a built environment"));
+        let critic: &[usize] = &[17, 20];
+        let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
+        RolloutShape { env, nets: Some(nets), t, n, greedy: false, normalize_obs: false }
+    };
+    let mut all = vec![
+        case("CartPole-v1", discrete(2), false, 4, 5),
+        case("CartPole-v1", discrete(2), true, 3, 131),
+        case("Acrobot-v1", discrete(3), true, 3, 18),
+        case("MountainCar-v0", discrete(3), false, 4, 16),
+        case("Pendulum-v1", gauss(false, false), false, 4, 7),
+        case("Pendulum-v1", gauss(true, true), true, 4, 70),
+        case("MountainCarContinuous-v0", gauss(true, false), true, 3, 3),
+    ];
+    let with = |case: usize, change: &dyn Fn(&mut RolloutShape)| {
+        let mut shape = all[case].clone();
+        change(&mut shape);
+        shape
+    };
+    let more = [
+        with(0, &|d| d.greedy = true),
+        with(4, &|d| d.greedy = true),
+        with(2, &|d| d.normalize_obs = true),
+        with(1, &|d| d.nets = None),
+        with(5, &|d| d.nets = None),
+    ];
+    all.extend(more);
+    all
 }

@@ -1,6 +1,7 @@
 //! Functions that ops and environments share; the same text exists in every kernel language.
 
 pub mod cases;
+pub mod envs;
 pub mod mlp;
 pub mod nets;
 pub mod policy;
