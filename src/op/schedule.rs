@@ -143,8 +143,18 @@ mod tests {
         let mut hyper = vec![0.0; hyper::len(2)];
         hyper[hyper::CLIP_EPS..][..5].copy_from_slice(&[hyper::LINEAR_DECAY, 0.2, 0.1, 0.0, 80.0]);
         hyper[hyper::group(0) + hyper::LR] = 3e-4;
-        hyper[hyper::group(1)..][..10]
-            .copy_from_slice(&[1e-3, 0., 0., 0., 0., 0., 0., hyper::LR_LINEAR_TO_MIN, 100.0, 0.3]);
+        hyper[hyper::group(1)..][..10].copy_from_slice(&[
+            1e-3,
+            0.,
+            0.,
+            0.,
+            0.,
+            0.,
+            0.,
+            hyper::LR_LINEAR_TO_MIN,
+            100.0,
+            0.3,
+        ]);
         let mut at = |step: u32| {
             let mut schedule = vec![f32::NAN; LEN + 2];
             define(&d, Args { hyper: &hyper, clock: &[step, 0, 0, 0], schedule: &mut schedule });
