@@ -384,7 +384,7 @@ pub struct SoftActorCritic {
 
 /// `target_entropy`: a number, or `auto`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number or `auto`")]
 pub enum TargetEntropy {
     /// A fixed entropy in nats.
     Nats(f64),

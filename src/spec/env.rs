@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bounds of a clipped value: a number `c` stands for `[-c, c]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number or [low, high]")]
 pub enum Clip {
     /// `[-c, c]`.
     Symmetric(f64),
@@ -92,6 +92,28 @@ pub struct Env {
     /// MuJoCo Playground: where it computes; not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+}
+
+impl Env {
+    /// The keys given that are arguments of particular environments.
+    pub fn arguments(&self) -> Vec<&'static str> {
+        let given = [
+            ("continuous", self.continuous.is_some()),
+            ("life_loss_info", self.life_loss_info.is_some()),
+            ("repeat_action_probability", self.repeat_action_probability.is_some()),
+            ("frameskip", self.frameskip.is_some()),
+            ("full_action_space", self.full_action_space.is_some()),
+            ("mode", self.mode.is_some()),
+            ("difficulty", self.difficulty.is_some()),
+            ("enable_wind", self.enable_wind.is_some()),
+            ("hardcore", self.hardcore.is_some()),
+            ("g", self.g.is_some()),
+            ("goal_velocity", self.goal_velocity.is_some()),
+            ("sutton_barto_reward", self.sutton_barto_reward.is_some()),
+            ("device", self.device.is_some()),
+        ];
+        given.iter().filter(|(_, is_given)| *is_given).map(|(key, _)| *key).collect()
+    }
 }
 
 fn one() -> usize {

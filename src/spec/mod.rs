@@ -5,13 +5,20 @@
 
 mod agent;
 mod algorithm;
+mod arc;
 mod by_name;
+mod check;
+mod dead;
 mod env;
+mod fault;
+mod load;
 mod meta;
+mod missing;
 mod net;
 mod optim;
 mod schedule;
 mod search;
+mod text;
 
 pub use agent::{Agent, CrossEntropyArgs, Memory, OnPolicyArgs, PrioritizedArgs, ReplayArgs};
 pub use algorithm::{
@@ -20,7 +27,9 @@ pub use algorithm::{
 };
 pub use by_name::Args;
 pub use env::{Clip, Env};
+pub use load::{Loaded, from_value, load, names};
 pub use meta::{DeviceChoice, Distributed, Meta, Precision, SearchResources, SearchScheduler};
+pub use missing::Missing;
 pub use net::{Activation, Gpu, InitFn, Net, NetType, Tower, UpdateType};
 pub use optim::{
     AdamArgs, AdamWArgs, LinearToMinArgs, LinearToZeroArgs, Loss, LrScheduler, NoArgs, Optim, RmsPropArgs, SgdArgs,

@@ -99,7 +99,7 @@ pub enum UpdateType {
 
 /// `gpu`: SLM Lab's switch; read, and without effect beside `meta.device`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected true, false or `auto`")]
 pub enum Gpu {
     /// On or off.
     Switch(bool),

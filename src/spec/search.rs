@@ -65,6 +65,17 @@ pub struct SearchParam {
     pub args: Vec<Value>,
 }
 
+impl SearchParam {
+    /// The listed values, or the bounds: what a drawn value lies between.
+    pub fn samples(&self) -> &[Value] {
+        match self.distribution {
+            Distribution::Choice => &self.args,
+            Distribution::Randn | Distribution::Qrandn => &[],
+            _ => &self.args[..2],
+        }
+    }
+}
+
 /// The `search` section, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Search(pub Vec<SearchParam>);
