@@ -169,6 +169,16 @@ fn what_is_not_built_is_named_in_full() {
 }
 
 #[test]
+fn names_are_those_of_specs() {
+    assert_eq!(spec::names(&fixture("anchors.yaml")).expect("names"), ["plain", "merged", "unbuilt"]);
+    assert_eq!(spec::names(&fixture("saved_spec.json")).expect("names"), ["a2c_saved"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("x.json");
+    std::fs::write(&path, json!({ "$schema": "spec.schema.json", "only": valid() }).to_string()).expect("a file");
+    assert_eq!(load(&path, None, &[]).spec.name, "only");
+}
+
+#[test]
 fn set_overrides_any_dotted_key() {
     let path = root().join("specs/ppo/ppo_cartpole.json");
     let pairs = [

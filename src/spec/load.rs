@@ -321,9 +321,9 @@ fn own_name(file: &Value, path: &Path) -> String {
     file.get("name").and_then(Value::as_str).map_or(stem, str::to_string)
 }
 
-/// Keys that begin with `_` hold YAML anchors.
+/// Keys that begin with `_` hold YAML anchors, and `$schema` is for editors.
 fn spec_names(file: &Value) -> Vec<String> {
-    file.as_object().into_iter().flat_map(|m| m.keys()).filter(|k| !k.starts_with('_')).cloned().collect()
+    file.as_object().into_iter().flat_map(|m| m.keys()).filter(|k| !k.starts_with(['_', '$'])).cloned().collect()
 }
 
 /// `ALE/Pong-v5` is `pong`.
