@@ -69,10 +69,12 @@ pub fn from_value(mut value: Value, name: &str, sets: &[(String, String)]) -> Re
     }
     placeholders_filled(&value)?;
     text::plain_numbers(&mut value);
+    sections_are_objects(&value)?;
     version_known(&value)?;
     dead::take_out(&mut value, &mut warnings);
     defaults_of_context(&mut value);
     layers_stated(&value)?;
+    constants_agree(&value, &mut warnings);
     let search = value.as_object_mut().and_then(|map| map.shift_remove("search"));
 
     let mut spec = typed(&mut value, &mut warnings)?;
@@ -161,6 +163,17 @@ fn defaults_of_context(value: &mut Value) {
             }
         }
     }
+    let keys = dead::object(value, "agent.algorithm").into_iter().flat_map(|map| map.iter_mut());
+    for (_, schedule) in keys.filter(|(key, _)| key.ends_with("_spec")) {
+        let Some(schedule) = schedule.as_object_mut().filter(|s| s.contains_key("start_val")) else { continue };
+        let start_val = schedule["start_val"].clone();
+        let start_step = schedule.entry("start_step").or_insert(0.into()).clone();
+        for (key, default) in [("end_val", start_val), ("end_step", start_step)] {
+            if schedule.get(key).is_none_or(Value::is_null) {
+                schedule.insert(key.into(), default);
+            }
+        }
+    }
     for section in ["agent.net", "agent.critic_net"] {
         let Some(net) = dead::object(value, section) else { continue };
         let nested = net.get("hid_layers").and_then(Value::as_array).is_some_and(|l| l.iter().any(Value::is_array));
@@ -174,6 +187,20 @@ fn defaults_of_context(value: &mut Value) {
             net.insert("type".into(), "MLPNet".into());
         }
         arc::to_mlp(net);
+    }
+}
+
+/// SLM Lab's `no_decay` reads `end_val`, so a `start_val` beside it has no effect there; here it is the value.
+fn constants_agree(value: &Value, warnings: &mut Vec<String>) {
+    let keys = value.pointer("/agent/algorithm").and_then(Value::as_object).into_iter().flatten();
+    for (key, schedule) in keys {
+        if schedule.get("name").and_then(Value::as_str) == Some("no_decay")
+            && schedule["start_val"] != schedule["end_val"]
+        {
+            let (start, end) = (&schedule["start_val"], &schedule["end_val"]);
+            warnings
+                .push(format!("agent.algorithm.{key}: no_decay stays at `start_val` {start}; `end_val` {end} ignored"));
+        }
     }
 }
 
@@ -191,6 +218,33 @@ fn layers_stated(value: &Value) -> Result<()> {
                 "hid_layers" => "an MLPNet states the widths of its hidden layers, for example `[64, 64]`",
                 _ => "an MLPNet states its activation, for example `tanh`",
             }));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses lists and words where an object belongs; a typed read would take a list for an object's values in order.
+fn sections_are_objects(value: &Value) -> Result<()> {
+    let refuse = |place: &str, found: Option<&Value>| match found {
+        None | Some(Value::Null | Value::Object(_)) => Ok(()),
+        Some(Value::Array(_)) => Err(Error::new(place, "expected an object, found a list")),
+        Some(other) => Err(Error::new(place, format!("expected an object, found {other}"))),
+    };
+    for section in ["agent", "env", "meta"] {
+        refuse(section, value.get(section)).map_err(|err| with_layout_hint(value, err))?;
+    }
+    for (section, keys) in [
+        ("agent", &["algorithm", "memory", "net", "critic_net"][..]),
+        ("meta", &["search_resources", "search_scheduler"][..]),
+    ] {
+        for key in keys {
+            refuse(&format!("{section}.{key}"), value[section].get(key))?;
+        }
+    }
+    for section in ["algorithm", "net", "critic_net"] {
+        let keys = value.pointer(&format!("/agent/{section}")).and_then(Value::as_object).into_iter().flatten();
+        for (key, found) in keys.filter(|(key, _)| key.ends_with("_spec") || *key == "entropy_anneal") {
+            refuse(&format!("agent.{section}.{key}"), Some(found))?;
         }
     }
     Ok(())
@@ -249,7 +303,7 @@ fn choose<'a>(file: &'a Value, name: Option<&str>, path: &Path) -> Result<(Strin
         (_, []) => Err(Error::new("", "holds no spec").hint("a spec file is an object of name and spec")),
         (None, [only]) => Ok((only.clone(), &map[only])),
         (None, _) => Err(Error::new("", format!("holds {} specs: {}", names.len(), names.join(", ")))
-            .hint("name one of them behind the file")),
+            .hint("name one of them after the file")),
         (Some(asked), _) if names.iter().any(|n| n == asked) => Ok((asked.to_string(), &map[asked])),
         (Some(asked), _) => {
             Err(Error::new("", format!("holds no spec `{asked}`")).hint(hint_for(asked, &names, "specs in this file")))
@@ -267,9 +321,9 @@ fn own_name(file: &Value, path: &Path) -> String {
     file.get("name").and_then(Value::as_str).map_or(stem, str::to_string)
 }
 
-/// Keys that begin with `_` hold YAML anchors.
+/// Keys that begin with `_` hold YAML anchors, and `$schema` is for editors.
 fn spec_names(file: &Value) -> Vec<String> {
-    file.as_object().into_iter().flat_map(|m| m.keys()).filter(|k| !k.starts_with('_')).cloned().collect()
+    file.as_object().into_iter().flat_map(|m| m.keys()).filter(|k| !k.starts_with(['_', '$'])).cloned().collect()
 }
 
 /// `ALE/Pong-v5` is `pong`.
