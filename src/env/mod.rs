@@ -10,6 +10,11 @@ mod cartpole;
 mod mountain_car;
 mod mountain_car_continuous;
 mod pendulum;
+pub mod trace;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
 
 pub use acrobot::Acrobot;
 pub use cartpole::CartPole;
@@ -29,6 +34,16 @@ pub enum ActionSpace {
     Discrete(usize),
     /// `low.len()` real numbers within `[low, high]`.
     Box { low: &'static [f32], high: &'static [f32] },
+}
+
+impl ActionSpace {
+    /// Words of one action, `A`.
+    pub const fn words(&self) -> usize {
+        match self {
+            ActionSpace::Discrete(_) => 1,
+            ActionSpace::Box { low, .. } => low.len(),
+        }
+    }
 }
 
 /// What an environment is, apart from its dynamics: everything the plan needs.
