@@ -1,5 +1,6 @@
 //! A cohort: sessions of equal shapes that travel through the same launches.
 
+pub use crate::device::Dtype;
 use crate::error::Result;
 use crate::plan::Plan;
 
@@ -37,12 +38,6 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Little-endian words.
     pub words: Vec<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dtype {
-    F32,
-    U32,
 }
 
 /// S sessions in training.
