@@ -90,7 +90,8 @@ fn distance(dtype: Dtype, a: u32, b: u32) -> f64 {
 
 fn check(entry: &Entry, case: usize, isa: Isa) -> Vec<Buffers> {
     let args = (entry.args)(case);
-    let place = |s: usize, arg: &Arg| format!("{} case {case}, {}, session {s}, `{}`", entry.name, isa.name(), arg.name);
+    let place =
+        |s: usize, arg: &Arg| format!("{} case {case}, {}, session {s}, `{}`", entry.name, isa.name(), arg.name);
     let given: Vec<Buffers> = (0..SESSIONS).map(|s| inputs(entry, case, &args, s)).collect();
     let cohort: Vec<&Buffers> = given.iter().collect();
     let got = replay(entry, case, &device(isa, 1), &cohort);
