@@ -8,8 +8,10 @@ pub mod advantage;
 pub mod hyper;
 pub mod lib;
 pub mod log;
+pub mod minibatch_grad;
 pub mod obs_moments;
 pub mod optimize;
+pub mod rollout;
 pub mod schedule;
 pub mod shuffle;
 
@@ -302,9 +304,11 @@ macro_rules! op {
 /// Ops in the order a training iteration meets them.
 pub static ALL: &[&Entry] = &[
     &schedule::Schedule::ENTRY,
+    &rollout::Rollout::ENTRY,
     &log::Log::ENTRY,
     &advantage::Advantage::ENTRY,
     &shuffle::Shuffle::ENTRY,
+    &minibatch_grad::MinibatchGrad::ENTRY,
     &optimize::Optimize::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
 ];
