@@ -1,3 +1,5 @@
 //! The lab: Session, Trial and the cohort that carries a trial's sessions through one program.
 
 pub mod cohort;
+pub mod git;
+pub mod progress;
