@@ -1,1 +1,318 @@
-//! device
+//! Memory and launches. Knows no op.
+//!
+//! A cohort plans every buffer in a [`Layout`], allocates them at once as one [`Memory`], and records its launches in
+//! [`Queue`]s that are replayed. Buffers are handles, so a recorded launch stays valid for the life of the memory.
+//! A second back end adds one arm to [`Device`] and its own arena and replay.
+
+pub mod cpu;
+
+use crate::error::{Error, Result};
+use cpu::{Cpu, Isa};
+use std::alloc::{Layout as Block, alloc_zeroed, dealloc};
+use std::marker::PhantomData;
+
+/// Words between buffers that no op may write; also the alignment of every buffer and session slice (64 bytes).
+const GUARD: usize = 16;
+const GUARD_WORD: u32 = 0xFEED_C0DE;
+
+/// Where ops run. The cuda and wgpu devices are further arms.
+pub enum Device {
+    Cpu(Cpu),
+}
+
+impl Device {
+    /// The cpu device with `threads` threads (0: one per available core).
+    pub fn cpu(threads: usize) -> Device {
+        Device::Cpu(Cpu::new(threads, Isa::detect()))
+    }
+}
+
+/// A 32-bit word type that buffers hold.
+pub trait Word: bytemuck::Pod {
+    const DTYPE: Dtype;
+}
+impl Word for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+}
+impl Word for u32 {
+    const DTYPE: Dtype = Dtype::U32;
+}
+
+/// The type of a buffer's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    F32,
+    U32,
+}
+
+/// A typed handle of one buffer; its memory is `[S, ..]`, one slice per session.
+#[derive(Debug)]
+pub struct Buf<T> {
+    id: u32,
+    word: PhantomData<T>,
+}
+impl<T> Clone for Buf<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Buf<T> {}
+impl<T> Buf<T> {
+    /// The buffer's number in its layout.
+    pub fn id(self) -> usize {
+        self.id as usize
+    }
+}
+
+/// Whether a buffer goes into the resumable checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Read by the next iteration before it is written: part of every checkpoint.
+    Saved,
+    /// Written before it is read in every iteration.
+    Scratch,
+}
+
+/// One planned buffer.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub name: String,
+    pub dtype: Dtype,
+    /// Shape of one session's slice, without the leading S.
+    pub shape: Vec<usize>,
+    pub keep: Keep,
+    /// Words of one session's slice.
+    pub len: usize,
+    offset: usize,
+    stride: usize,
+}
+
+/// Every buffer of a cohort of `sessions` sessions, before it exists.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    sessions: usize,
+    entries: Vec<Entry>,
+    words: usize,
+}
+
+impl Layout {
+    pub fn new(sessions: usize) -> Layout {
+        Layout { sessions, entries: Vec::new(), words: GUARD }
+    }
+
+    /// Plans a buffer `[S, shape..]`.
+    pub fn buf<T: Word>(&mut self, name: &str, shape: &[usize], keep: Keep) -> Buf<T> {
+        let len = shape.iter().product::<usize>();
+        let stride = len.next_multiple_of(GUARD);
+        let entry = Entry {
+            name: name.to_string(),
+            dtype: T::DTYPE,
+            shape: shape.to_vec(),
+            keep,
+            len,
+            offset: self.words,
+            stride,
+        };
+        self.words += stride * self.sessions + GUARD;
+        self.entries.push(entry);
+        Buf { id: self.entries.len() as u32 - 1, word: PhantomData }
+    }
+
+    /// Bytes of device memory that [`Layout::allocate`] will ask for.
+    pub fn bytes(&self) -> usize {
+        self.words * 4
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Words of one session's slice of a buffer.
+    pub fn len_of<T>(&self, buf: Buf<T>) -> usize {
+        self.entries[buf.id()].len
+    }
+
+    /// Allocates everything, zeroed.
+    ///
+    /// # Errors
+    /// Says how many bytes were asked for when the machine does not have them.
+    pub fn allocate(self) -> Result<Memory> {
+        let out_of_memory = || {
+            Error::new("", format!("out of memory: the plan needs {} for its buffers", human_bytes(self.bytes())))
+                .hint("lower `env.num_envs`, `agent.algorithm.time_horizon` or `meta.max_session`")
+        };
+        let block = Block::from_size_align(self.bytes(), GUARD * 4).map_err(|_| out_of_memory())?;
+        // SAFETY: the size is never zero, a layout starts with guard words
+        let base = unsafe { alloc_zeroed(block) }.cast::<u32>();
+        if base.is_null() {
+            return Err(out_of_memory());
+        }
+        let memory = Memory { layout: self, base, block };
+        for at in memory.guards() {
+            // SAFETY: guards lie inside the block
+            unsafe { base.add(at).cast::<[u32; GUARD]>().write([GUARD_WORD; GUARD]) };
+        }
+        Ok(memory)
+    }
+}
+
+/// `1536` as `1.5 KiB`.
+pub fn human_bytes(bytes: usize) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if size < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") };
+        }
+        size /= 1024.0;
+    }
+    format!("{size:.1} TiB")
+}
+
+/// All buffers of a cohort: one zeroed, 64-byte aligned arena.
+pub struct Memory {
+    layout: Layout,
+    base: *mut u32,
+    block: Block,
+}
+
+// SAFETY: the arena is plain words; who may write what during a replay is the contract of `Call::run`
+unsafe impl Send for Memory {}
+unsafe impl Sync for Memory {}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this very layout in `allocate`
+        unsafe { dealloc(self.base.cast(), self.block) }
+    }
+}
+
+impl Memory {
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.layout.sessions
+    }
+
+    /// Start of session `s`'s slice of buffer number `id`.
+    pub fn session_ptr(&self, id: usize, s: usize) -> *mut u32 {
+        let entry = &self.layout.entries[id];
+        assert!(s < self.layout.sessions, "a session index is below the cohort's size");
+        // SAFETY: inside the arena by construction of the layout
+        unsafe { self.base.add(entry.offset + s * entry.stride) }
+    }
+
+    /// Session `s`'s slice of buffer number `id`, as raw words.
+    pub fn words(&self, id: usize, s: usize) -> &[u32] {
+        // SAFETY: the slice lies inside the arena, and no replay runs while `&self` is borrowed by its owner
+        unsafe { std::slice::from_raw_parts(self.session_ptr(id, s), self.layout.entries[id].len) }
+    }
+
+    /// As [`Memory::words`], to write.
+    pub fn words_mut(&mut self, id: usize, s: usize) -> &mut [u32] {
+        // SAFETY: as above, and `&mut self` is exclusive
+        unsafe { std::slice::from_raw_parts_mut(self.session_ptr(id, s), self.layout.entries[id].len) }
+    }
+
+    /// Session `s`'s slice of a buffer.
+    pub fn read<T: Word>(&self, buf: Buf<T>, s: usize) -> &[T] {
+        bytemuck::cast_slice(self.words(buf.id(), s))
+    }
+
+    /// Session `s`'s slice of a buffer, to write.
+    pub fn write<T: Word>(&mut self, buf: Buf<T>, s: usize) -> &mut [T] {
+        bytemuck::cast_slice_mut(self.words_mut(buf.id(), s))
+    }
+
+    fn guards(&self) -> impl Iterator<Item = usize> + '_ {
+        let ends = self.layout.entries.iter().map(|e| e.offset + e.stride * self.layout.sessions);
+        std::iter::once(0).chain(ends)
+    }
+
+    /// The name of the first buffer behind which an op has written past the end.
+    pub fn overrun(&self) -> Option<&str> {
+        let guards: Vec<usize> = self.guards().collect();
+        // SAFETY: guards lie inside the arena
+        let hit = guards.iter().position(|&at| {
+            unsafe { std::slice::from_raw_parts(self.base.add(at), GUARD) }.iter().any(|&w| w != GUARD_WORD)
+        })?;
+        Some(if hit == 0 { "the arena's start" } else { &self.layout.entries[hit - 1].name })
+    }
+}
+
+/// What a launch on the cpu needs beside its buffers.
+pub struct Cx<'a> {
+    pub isa: Isa,
+    /// Which tile of the session this is.
+    pub tile: usize,
+    /// This thread's scratch words, at least as many as the call asked for; contents are arbitrary.
+    pub scratch: &'a mut [f32],
+}
+
+/// A recorded launch of one op.
+pub trait Call: Send + Sync {
+    fn name(&self) -> &'static str;
+    /// Independent pieces of one session's work; a function of shapes alone.
+    fn tiles(&self) -> usize;
+    /// Scratch words per thread.
+    fn scratch_words(&self) -> usize;
+    /// Rough floating-point operations of one session: decides whether threads are worth waking.
+    fn flops(&self) -> f64;
+    /// Runs one tile of session `s`.
+    ///
+    /// # Safety
+    /// No other thread may run the same (session, tile), nor another call of the same session.
+    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>);
+}
+
+/// Launches in order, recorded once and replayed.
+#[derive(Default)]
+pub struct Queue {
+    calls: Vec<Box<dyn Call>>,
+}
+
+impl Queue {
+    pub fn push(&mut self, call: impl Call + 'static) {
+        self.calls.push(Box::new(call));
+    }
+
+    pub fn calls(&self) -> &[Box<dyn Call>] {
+        &self.calls
+    }
+
+    /// Runs every call for the given sessions, in order within a session. Nothing is allocated.
+    pub fn replay(&self, device: &Device, memory: &mut Memory, sessions: &[usize]) {
+        match device {
+            Device::Cpu(cpu) => cpu.replay(&self.calls, memory, sessions),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_zeroed_and_guarded() {
+        let mut layout = Layout::new(3);
+        let a = layout.buf::<f32>("a", &[5], Keep::Saved);
+        let b = layout.buf::<u32>("b", &[2, 20], Keep::Scratch);
+        let mut memory = layout.allocate().unwrap();
+        assert_eq!(memory.read(b, 2), &[0; 40]);
+        assert_eq!(memory.session_ptr(a.id(), 1) as usize % 64, 0);
+        memory.write(a, 2)[4] = 1.0;
+        assert_eq!(memory.overrun(), None);
+        // SAFETY: one word behind `a`'s last slice, still inside the arena
+        unsafe { memory.session_ptr(a.id(), 2).add(16).write(7) };
+        assert_eq!(memory.overrun(), Some("a"));
+    }
+
+    #[test]
+    fn a_plan_too_large_says_so() {
+        let mut layout = Layout::new(1);
+        layout.buf::<f32>("x", &[1 << 60], Keep::Saved);
+        let error = layout.allocate().err().unwrap().to_string();
+        assert!(error.starts_with("out of memory: the plan needs"), "{error}");
+    }
+}

@@ -1,13 +1,29 @@
 //! A cohort: sessions of equal shapes that travel through the same launches.
 
+pub use crate::device::Dtype;
 use crate::error::Result;
 use crate::plan::Plan;
 
 /// Names of the numbers of a log row, in order: the columns of the session data frame that come from the device.
 /// `frame` and `opt_step` are exact integers up to 2^53, so a row is f64.
 pub const COLUMNS: [&str; 17] = [
-    "frame", "t", "opt_step", "episodes", "total_reward", "episode_length", "loss", "policy_loss", "value_loss", "entropy",
-    "approx_kl", "clip_frac", "explained_var", "grad_norm", "lr", "clip_eps", "entropy_coef",
+    "frame",
+    "t",
+    "opt_step",
+    "episodes",
+    "total_reward",
+    "episode_length",
+    "loss",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "approx_kl",
+    "clip_frac",
+    "explained_var",
+    "grad_norm",
+    "lr",
+    "clip_eps",
+    "entropy_coef",
 ];
 
 /// One log row of one session; NaN where there is nothing yet (no finished episode, no update).
@@ -22,12 +38,6 @@ pub struct Tensor {
     pub shape: Vec<usize>,
     /// Little-endian words.
     pub words: Vec<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dtype {
-    F32,
-    U32,
 }
 
 /// S sessions in training.

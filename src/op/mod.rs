@@ -1,1 +1,296 @@
-//! op
+//! Every op, declared once. A file here holds the declaration, the plain definition and, where speed asks for it, the
+//! fast cpu variant; `kernels/<op>.cu` and `shaders/<op>.wgsl` will hold the twins of the gpu devices.
+//!
+//! An op is written for one session. The leading dimension S of every buffer belongs to the launch: the cpu hands an op
+//! the slices of one session, a gpu kernel takes S from its grid.
+
+pub mod lib;
+
+use crate::device::{Dtype, Word};
+use crate::op::lib::rng;
+use std::marker::PhantomData;
+
+/// What an op does with an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Read,
+    /// Written whole, never read before.
+    Write,
+    /// Read and written.
+    Update,
+}
+
+/// One argument of an op, with its sizes for a given shape.
+#[derive(Debug, Clone)]
+pub struct Arg {
+    pub name: &'static str,
+    pub role: Role,
+    pub dtype: Dtype,
+    /// Sizes of one session's slice.
+    pub dims: Vec<usize>,
+    /// As written in the declaration, for messages.
+    pub shape: &'static str,
+    /// Values a test may put there.
+    pub domain: Option<(f64, f64)>,
+}
+
+impl Arg {
+    /// Words of one session's slice.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The sizes and choices that are fixed when an op is recorded.
+pub trait Shape: Clone + Send + Sync + 'static {
+    /// Independent pieces of one session's work; a function of the shape alone, never of the machine.
+    fn tiles(&self) -> usize {
+        1
+    }
+    /// Scratch words per thread.
+    fn scratch_words(&self) -> usize {
+        0
+    }
+    /// Rough floating-point operations of one session.
+    fn flops(&self) -> f64 {
+        0.0
+    }
+    /// Shapes that tests go through: odd sizes, every choice at least once.
+    fn cases() -> Vec<Self>;
+    /// Fills an argument whose values hang together in a way a plain domain cannot say; false leaves it to the domain.
+    fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {
+        let _ = (arg, words, draw);
+        false
+    }
+    /// Whether output `arg` is compared with the definition (false for free scratch areas).
+    fn compared(&self, arg: &str) -> bool {
+        let _ = arg;
+        true
+    }
+}
+
+/// Repeatable numbers for test inputs.
+pub struct Draw {
+    key: [u32; 2],
+    at: u32,
+}
+
+impl Draw {
+    pub fn new(seed: u32) -> Draw {
+        Draw { key: [seed, 0], at: 0 }
+    }
+
+    pub fn word(&mut self) -> u32 {
+        self.at += 1;
+        rng::philox([self.at, 0, rng::Purpose::Test as u32, 0], self.key)[0]
+    }
+
+    /// Uniform in (low, high).
+    pub fn range(&mut self, low: f64, high: f64) -> f32 {
+        (low + (high - low) * f64::from(rng::unit(self.word()))) as f32
+    }
+
+    /// Uniform in 0..n.
+    pub fn below(&mut self, n: u32) -> u32 {
+        (u64::from(self.word()) * u64::from(n) >> 32) as u32
+    }
+}
+
+/// A buffer of which every tile writes its own part.
+#[derive(Clone, Copy)]
+pub struct Scatter<'a, T> {
+    start: *mut T,
+    len: usize,
+    life: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T: Word> Scatter<'a, T> {
+    /// # Safety
+    /// `start` holds `len` words for `'a`.
+    pub unsafe fn new(start: *mut u32, len: usize) -> Scatter<'a, T> {
+        Scatter { start: start.cast(), len, life: PhantomData }
+    }
+
+    /// A part of the buffer.
+    ///
+    /// # Safety
+    /// No other tile touches this range, and the caller holds no other slice of it.
+    #[inline(always)]
+    pub unsafe fn part(&self, range: std::ops::Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "a tile's part lies inside its buffer");
+        // SAFETY: in bounds, and disjoint by the caller's promise
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
+    }
+
+    /// The whole buffer.
+    ///
+    /// # Safety
+    /// The op has one tile.
+    pub unsafe fn all(&self) -> &'a mut [T] {
+        // SAFETY: forwarded
+        unsafe { self.part(0..self.len) }
+    }
+}
+
+/// What tests and benches see of an op, whatever its types.
+pub struct Entry {
+    pub name: &'static str,
+    /// Number of shapes in [`Shape::cases`].
+    pub cases: fn() -> usize,
+    pub args: fn(case: usize) -> Vec<Arg>,
+    /// Fills the words of every argument of a case from its domains.
+    pub sample: fn(case: usize, draw: &mut Draw) -> Vec<Vec<u32>>,
+    /// Runs the plain definition on one session's words.
+    pub define: fn(case: usize, words: &mut [Vec<u32>]),
+    /// A recorded launch of the case, its buffers planned in the layout in the order of its arguments.
+    pub launch: fn(case: usize, layout: &mut crate::device::Layout) -> Box<dyn crate::device::Call>,
+    /// See [`Shape::compared`].
+    pub compared: fn(case: usize, arg: &str) -> bool,
+    /// Largest `|fast - definition| / (1 + |definition|)` that parity allows.
+    pub tolerance: f64,
+}
+
+/// Fills an argument from its domain (0..1 where it has none).
+pub fn fill(arg: &Arg, words: &mut [u32], draw: &mut Draw) {
+    let (low, high) = arg.domain.unwrap_or((0.0, 1.0));
+    for word in words {
+        *word = match arg.dtype {
+            Dtype::F32 => draw.range(low, high).to_bits(),
+            Dtype::U32 => low as u32 + draw.below(((high - low) as u32).max(1)),
+        };
+    }
+}
+
+/// Declares an op: its launch struct, its argument structs and its [`Entry`].
+///
+/// The module supplies `fn define(d: &Shape, a: Args)`, the plain definition, and
+/// `fn run(d: &Shape, cx: &mut Cx, a: Tile)`, the variant that launches use: one tile, with every written argument a
+/// [`Scatter`]. An op without a faster variant writes `run = define` and then has one tile.
+#[macro_export]
+macro_rules! op {
+    (
+        $(#[$doc:meta])*
+        $Op:ident($d:ident: $Shape:ty) = $name:literal, within $tol:literal, run = $run:tt {
+            $( $role:ident $arg:ident : $t:ident [ $($dim:expr),* $(,)? ] $(in $domain:expr)? ; )*
+        }
+    ) => {
+        $(#[$doc])*
+        pub struct $Op {
+            pub shape: $Shape,
+            $( pub $arg: $crate::device::Buf<$t>, )*
+        }
+
+        /// One session's slices, as the definition sees them.
+        pub struct Args<'a> { $( pub $arg: $crate::op!(@slice $role 'a $t), )* }
+
+        /// One session's slices, as one tile sees them.
+        #[derive(Clone, Copy)]
+        pub struct Tile<'a> { $( pub $arg: $crate::op!(@tile $role 'a $t), )* }
+
+        impl $Op {
+            /// The arguments and their sizes for a shape.
+            pub fn args($d: &$Shape) -> Vec<$crate::op::Arg> {
+                let _ = $d;
+                vec![ $( $crate::op::Arg {
+                    name: stringify!($arg),
+                    role: $crate::op!(@role $role),
+                    dtype: <$t as $crate::device::Word>::DTYPE,
+                    dims: vec![ $( $dim ),* ],
+                    shape: stringify!([ $($dim),* ]),
+                    domain: $crate::op!(@domain $($domain)?),
+                } ),* ]
+            }
+
+            /// Checks that every buffer has the declared size, then records the launch.
+            pub fn record(self, layout: &$crate::device::Layout, queue: &mut $crate::device::Queue) {
+                let lens = [ $( layout.len_of(self.$arg) ),* ];
+                for (arg, len) in Self::args(&self.shape).iter().zip(lens) {
+                    assert_eq!(len, arg.len(), "{}: `{}` has the declared shape {}", $name, arg.name, arg.shape);
+                }
+                queue.push(self);
+            }
+
+            /// What tests and benches need.
+            pub const ENTRY: $crate::op::Entry = $crate::op::Entry {
+                name: $name,
+                tolerance: $tol,
+                cases: || <$Shape as $crate::op::Shape>::cases().len(),
+                args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),
+                sample: |case, draw| {
+                    let shape = &<$Shape as $crate::op::Shape>::cases()[case];
+                    Self::args(shape).iter().map(|arg| {
+                        let mut words = vec![0; arg.len()];
+                        if !$crate::op::Shape::sample(shape, arg.name, &mut words, draw) {
+                            $crate::op::fill(arg, &mut words, draw);
+                        }
+                        words
+                    }).collect()
+                },
+                define: |case, words| {
+                    let shape = &<$Shape as $crate::op::Shape>::cases()[case];
+                    let mut words = words.iter_mut();
+                    define(shape, Args { $( $arg: {
+                        let words = words.next().expect("one buffer per argument");
+                        $crate::op!(@cast $role words)
+                    }, )* });
+                },
+                launch: |case, layout| {
+                    let shape = <$Shape as $crate::op::Shape>::cases().swap_remove(case);
+                    let args = Self::args(&shape);
+                    let mut args = args.iter();
+                    $( let $arg = {
+                        let arg = args.next().expect("one buffer per argument");
+                        layout.buf::<$t>(arg.name, &arg.dims, $crate::device::Keep::Saved)
+                    }; )*
+                    Box::new($Op { shape, $( $arg, )* })
+                },
+                compared: |case, arg| {
+                    $crate::op::Shape::compared(&<$Shape as $crate::op::Shape>::cases()[case], arg)
+                },
+            };
+        }
+
+        impl $crate::device::Call for $Op {
+            fn name(&self) -> &'static str { $name }
+            fn tiles(&self) -> usize { $crate::op::Shape::tiles(&self.shape) }
+            fn scratch_words(&self) -> usize { $crate::op::Shape::scratch_words(&self.shape) }
+            fn flops(&self) -> f64 { $crate::op::Shape::flops(&self.shape) }
+            unsafe fn run(&self, memory: &$crate::device::Memory, s: usize, cx: &mut $crate::device::Cx<'_>) {
+                // SAFETY: slices of one session inside the arena; tiles write disjoint parts by the op's own promise
+                let tile = unsafe { Tile { $( $arg: {
+                    let (start, len) = (memory.session_ptr(self.$arg.id(), s), memory.layout().len_of(self.$arg));
+                    $crate::op!(@view $role $t, start, len)
+                }, )* } };
+                $crate::op!(@run $run, &self.shape, cx, tile, [ $( $role $arg ),* ]);
+            }
+        }
+    };
+    (@slice read $l:lifetime $t:ident) => { &$l [$t] };
+    (@slice $role:ident $l:lifetime $t:ident) => { &$l mut [$t] };
+    (@tile read $l:lifetime $t:ident) => { &$l [$t] };
+    (@tile $role:ident $l:lifetime $t:ident) => { $crate::op::Scatter<$l, $t> };
+    (@role read) => { $crate::op::Role::Read };
+    (@role write) => { $crate::op::Role::Write };
+    (@role update) => { $crate::op::Role::Update };
+    (@domain) => { None };
+    (@domain $range:expr) => { { let r = $range; Some((f64::from(r.start), f64::from(r.end))) } };
+    (@cast read $words:ident) => { bytemuck::cast_slice(&$words[..]) };
+    (@cast $role:ident $words:ident) => { bytemuck::cast_slice_mut(&mut $words[..]) };
+    (@view read $t:ident, $start:ident, $len:ident) => { std::slice::from_raw_parts($start.cast::<$t>(), $len) };
+    (@view $role:ident $t:ident, $start:ident, $len:ident) => { $crate::op::Scatter::<$t>::new($start, $len) };
+    (@run define, $shape:expr, $cx:ident, $tile:ident, [ $( $role:ident $arg:ident ),* ]) => {
+        let _ = &$cx;
+        define($shape, Args { $( $arg: $crate::op!(@whole $role $tile.$arg), )* })
+    };
+    (@run run, $shape:expr, $cx:ident, $tile:ident, [ $( $role:ident $arg:ident ),* ]) => { run($shape, $cx, $tile) };
+    (@whole read $e:expr) => { $e };
+    // SAFETY: an op that runs its definition has one tile
+    (@whole $role:ident $e:expr) => { unsafe { $e.all() } };
+}
+
+/// Ops in the order a training iteration meets them.
+pub static ALL: &[&Entry] = &[];
