@@ -1,1 +1,13 @@
-//! report
+//! What leaves the program: data frames, JSON, TensorBoard events, graphs, text logs and checkpoints.
+//!
+//! Everything here takes plain data (numbers, strings, JSON values), never a device buffer. A file is written whole or
+//! not at all ([`files::write_whole`]); logs and TensorBoard events, which grow, are append-only.
+
+pub mod checkpoint;
+pub mod events;
+pub mod files;
+pub mod frame;
+pub mod json;
+pub mod log;
+pub mod plot;
+pub mod writer;
