@@ -1,11 +1,13 @@
 //! `slm-fast devices`: what this machine can run on.
 
+use slm_fast::device::cpu::Isa;
+
 use super::{Ending, say};
 
 /// Lists the devices, one line each.
 pub fn list() -> Ending {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut line = format!("cpu   {cores} core{}, {}", if cores == 1 { "" } else { "s" }, instruction_set());
+    let mut line = format!("cpu   {cores} core{}, {}", if cores == 1 { "" } else { "s" }, Isa::detect().name());
     if let Some(gib) = memory_gib() {
         line += &format!(", {gib:.1} GiB memory");
     }
@@ -16,28 +18,6 @@ pub fn list() -> Ending {
     say("cuda  not built into this version");
     say("wgpu  not built into this version");
     Ending::Success
-}
-
-/// The widest vector instructions that the kernels will use here.
-fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            "avx512"
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            "avx2"
-        } else {
-            "sse2"
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        "neon"
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        "scalar"
-    }
 }
 
 /// Physical memory, where the system tells it as Linux does.

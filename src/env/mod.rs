@@ -5,6 +5,20 @@
 //! vectorises them over blocks of 16 environments, and they use no fused multiply-add and no libm, so every instruction
 //! set gives the same bits. Auto-reset, time limits, episode statistics and wrappers are written once, in the rollout.
 
+mod acrobot;
+mod cartpole;
+mod mountain_car;
+mod mountain_car_continuous;
+mod pendulum;
+
+pub use acrobot::Acrobot;
+pub use cartpole::CartPole;
+pub use mountain_car::MountainCar;
+pub use mountain_car_continuous::MountainCarContinuous;
+pub use pendulum::Pendulum;
+
+use crate::error::{Error, Result};
+
 /// Lanes of one block of environments; the widest vector register in f32 words.
 pub const LANES: usize = 16;
 
@@ -26,6 +40,8 @@ pub struct EnvSpec {
     pub state_len: usize,
     /// Names of the state's words, for messages and `verify-env`.
     pub state_names: &'static [&'static str],
+    /// State words that are angles in rad, equal modulo 2 pi.
+    pub angles: &'static [usize],
     /// Words of one observation, `O`.
     pub obs_len: usize,
     pub action_space: ActionSpace,
@@ -53,4 +69,53 @@ pub trait Dynamics: Copy + Default + Send + Sync + 'static {
     /// One step: the next state, the reward, and whether the episode ended for good (never a time limit).
     fn step(&self, state: Self::State, action: Self::Action) -> (Self::State, f32, bool);
     fn observe(&self, state: Self::State) -> Self::Obs;
+}
+
+/// Generic code that wants an environment by type; see [`dispatch`].
+pub trait Visitor {
+    /// What the visit gives back.
+    type Out;
+    /// Runs with the environment that was asked for.
+    fn visit<E: Dynamics>(self) -> Self::Out;
+}
+
+/// The one list of environments: everything that goes by name is written from it.
+macro_rules! registry {
+    ($($env:ty),+ $(,)?) => {
+        static SPECS: &[EnvSpec] = &[$(<$env as Dynamics>::SPEC),+];
+
+        /// Calls `visitor` with the environment called `name`; `None` where there is none.
+        pub fn dispatch<V: Visitor>(name: &str, visitor: V) -> Option<V::Out> {
+            $(if name == <$env as Dynamics>::SPEC.name {
+                return Some(visitor.visit::<$env>());
+            })+
+            None
+        }
+    };
+}
+
+registry!(CartPole, Acrobot, MountainCar, MountainCarContinuous, Pendulum);
+
+/// What is known of every environment that is built, in the order of the documentation.
+pub fn all() -> &'static [EnvSpec] {
+    SPECS
+}
+
+/// Names of all environments that are built.
+pub fn names() -> Vec<&'static str> {
+    SPECS.iter().map(|spec| spec.name).collect()
+}
+
+/// The environment called `name`.
+///
+/// # Errors
+/// An unknown name; the hint gives the nearest one, or all of them.
+pub fn find(name: &str) -> Result<&'static EnvSpec> {
+    SPECS.iter().find(|spec| spec.name == name).ok_or_else(|| {
+        let near = |candidate: &&str| strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase());
+        let best = names().into_iter().max_by(|a, b| near(a).total_cmp(&near(b))).filter(|best| near(best) > 0.8);
+        let built = format!("environments built so far: {}", names().join(", "));
+        let hint = best.map_or(built.clone(), |best| format!("did you mean `{best}`? {built}"));
+        Error::new("", format!("no environment is called `{name}`")).hint(hint)
+    })
 }
