@@ -1,6 +1,7 @@
 //! What a person types: every command and option, and the code that the process ends with.
 
 mod check;
+mod dev;
 mod devices;
 mod enjoy;
 mod train;

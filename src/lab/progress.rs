@@ -39,7 +39,7 @@ pub struct Progress {
 impl Progress {
     /// The progress of sessions named `names`, from `start_frame` (0, or where a resumed run continues) to `max_frame`.
     pub fn new(label: &str, names: &[String], start_frame: u64, max_frame: u64, verbosity: Verbosity) -> Progress {
-        let bars = (verbosity != Verbosity::Quiet && std::io::stderr().is_terminal()).then(|| {
+        let bars = (verbosity == Verbosity::Normal && std::io::stderr().is_terminal()).then(|| {
             let all = MultiProgress::new();
             let style = ProgressStyle::with_template("{prefix} {bar:24} {human_pos:>11}/{human_len} {msg}")
                 .expect("the template is a constant");
