@@ -1,0 +1,108 @@
+//! SLM Lab's `arc`: a net as a list of PyTorch layers. A chain of linear layers with one activation becomes an MLP.
+
+use serde_json::{Map, Value};
+
+use super::net::Activation;
+
+/// The widths and the activation of an `arc` that is a plain chain, or what in it is not.
+pub(super) fn chain(arc: &Value) -> Result<(Vec<usize>, Activation), String> {
+    let modules = arc.get("modules").and_then(Value::as_object).ok_or("an `arc` without `modules`")?;
+    if modules.len() != 1 {
+        return Err(format!("an `arc` of {} modules", modules.len()));
+    }
+    let module = modules.values().next().and_then(Value::as_object).ok_or("an empty module")?;
+    let layers = match module.get("Sequential") {
+        Some(Value::Array(layers)) if module.len() == 1 => layers,
+        _ => return Err(format!("the module {}", module.keys().cloned().collect::<Vec<_>>().join(", "))),
+    };
+    let (mut widths, mut activation, mut open) = (Vec::new(), None, false);
+    for layer in layers {
+        let (name, args) = layer_parts(layer).ok_or_else(|| format!("the layer {layer}"))?;
+        if name == "LazyLinear" || name == "Linear" {
+            let width = args.get("out_features").and_then(Value::as_u64).filter(|w| *w > 0);
+            let others = args.keys().any(|k| k != "out_features" && k != "in_features");
+            let Some(width) = width.filter(|_| !others) else {
+                return Err(format!("the layer {layer}"));
+            };
+            if open {
+                return Err("a linear layer with no activation behind it".into());
+            }
+            widths.push(width as usize);
+            open = true;
+        } else {
+            let own = args.keys().all(|k| k == "inplace");
+            let Some(found) = Activation::from_name(&name).filter(|_| own) else {
+                return Err(format!("the layer {name}"));
+            };
+            if !open {
+                return Err(format!("{name} without a linear layer in front"));
+            }
+            if activation.is_some_and(|a| a != found) {
+                return Err("several activations in one net".into());
+            }
+            activation = Some(found);
+            open = false;
+        }
+    }
+    if open {
+        return Err("a linear layer with no activation behind it".into());
+    }
+    Ok((widths, activation.unwrap_or_default()))
+}
+
+/// `{Name: args}` or `Name`.
+fn layer_parts(layer: &Value) -> Option<(String, Map<String, Value>)> {
+    match layer {
+        Value::String(name) => Some((name.clone(), Map::new())),
+        Value::Object(map) if map.len() == 1 => {
+            let (name, args) = map.iter().next()?;
+            match args {
+                Value::Null => Some((name.clone(), Map::new())),
+                Value::Object(args) => Some((name.clone(), args.clone())),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Rewrites a TorchArcNet whose every `arc` is a plain chain as an MLPNet with the same layers.
+pub(super) fn to_mlp(net: &mut Map<String, Value>) {
+    if net.get("type").and_then(Value::as_str) != Some("TorchArcNet") {
+        return;
+    }
+    let of = |key: &str| net.get(key).filter(|v| !v.is_null()).map(chain);
+    let Ok(common) = of("arc").transpose() else { return };
+    let Ok(actor) = of("actor_arc").transpose() else { return };
+    let Ok(critic) = of("critic_arc").transpose() else { return };
+    let Some((widths, activation)) = common.clone().or_else(|| actor.clone()).or_else(|| critic.clone()) else {
+        return;
+    };
+
+    for key in ["arc", "actor_arc", "critic_arc"] {
+        net.shift_remove(key);
+    }
+    // The layers state the activation; the key that MLPNet reads it from only chose the initial gain.
+    let gain = net.get("hid_layers_activation").and_then(Value::as_str).unwrap_or("relu").to_string();
+    net.insert("type".into(), "MLPNet".into());
+    net.insert("hid_layers".into(), widths.clone().into());
+    net.insert("hid_layers_activation".into(), name(activation));
+    if Activation::from_name(&gain) != Some(activation) {
+        net.insert("init_activation".into(), gain.into());
+    }
+    for (prefix, own) in [("actor", actor), ("critic", critic)] {
+        if let Some((own_widths, own_activation)) = own {
+            if own_widths != widths {
+                net.insert(format!("{prefix}_hid_layers"), own_widths.into());
+            }
+            if own_activation != activation {
+                net.insert(format!("{prefix}_hid_layers_activation"), name(own_activation));
+            }
+        }
+    }
+}
+
+fn name(activation: Activation) -> Value {
+    let known = Activation::NAMES.iter().find(|(_, a)| *a == activation);
+    Value::from(known.map_or("identity", |(n, _)| n))
+}

@@ -1,0 +1,249 @@
+//! Loading: a file, the spec chosen in it, placeholders and overrides filled in, read strictly.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::fault::{self, Kind, hint_for};
+use super::{SPEC_VERSION, Search, Spec, arc, check, dead, text};
+use crate::error::{Error, Result};
+
+/// A spec that was read, and what the reader should know about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The spec, with every default filled in.
+    pub spec: Spec,
+    /// One line for each key that was ignored or read as something else, with its place.
+    pub warnings: Vec<String>,
+}
+
+/// Reads one spec of a JSON or YAML file.
+///
+/// `name` chooses among several specs of a file; a saved spec (`{name}_spec.json`) stands alone. `sets` are `--set`
+/// pairs: a key that stands as `${key}` in the spec fills that placeholder, any other is a dotted place to override.
+///
+/// # Errors
+/// The file cannot be read or parsed, no such spec, a placeholder without a value, an unknown or missing key, or a
+/// value of the wrong kind or out of its range; each with file and place.
+pub fn load(path: &Path, name: Option<&str>, sets: &[(String, String)]) -> Result<Loaded> {
+    let file = read_file(path)?;
+    let (key, spec) = choose(&file, name, path).map_err(|err| err.within(&path.display().to_string()))?;
+    from_value(spec.clone(), &key, sets).map_err(|err| {
+        let err =
+            if err.place.starts_with("--set") { err } else { Error { place: format!("{key}.{}", err.place), ..err } };
+        Error { place: err.place.trim_end_matches('.').to_string(), ..err }.within(&path.display().to_string())
+    })
+}
+
+/// The names of the specs in a file, in its order.
+///
+/// # Errors
+/// The file cannot be read or parsed.
+pub fn names(path: &Path) -> Result<Vec<String>> {
+    let file = read_file(path)?;
+    Ok(if is_spec(&file) { vec![own_name(&file, path)] } else { spec_names(&file) })
+}
+
+/// Reads one spec that is already JSON; places in errors start at its sections.
+///
+/// # Errors
+/// As [`load`], without the file.
+pub fn from_value(mut value: Value, name: &str, sets: &[(String, String)]) -> Result<Loaded> {
+    let mut name = name.to_string();
+    let mut warnings = Vec::new();
+    if !value.is_object() {
+        return Err(Error::new("", format!("a spec is an object, found {value}")));
+    }
+    for (key, with) in sets {
+        if text::fill(&mut value, key, with) {
+            // Runs of one spec in several environments get folders of their own, named as SLM Lab names them.
+            if key == "env" {
+                name = format!("{name}_{}", short_env(with));
+            }
+        } else if key.contains('.') || key == "name" {
+            text::set(&mut value, key, text::set_value(with))?;
+        } else {
+            return Err(Error::new(format!("--set {key}"), format!("there is no `${{{key}}}` in the spec"))
+                .hint("write the whole place, for example `--set env.num_envs=8`"));
+        }
+    }
+    placeholders_filled(&value)?;
+    text::plain_numbers(&mut value);
+    version_known(&value)?;
+    dead::take_out(&mut value, &mut warnings);
+    defaults_of_context(&mut value);
+    let search = value.as_object_mut().and_then(|map| map.shift_remove("search"));
+
+    let mut spec = typed(&mut value, &mut warnings)?;
+    if let Some(search) = search.filter(|s| !s.is_null()) {
+        spec.search = Some(searched(search, &value, &mut warnings)?);
+    }
+    spec.name = name;
+    Ok(Loaded { spec, warnings })
+}
+
+/// Reads the sections, setting aside keys that are known to mean nothing.
+fn typed(value: &mut Value, warnings: &mut Vec<String>) -> Result<Spec> {
+    loop {
+        let fault = match fault::read::<Spec>(value) {
+            Ok(spec) => {
+                check::in_range(&spec)?;
+                return Ok(spec);
+            }
+            Err(fault) => fault,
+        };
+        let (place, key) = fault.parent_and_key();
+        let algorithm = value.pointer("/agent/algorithm/name").and_then(Value::as_str).unwrap_or_default().to_string();
+        let reason = matches!(fault.kind, Kind::UnknownKey(_)).then(|| dead::reason(place, key, &algorithm)).flatten();
+        let taken = reason.filter(|_| dead::object(value, place).is_some_and(|m| m.shift_remove(key).is_some()));
+        match taken {
+            Some(why) => warnings.push(dead::warning(place, key, &why)),
+            None => return Err(with_layout_hint(value, fault.into_error())),
+        }
+    }
+}
+
+/// SLM Lab 4 wrote `agent` and `env` as lists of one object.
+fn with_layout_hint(value: &Value, err: Error) -> Error {
+    let old = ["agent", "env"].iter().any(|k| value.get(k).is_some_and(Value::is_array));
+    if old { err.hint("this is the layout of SLM Lab 4; write `agent` and `env` as objects, not lists") } else { err }
+}
+
+/// Reads `search`, and tries every listed value and bound in the spec.
+fn searched(mut search: Value, value: &Value, warnings: &mut Vec<String>) -> Result<Search> {
+    drop_stale(&mut search, "", warnings);
+    let search: Search = fault::read(&search).map_err(|fault| {
+        let err = fault.into_error();
+        Error { place: format!("search.{}", err.place), ..err }
+    })?;
+    for param in &search.0 {
+        for sample in param.samples() {
+            let mut changed = value.clone();
+            let tried =
+                text::set(&mut changed, &param.key, sample.clone()).and_then(|()| typed(&mut changed, &mut Vec::new()));
+            if let Err(err) = tried {
+                let place = format!("search.{}__{}", param.key, param.distribution.name());
+                let what = if err.place == param.key { err.what } else { format!("{}: {}", err.place, err.what) };
+                return Err(Error::new(place, format!("{sample}: {what}")).hint(err.hint));
+            }
+        }
+    }
+    Ok(search)
+}
+
+/// Takes keys of SLM Lab's earlier versions out of `search`.
+fn drop_stale(search: &mut Value, place: &str, warnings: &mut Vec<String>) {
+    let Value::Object(map) = search else { return };
+    map.retain(|key, _| {
+        let why = dead::search_reason(key);
+        if let Some(why) = &why {
+            warnings.push(dead::warning(&format!("search{place}"), key, why));
+        }
+        why.is_none()
+    });
+    for (key, inner) in map.iter_mut() {
+        drop_stale(inner, &format!("{place}.{key}"), warnings);
+    }
+}
+
+/// Defaults that depend on other keys, and nets written as lists of layers.
+fn defaults_of_context(value: &mut Value) {
+    if let Some(env) = dead::object(value, "env") {
+        for (switch, clip) in [("normalize_obs", "clip_obs"), ("normalize_reward", "clip_reward")] {
+            if env.get(switch) == Some(&Value::Bool(true)) && !env.contains_key(clip) {
+                env.insert(clip.into(), 10.into());
+            }
+        }
+    }
+    for section in ["agent.net", "agent.critic_net"] {
+        let Some(net) = dead::object(value, section) else { continue };
+        if net.get("type").and_then(Value::as_str) == Some("HydraMLPNet")
+            && let Some(layers) = net.shift_remove("hid_layers")
+        {
+            net.insert("hydra_layers".into(), layers);
+        }
+        arc::to_mlp(net);
+    }
+}
+
+fn version_known(value: &Value) -> Result<()> {
+    match value.pointer("/meta/spec_version").and_then(Value::as_u64) {
+        Some(v) if v > u64::from(SPEC_VERSION) => Err(Error::new(
+            "meta.spec_version",
+            format!("the spec is of version {v}, this program reads up to {SPEC_VERSION}"),
+        )
+        .hint("install a newer slm-fast")),
+        _ => Ok(()),
+    }
+}
+
+fn placeholders_filled(value: &Value) -> Result<()> {
+    let mut found = Vec::new();
+    text::unfilled("", value, &mut found);
+    let Some((first, _)) = found.first() else { return Ok(()) };
+    let mut names: Vec<&str> = Vec::new();
+    for (_, name) in &found {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let places: Vec<String> =
+        found.iter().map(|(place, name)| format!("`${{{name}}}` at {}", place.trim_start_matches('.'))).collect();
+    let sets: Vec<String> = names.iter().map(|n| format!("--set {n}=VALUE")).collect();
+    Err(Error::new(first.trim_start_matches('.'), format!("placeholders without a value: {}", places.join(", ")))
+        .hint(format!("add {}", sets.join(" "))))
+}
+
+fn read_file(path: &Path) -> Result<Value> {
+    let bytes = std::fs::read(path).map_err(|err| Error::io(path, "cannot read the spec", &err))?;
+    let content = String::from_utf8(bytes).map_err(|_| Error::new(path.display().to_string(), "not a text file"))?;
+    text::parse(path, &content)
+}
+
+/// The spec of a file that is meant, with its name.
+fn choose<'a>(file: &'a Value, name: Option<&str>, path: &Path) -> Result<(String, &'a Value)> {
+    let Value::Object(map) = file else {
+        return Err(Error::new("", "a spec file is an object of name and spec"));
+    };
+    if is_spec(file) {
+        let own = own_name(file, path);
+        return match name {
+            Some(asked) if asked != own => {
+                Err(Error::new("", format!("holds the one spec `{own}`, not `{asked}`")).hint("leave the name out"))
+            }
+            _ => Ok((own, file)),
+        };
+    }
+    let names = spec_names(file);
+    match (name, names.as_slice()) {
+        (_, []) => Err(Error::new("", "holds no spec").hint("a spec file is an object of name and spec")),
+        (None, [only]) => Ok((only.clone(), &map[only])),
+        (None, _) => Err(Error::new("", format!("holds {} specs: {}", names.len(), names.join(", ")))
+            .hint("name one of them behind the file")),
+        (Some(asked), _) if names.iter().any(|n| n == asked) => Ok((asked.to_string(), &map[asked])),
+        (Some(asked), _) => {
+            Err(Error::new("", format!("holds no spec `{asked}`")).hint(hint_for(asked, &names, "specs in this file")))
+        }
+    }
+}
+
+/// A saved spec stands alone, without a name above it.
+fn is_spec(file: &Value) -> bool {
+    ["agent", "env", "meta"].iter().all(|k| file.get(k).is_some())
+}
+
+fn own_name(file: &Value, path: &Path) -> String {
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    file.get("name").and_then(Value::as_str).map_or(stem, str::to_string)
+}
+
+/// Keys that begin with `_` hold YAML anchors.
+fn spec_names(file: &Value) -> Vec<String> {
+    file.as_object().into_iter().flat_map(|m| m.keys()).filter(|k| !k.starts_with('_')).cloned().collect()
+}
+
+/// `ALE/Pong-v5` is `pong`.
+fn short_env(env: &str) -> String {
+    let game = env.rsplit('/').next().unwrap_or(env);
+    game.split('-').next().unwrap_or(game).to_lowercase()
+}

@@ -1,0 +1,165 @@
+//! What a spec asks for that this version does not do yet.
+
+use std::fmt;
+
+use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
+use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, arc};
+use crate::error::{Error, Result};
+
+/// Something a spec asks for that is not built yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Dotted place inside the spec.
+    pub place: String,
+    /// What is not built, and what is.
+    pub what: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+impl Spec {
+    /// Everything the spec asks for that is not built; empty for a spec that runs. `envs`: the environments built.
+    pub fn missing(&self, envs: &[&str]) -> Vec<Missing> {
+        let mut list = List(Vec::new());
+        list.algorithm(&self.agent.algorithm);
+        if !matches!(self.agent.memory, Memory::OnPolicyBatchReplay(_)) {
+            list.add(
+                "agent.memory.name",
+                format!("{} is not built yet; OnPolicyBatchReplay is", self.agent.memory.name()),
+            );
+        }
+        list.net("agent.net", &self.agent.net);
+        if let Some(critic) = &self.agent.critic_net {
+            list.add(
+                "agent.critic_net",
+                "critics with a section of their own are not built yet; `critic_` keys in agent.net are",
+            );
+            list.net("agent.critic_net", critic);
+        }
+        list.env(&self.env, envs);
+        if self.meta.distributed != Distributed::No {
+            list.add("meta.distributed", "nets shared between sessions are not built yet; `false` is");
+        }
+        list.0
+    }
+
+    /// Refuses a spec that asks for what is not built, naming all of it.
+    ///
+    /// # Errors
+    /// One error that lists [`Spec::missing`].
+    pub fn require_built(&self, envs: &[&str]) -> Result<()> {
+        let missing = self.missing(envs);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let lines: String = missing.iter().map(|m| format!("\n  {m}")).collect();
+        Err(Error::new(&self.name, format!("asks for what is not built yet:{lines}")))
+    }
+}
+
+struct List(Vec<Missing>);
+
+impl List {
+    fn add(&mut self, place: impl Into<String>, what: impl Into<String>) {
+        self.0.push(Missing { place: place.into(), what: what.into() });
+    }
+
+    fn algorithm(&mut self, algorithm: &Algorithm) {
+        use Algorithm::{ActorCritic, PPO, Reinforce};
+        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_)) {
+            let name = algorithm.name();
+            self.add(
+                "agent.algorithm.name",
+                format!("{name} is not built yet (planned); this version trains Reinforce, ActorCritic, PPO"),
+            );
+        }
+        let pdtype = algorithm.action_pdtype();
+        if !matches!(pdtype, Pdtype::Default | Pdtype::Categorical | Pdtype::Normal | Pdtype::NormalTanh) {
+            self.add(
+                "agent.algorithm.action_pdtype",
+                format!("{pdtype:?} is not built yet; Categorical, Normal and NormalTanh are"),
+            );
+        }
+        if algorithm.action_policy() != ActionPolicy::Default {
+            self.add("agent.algorithm.action_policy", "only `default`, sampling from the distribution, is built yet");
+        }
+        if let ActorCritic(a) = algorithm
+            && a.lam.is_none()
+            && a.num_step_returns.is_none()
+        {
+            self.add(
+                "agent.algorithm.lam",
+                "returns of whole episodes are not built yet; set `lam` or `num_step_returns`",
+            );
+        }
+    }
+
+    fn net(&mut self, place: &str, net: &Net) {
+        match net.kind {
+            NetType::MLPNet => {}
+            NetType::TorchArcNet => {
+                let arcs = [("arc", &net.arc), ("actor_arc", &net.actor_arc), ("critic_arc", &net.critic_arc)];
+                for (key, arc) in arcs {
+                    if let Some(Err(what)) = arc.as_ref().map(arc::chain) {
+                        let built = "chains of linear layers with one activation are";
+                        self.add(format!("{place}.{key}"), format!("{what} is not built yet; {built}"));
+                    }
+                }
+                if arcs.iter().all(|(_, arc)| arc.is_none()) {
+                    self.add(format!("{place}.arc"), "a TorchArcNet without `arc` has no layers");
+                }
+            }
+            other => self.add(format!("{place}.type"), format!("{other:?} is not built yet; MLPNet is")),
+        }
+        for (key, on) in [("layer_norm", net.layer_norm), ("batch_norm", net.batch_norm), ("normalize", net.normalize)]
+        {
+            if on == Some(true) {
+                self.add(format!("{place}.{key}"), "not built yet");
+            }
+        }
+        if net.out_layer_activation.is_some() {
+            self.add(format!("{place}.out_layer_activation"), "not built yet; the last layer is linear");
+        }
+        if !matches!(net.loss_spec, Loss::MSELoss(_) | Loss::SmoothL1Loss(_)) {
+            let name = net.loss_spec.name();
+            self.add(
+                format!("{place}.loss_spec.name"),
+                format!("{name} is not built yet; MSELoss and SmoothL1Loss are"),
+            );
+        }
+        let optims = [
+            ("optim_spec", Some(&net.optim_spec)),
+            ("actor_optim_spec", net.actor_optim_spec.as_ref()),
+            ("critic_optim_spec", net.critic_optim_spec.as_ref()),
+        ];
+        for (key, optim) in optims {
+            match optim {
+                None | Some(Optim::Adam(_) | Optim::AdamW(_) | Optim::RMSprop(_) | Optim::SGD(_)) => {}
+                Some(other) => self.add(
+                    format!("{place}.{key}.name"),
+                    format!("{} is not built yet; Adam, AdamW, RMSprop and SGD are", other.name()),
+                ),
+            }
+        }
+        match &net.lr_scheduler_spec {
+            None | Some(LrScheduler::LinearToZero(_) | LrScheduler::LinearToMin(_)) => {}
+            Some(other) => self.add(
+                format!("{place}.lr_scheduler_spec.name"),
+                format!("{} is not built yet; LinearToZero and LinearToMin are", other.name()),
+            ),
+        }
+    }
+
+    fn env(&mut self, env: &Env, envs: &[&str]) {
+        if !envs.contains(&env.name.as_str()) {
+            self.add("env.name", format!("{} is not built yet; {} are", env.name, envs.join(", ")));
+        }
+        for key in env.arguments() {
+            self.add(format!("env.{key}"), format!("{} does not take this argument yet", env.name));
+        }
+    }
+}
