@@ -1,16 +1,54 @@
 //! Where the files of a run are and how one is written: whole or not at all.
 
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Inner folders of a run.
+const INNER: [&str; 4] = ["info", "graph", "log", "model"];
 
 /// Writes `bytes` to `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
 /// # Errors
 /// Names `path` and what the operating system said; the old file, if there was one, is still there.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let _ = (path, bytes);
-    todo!()
+    let failed = |err: std::io::Error| Error::io(path, "cannot write", &err);
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // dropped on any early return, which removes it
+    let mut temp = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(failed)?;
+    temp.write_all(bytes).map_err(failed)?;
+    open_to_all(temp.as_file()).map_err(failed)?;
+    temp.as_file().sync_all().map_err(failed)?;
+    temp.persist(path).map_err(|err| failed(err.error))?;
+    sync_folder(folder).map_err(failed)
+}
+
+/// Gives a temporary file, private by default, the usual rights of a data file.
+#[cfg(unix)]
+fn open_to_all(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn open_to_all(_: &File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Makes a rename in `folder` survive a loss of power.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// The folder of one run, in SLM Lab's layout: `data/{spec}_{YYYY_MM_DD_HHMMSS}/{info,graph,log,model}`, with files named
@@ -28,8 +66,25 @@ impl RunFolder {
     /// # Errors
     /// Where the folder cannot be made.
     pub fn create(data: &Path, spec: &str) -> Result<RunFolder> {
-        let _ = (data, spec);
-        todo!()
+        fs::create_dir_all(data).map_err(|err| Error::io(data, "cannot make the data folder", &err))?;
+        let stamp = jiff::Zoned::now().strftime("%Y_%m_%d_%H%M%S").to_string();
+        for n in 1u32.. {
+            let tail = if n == 1 { String::new() } else { format!("_{n}") };
+            let root = data.join(format!("{spec}_{stamp}{tail}"));
+            // `create_dir`, unlike `create_dir_all`, fails on a folder that exists: another run may be making it right now
+            match fs::create_dir(&root) {
+                Ok(()) => {
+                    for inner in INNER {
+                        let path = root.join(inner);
+                        fs::create_dir(&path).map_err(|err| Error::io(&path, "cannot make the folder", &err))?;
+                    }
+                    return Ok(RunFolder { root, spec: spec.to_string() });
+                }
+                Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
+                Err(err) => return Err(Error::io(&root, "cannot make the run's folder", &err)),
+            }
+        }
+        unreachable!("2^32 runs within one second")
     }
 
     /// The folder of an earlier run; the spec's name is read from the `{spec}_spec.json` in it.
@@ -37,8 +92,16 @@ impl RunFolder {
     /// # Errors
     /// Where `root` is no folder, or holds no run.
     pub fn open(root: &Path) -> Result<RunFolder> {
-        let _ = root;
-        todo!()
+        let entries = fs::read_dir(root).map_err(|err| Error::io(root, "cannot read the run's folder", &err))?;
+        // `{spec}_t0_spec.json` ends the same way and is longer than `{spec}_spec.json`
+        let spec = entries
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix("_spec.json")?.to_string()))
+            .min_by_key(String::len);
+        match spec {
+            Some(spec) => Ok(RunFolder { root: root.to_path_buf(), spec }),
+            None => Err(Error::new(root.display().to_string(), "no run is here: there is no `*_spec.json`")
+                .hint("give the folder of one run, `data/{spec}_{timestamp}`")),
+        }
     }
 
     /// The folder itself.
@@ -114,5 +177,55 @@ impl RunFolder {
     /// `model/{spec}_t{T}_resume.safetensors`: everything that the next iteration of the trial reads.
     pub fn resume(&self, trial: u32) -> PathBuf {
         self.root.join("model").join(format!("{}_t{trial}_resume.safetensors", self.spec))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_never_takes_the_folder_of_another() {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let mut roots: Vec<PathBuf> = (0..3)
+            .map(|_| RunFolder::create(&data.path().join("data"), "ppo_x").expect("made").root().to_path_buf())
+            .collect();
+        roots.sort();
+        roots.dedup();
+        assert_eq!(roots.len(), 3);
+        assert!(roots.iter().all(|root| INNER.iter().all(|inner| root.join(inner).is_dir())));
+    }
+
+    #[test]
+    fn opens_the_folder_it_made() {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let made = RunFolder::create(data.path(), "ppo_x").expect("made");
+        assert!(RunFolder::open(made.root()).expect_err("empty").what.contains("no run is here"));
+        write_whole(&made.trial_spec(0), b"{}").expect("written");
+        write_whole(&made.spec(), b"{}").expect("written");
+        assert_eq!(RunFolder::open(made.root()).expect("opened"), made);
+    }
+
+    #[test]
+    fn names_are_those_of_slm_lab() {
+        let run = RunFolder { root: PathBuf::from("data/r"), spec: "ppo".into() };
+        let name = |path: PathBuf| path.strip_prefix("data/r").expect("inside").display().to_string();
+        assert_eq!(name(run.session_info(0, 3, "df_train.csv")), "info/ppo_t0_s3_session_df_train.csv");
+        assert_eq!(
+            name(run.session_graph(0, 1, "mean_returns_vs_frames", "png")),
+            "graph/ppo_t0_s1_session_graph_train_mean_returns_vs_frames.png"
+        );
+        assert_eq!(name(run.trial_metrics_scalar(2)), "ppo_t2_trial_metrics_scalar.json");
+        assert_eq!(name(run.best_model(0, 0)), "model/ppo_t0_s0_ckpt-best_net_model.safetensors");
+    }
+
+    #[test]
+    fn writing_replaces_whole_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.txt");
+        write_whole(&path, b"one").expect("written");
+        write_whole(&path, b"two").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"two");
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
 }

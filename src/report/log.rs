@@ -1,15 +1,19 @@
 //! The text log of a trial: `[2026-01-31 12:00:00] [INFO] text`, one line per event, append-only.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    /// What happened, as planned.
     Info,
+    /// Something a person should look at; the run goes on.
     Warning,
+    /// Something stopped.
     Error,
 }
 
@@ -25,8 +29,8 @@ impl Log {
     /// # Errors
     /// Where it cannot be opened.
     pub fn open(path: &Path) -> Result<Log> {
-        let _ = path;
-        todo!()
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        Ok(Log { path: path.to_path_buf(), file: file.map_err(|err| Error::io(path, "cannot open the log", &err))? })
     }
 
     /// Appends a line; the lines of a text with several are indented below the first.
@@ -34,7 +38,35 @@ impl Log {
     /// # Errors
     /// Where it cannot be written.
     pub fn line(&mut self, level: Level, text: &str) -> Result<()> {
-        let _ = (level, text, &self.path, &self.file);
-        todo!()
+        let level = match level {
+            Level::Info => "INFO",
+            Level::Warning => "WARNING",
+            Level::Error => "ERROR",
+        };
+        let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let line = format!("[{now}] [{level}] {}\n", text.trim_end().replace('\n', "\n    "));
+        // one call, so that a line is not torn by a kill
+        self.file.write_all(line.as_bytes()).map_err(|err| Error::io(&self.path, "cannot write the log", &err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_time_and_level_and_are_appended() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x.log");
+        Log::open(&path).expect("opened").line(Level::Info, "one\ntwo\n").expect("written");
+        Log::open(&path).expect("opened").line(Level::Error, "three").expect("written");
+        let text = std::fs::read_to_string(&path).expect("read");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(&lines[0][21..], " [INFO] one");
+        assert_eq!(lines[1], "    two");
+        assert_eq!(&lines[2][21..], " [ERROR] three");
+        let stamp = jiff::civil::DateTime::strptime("[%Y-%m-%d %H:%M:%S]", &lines[0][..21]);
+        assert!(stamp.is_ok(), "{stamp:?}");
     }
 }
