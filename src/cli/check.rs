@@ -1,42 +1,47 @@
 //! `slm-fast check` and `slm-fast schema`.
 
+use std::path::Path;
+
 use slm_fast::error::Result;
-use slm_fast::plan::Plan;
+use slm_fast::lab::trial;
 use slm_fast::spec;
 
 use super::{CheckArgs, Ending, complain, say};
 
-/// Prints the resolved plan of every spec of every file; all problems of all files, not just the first.
+/// Prints the resolved plan of every spec of every file; the problems of all of them, not just the first.
 pub fn check(args: &CheckArgs) -> Ending {
     let mut ending = Ending::Success;
+    let mut failed = |error| {
+        complain(&error);
+        ending = Ending::Failure;
+    };
     for path in &args.specs {
-        let place = path.display().to_string();
-        let loaded = match spec::load_all(path, &args.set) {
-            Ok(loaded) => loaded,
-            Err(errors) => {
-                errors.iter().for_each(complain);
-                ending = Ending::Failure;
-                continue;
-            }
-        };
-        for loaded in loaded {
-            for warning in &loaded.warnings {
-                eprintln!("warning: {warning}");
-            }
-            match Plan::new(&loaded.spec) {
-                Ok(plan) => say(&format!("{place}: {}\n{plan}", loaded.spec.name)),
-                Err(error) => {
-                    complain(&error.within(&place));
-                    ending = Ending::Failure;
+        match spec::names(path) {
+            Ok(names) => {
+                for name in names {
+                    if let Err(error) = check_one(path, &name, &args.set) {
+                        failed(error);
+                    }
                 }
             }
+            Err(error) => failed(error),
         }
     }
     ending
 }
 
+fn check_one(path: &Path, name: &str, set: &[(String, String)]) -> Result<()> {
+    let loaded = spec::load(path, Some(name), set)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {}: {warning}", path.display());
+    }
+    let plan = trial::plan(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
+    say(&format!("{}: {}\n{plan}", path.display(), loaded.spec.name));
+    Ok(())
+}
+
 /// Prints the JSON Schema of a spec file.
-pub fn schema() -> Result<Ending> {
+pub fn schema() -> Ending {
     say(&spec::schema());
-    Ok(Ending::Success)
+    Ending::Success
 }

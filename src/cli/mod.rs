@@ -92,8 +92,8 @@ struct SpecArgs {
     /// Which spec of the file, where it holds several
     name: Option<String>,
     /// Set any key of the spec, or fill a `${var}`: `--set agent.algorithm.gamma=0.98`
-    #[arg(long = "set", short = 's', value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
     /// Where it runs
     #[arg(long, value_enum)]
     device: Option<DeviceChoice>,
@@ -167,8 +167,8 @@ struct CheckArgs {
     #[arg(required = true)]
     specs: Vec<PathBuf>,
     /// Set any key of every spec, or fill a `${var}`
-    #[arg(long = "set", short = 's', value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +185,13 @@ struct VerifyArgs {
     tolerance: Option<f64>,
 }
 
+fn key_value(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
+        _ => Err("write KEY=VALUE, for example `--set agent.algorithm.gamma=0.98`".to_string()),
+    }
+}
+
 fn seconds(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
@@ -199,7 +206,7 @@ pub fn run(around: &Surroundings) -> ExitCode {
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
         Command::Check(args) => Ok(check::check(&args)),
-        Command::Schema => check::schema(),
+        Command::Schema => Ok(check::schema()),
         Command::VerifyEnv(args) => verify::verify_env(&args),
         Command::Devices => Ok(devices::list()),
     };

@@ -46,11 +46,11 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
 
 /// Trains one quick session and shows what every update does.
 pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
-    let is_set = |key: &str| args.common.set.iter().any(|set| set.split('=').next() == Some(key));
-    let mut sets = vec!["meta.max_session=1".to_string()];
+    let is_set = |key: &str| args.common.set.iter().any(|(set, _)| set == key);
+    let mut sets = vec![("meta.max_session".to_string(), "1".to_string())];
     let mut spec = load(&args.spec, &args.common, &sets, Verbosity::Verbose)?;
     if !is_set("env.max_frame") && spec.env.max_frame > DEV_FRAMES {
-        sets.push(format!("env.max_frame={DEV_FRAMES}"));
+        sets.push(("env.max_frame".to_string(), DEV_FRAMES.to_string()));
         spec = load(&args.spec, &args.common, &sets, Verbosity::Quiet)?;
     }
     let mut updates = super::dev::Updates::default();
@@ -70,8 +70,8 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
 }
 
 /// Reads the spec with everything the command line sets in it, and prints the loader's warnings.
-fn load(path: &Path, common: &SpecArgs, more: &[String], verbosity: Verbosity) -> Result<Spec> {
-    let sets: Vec<String> = common.set.iter().chain(more).cloned().collect();
+fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Verbosity) -> Result<Spec> {
+    let sets: Vec<(String, String)> = common.set.iter().chain(more).cloned().collect();
     let loaded = spec::load(path, common.name.as_deref(), &sets)?;
     let mut spec = loaded.spec;
     if verbosity > Verbosity::Quiet {

@@ -6,9 +6,8 @@ use crate::env::{self, EnvSpec};
 use crate::error::{Error, Result};
 use crate::lab::cohort::{Player, Step};
 use crate::lab::resume::saved_spec;
-use crate::lab::trial::TRIAL;
+use crate::lab::trial::{self, TRIAL};
 use crate::metric::SessionMetrics;
-use crate::plan::Plan;
 use crate::report::checkpoint::Checkpoint;
 use crate::report::files::RunFolder;
 use crate::report::json;
@@ -39,7 +38,7 @@ impl Enjoy {
     pub fn open(folder: &Path, seed: u32, deterministic: bool) -> Result<Enjoy> {
         let folder = RunFolder::open(folder)?;
         let spec = saved_spec(&folder)?;
-        let plan = Plan::new(&spec).map_err(|e| e.within(&folder.trial_spec(TRIAL).display().to_string()))?;
+        let plan = trial::plan(&spec).map_err(|e| e.within(&folder.trial_spec(TRIAL).display().to_string()))?;
         let (session, total_reward_ma) = best_session(&folder, plan.max_session)?;
         let path = folder.best_model(TRIAL, session);
         let model = Checkpoint::read(&path)?;

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::env;
 use crate::error::{Error, Result};
-use crate::lab::cohort::Cohort;
+use crate::lab::cohort::{COLUMNS, Cohort, Row};
 use crate::lab::git::Source;
 use crate::lab::progress::{Progress, Verbosity, count};
 use crate::lab::resume::{self, Found};
@@ -70,13 +71,22 @@ pub struct Summary {
     pub faults: usize,
 }
 
+/// What a spec becomes before frame 0; also what `slm-fast check` prints.
+///
+/// # Errors
+/// Everything the spec asks for that is not built, or what does not fit together in it.
+pub fn plan(spec: &Spec) -> Result<Plan> {
+    spec.require_built(&env::names())?;
+    Plan::new(spec)
+}
+
 /// Trains a spec from frame 0 in a new folder below [`Options::data`].
 ///
 /// # Errors
 /// A spec that cannot be planned, a folder that cannot be written. Nothing is written before the plan stands.
 pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
     let seed = *spec.meta.random_seed.get_or_insert_with(seed_from_system);
-    let plan = Plan::new(&spec)?;
+    let plan = plan(&spec)?;
     let sessions = Session::all(&spec.name, TRIAL, plan.max_session);
     let cohort = cohort(&plan, seed, &sessions, options.threads)?;
     let folder = RunFolder::create(&options.data, &spec.name)?;
@@ -99,7 +109,7 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
         Found::Unfinished { folder, spec, checkpoint } => (folder, spec, checkpoint),
     };
     let seed = resume::seed(&spec, &folder)?;
-    let plan = Plan::new(&spec).map_err(|error| error.within(&folder.trial_spec(TRIAL).display().to_string()))?;
+    let plan = plan(&spec).map_err(|error| error.within(&folder.trial_spec(TRIAL).display().to_string()))?;
     let mut sessions = Session::all(&spec.name, TRIAL, plan.max_session);
     let mut cohort = cohort(&plan, seed, &sessions, options.threads)?;
     if let Some(checkpoint) = &checkpoint {
@@ -195,11 +205,12 @@ impl Trial<'_> {
 
     /// Opens log and events: when the specs are on disk, or where the checkpoint left them.
     fn reporter(&self, begin: Begin) -> Result<Reporter> {
+        let random_return = env::find(self.plan.env_name)?.random_return;
         let options = |meta| ReportOptions {
             folder: self.folder.clone(),
             trial: TRIAL,
             sessions: self.sessions.iter().map(|session| session.index).collect(),
-            random_return: self.plan.random_return,
+            random_return,
             meta,
             tensorboard: true,
             graphs: true,
@@ -260,8 +271,8 @@ impl Trial<'_> {
 }
 
 /// A log row as one line: the names and numbers of every column that has one.
-fn describe_row(session: &str, row: &crate::lab::cohort::Row) -> String {
-    let numbers = crate::lab::cohort::COLUMNS.iter().zip(row).filter(|(_, value)| value.is_finite());
+fn describe_row(session: &str, row: &Row) -> String {
+    let numbers = COLUMNS.iter().zip(row).filter(|(_, value)| value.is_finite());
     let text: Vec<String> = numbers.map(|(name, value)| format!("{name} {}", (*value as f32))).collect();
     format!("{session}  {}", text.join("  "))
 }
@@ -319,7 +330,7 @@ mod tests {
 
     #[test]
     fn rows_read_well() {
-        let mut row = [f64::NAN; crate::lab::cohort::COLUMNS.len()];
+        let mut row = [f64::NAN; COLUMNS.len()];
         row[0] = 500.0;
         row[6] = 0.1f32.into();
         assert_eq!(describe_row("x_t0_s0", &row), "x_t0_s0  frame 500  loss 0.1");
