@@ -10,4 +10,5 @@ pub mod frame;
 pub mod json;
 pub mod log;
 pub mod plot;
+mod raster;
 pub mod writer;
