@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{expect, files, only_run, small_spec, slm_fast, write_spec};
+use common::{expect, files, only_run, slm_fast, small_spec, write_spec};
 use serde_json::Value;
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::frame::{DataFrame, SESSION_COLUMNS};
@@ -116,7 +116,10 @@ fn wrong_inputs_say_what_and_write_nothing() {
         (&["train", spec, "--set", "agent.algorithm.gama=0.9"], "gamma"),
         (&["train", spec, "--set", "env.name=CartPole-v9"], "CartPole-v1"),
         (&["train", spec, "--set", "agent.algorithm.gamma=x"], "agent.algorithm.gamma"),
-        (&["train", spec, "--device", "cuda"], "no cuda device: not built into this version\n  hint: use `--device cpu`"),
+        (
+            &["train", spec, "--device", "cuda"],
+            "no cuda device: not built into this version\n  hint: use `--device cpu`",
+        ),
         (&["train", spec, "--device", "wgpu"], "no wgpu device"),
         (&["train", spec, "--threads", "0"], "--threads"),
         (&["train", "--resume", "absent"], "absent"),

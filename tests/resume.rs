@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{expect, files, only_run, small_spec, slm_fast, write_spec};
+use common::{expect, files, only_run, slm_fast, small_spec, write_spec};
 use slm_fast::op::lib::rng::{philox, unit};
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};

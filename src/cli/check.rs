@@ -42,6 +42,6 @@ fn check_one(path: &Path, name: &str, set: &[(String, String)]) -> Result<()> {
 
 /// Prints the JSON Schema of a spec file.
 pub fn schema() -> Ending {
-    say(&spec::schema());
+    say(&format!("{:#}", spec::schema()));
     Ending::Success
 }

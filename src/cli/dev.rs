@@ -67,4 +67,11 @@ mod tests {
     }
 }
 pub struct Window;
-impl Window { pub fn open(_: bool, _: &Spec) -> Result<Window> { Ok(Window) } pub fn see(&mut self, _: &Plan, _: &Cohort) -> Result<()> { Ok(()) } }
+impl Window {
+    pub fn open(_: bool, _: &Spec) -> Result<Window> {
+        Ok(Window)
+    }
+    pub fn see(&mut self, _: &Plan, _: &Cohort) -> Result<()> {
+        Ok(())
+    }
+}

@@ -12,8 +12,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use slm_fast::env::verify::DEFAULT_TOLERANCE;
 use slm_fast::error::{Error, Result};
+use slm_fast::spec::DeviceChoice;
 
 /// What the program found around itself when it started.
 pub struct Surroundings {
@@ -77,16 +80,6 @@ enum Command {
     Devices,
 }
 
-/// The devices a person may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DeviceChoice {
-    /// The fastest one present
-    Auto,
-    Cpu,
-    Cuda,
-    Wgpu,
-}
-
 #[derive(Debug, Args)]
 struct SpecArgs {
     /// Which spec of the file, where it holds several
@@ -95,7 +88,7 @@ struct SpecArgs {
     #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Where it runs
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = device_parser())]
     device: Option<DeviceChoice>,
     /// The seed of every random number (default: the spec's `meta.random_seed`, else drawn once and saved)
     #[arg(long)]
@@ -178,11 +171,20 @@ struct VerifyArgs {
     /// Recorded one-step transitions
     trace: PathBuf,
     /// Where the environment runs
-    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    #[arg(long, value_parser = device_parser(), default_value = "auto")]
     device: DeviceChoice,
-    /// Largest error allowed in any field, relative to the field's own size
-    #[arg(long, value_name = "X")]
-    tolerance: Option<f64>,
+    /// Largest error of a field that passes, as a share of 1 + |recorded|
+    #[arg(long, value_name = "X", default_value_t = DEFAULT_TOLERANCE)]
+    tolerance: f64,
+}
+
+fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
+    PossibleValuesParser::new(["auto", "cpu", "cuda", "wgpu"]).map(|name| match name.as_str() {
+        "cpu" => DeviceChoice::Cpu,
+        "cuda" => DeviceChoice::Cuda,
+        "wgpu" => DeviceChoice::Wgpu,
+        _ => DeviceChoice::Auto,
+    })
 }
 
 fn key_value(text: &str) -> std::result::Result<(String, String), String> {
@@ -229,17 +231,15 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-impl DeviceChoice {
-    /// The device that will run, and why, or what to ask for instead.
-    fn resolve(self) -> Result<&'static str> {
-        let missing = |name: &str| {
-            Error::new("--device", format!("no {name} device: not built into this version")).hint("use `--device cpu`")
-        };
-        match self {
-            DeviceChoice::Cpu => Ok("cpu"),
-            DeviceChoice::Auto => Ok("cpu (auto: this version has no other device)"),
-            DeviceChoice::Cuda => Err(missing("cuda")),
-            DeviceChoice::Wgpu => Err(missing("wgpu")),
-        }
+/// The device that will run, and why; or what to ask for instead.
+fn resolve(device: DeviceChoice) -> Result<&'static str> {
+    let missing = |name: &str| {
+        Error::new("--device", format!("no {name} device: not built into this version")).hint("use `--device cpu`")
+    };
+    match device {
+        DeviceChoice::Cpu => Ok("cpu"),
+        DeviceChoice::Auto => Ok("cpu (auto: this version has no other device)"),
+        DeviceChoice::Cuda => Err(missing("cuda")),
+        DeviceChoice::Wgpu => Err(missing("wgpu")),
     }
 }

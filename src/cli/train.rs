@@ -8,9 +8,9 @@ use std::time::Duration;
 use slm_fast::error::{Error, Result};
 use slm_fast::lab::progress::{Verbosity, count};
 use slm_fast::lab::trial::{self, Options, Summary};
-use slm_fast::spec::{self, Spec};
+use slm_fast::spec::{self, DeviceChoice, Spec};
 
-use super::{DevArgs, DeviceChoice, Ending, SpecArgs, Surroundings, TrainArgs, say};
+use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, resolve, say};
 
 /// Frames of a `dev` session, unless the command sets them.
 const DEV_FRAMES: u64 = 10_000;
@@ -32,7 +32,7 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
     };
     let ended = match (&args.resume, &args.spec) {
         (Some(folder), _) => {
-            args.common.device.map_or(Ok(""), DeviceChoice::resolve)?;
+            resolve(args.common.device.unwrap_or_default())?;
             trial::resume(folder, options)
         }
         (None, Some(path)) => {
@@ -82,18 +82,12 @@ fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Ve
     if let Some(seed) = common.seed {
         spec.meta.random_seed = Some(seed);
     }
-    let choice = common.device.unwrap_or(match spec.meta.device {
-        spec::DeviceChoice::Auto => DeviceChoice::Auto,
-        spec::DeviceChoice::Cpu => DeviceChoice::Cpu,
-        spec::DeviceChoice::Cuda => DeviceChoice::Cuda,
-        spec::DeviceChoice::Wgpu => DeviceChoice::Wgpu,
-    });
-    let device = choice.resolve()?;
+    let device = resolve(common.device.unwrap_or(spec.meta.device))?;
     if verbosity > Verbosity::Quiet {
         eprintln!("device: {device}");
     }
     // what is saved says where it ran, not what was asked for
-    spec.meta.device = spec::DeviceChoice::Cpu;
+    spec.meta.device = DeviceChoice::Cpu;
     Ok(spec)
 }
 

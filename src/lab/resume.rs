@@ -53,8 +53,11 @@ pub fn saved_spec(folder: &RunFolder) -> Result<Spec> {
 /// A saved spec without one.
 pub fn seed(spec: &Spec, folder: &RunFolder) -> Result<u32> {
     spec.meta.random_seed.ok_or_else(|| {
-        Error::new(folder.trial_spec(TRIAL).display().to_string(), "`meta.random_seed` is not set, so it is not the spec of a run")
-            .hint("start a new run with `slm-fast train SPEC`")
+        Error::new(
+            folder.trial_spec(TRIAL).display().to_string(),
+            "`meta.random_seed` is not set, so it is not the spec of a run",
+        )
+        .hint("start a new run with `slm-fast train SPEC`")
     })
 }
 

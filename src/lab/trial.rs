@@ -119,8 +119,29 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
             session.check(&cohort, s);
         }
     }
+    if checkpoint.is_none() {
+        start_over(&folder, &spec)?;
+    }
     let meta = file_meta(&spec)?;
     Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::Again { meta, checkpoint })
+}
+
+/// Makes the folder of a run that was killed before its first checkpoint as it was at frame 0.
+fn start_over(folder: &RunFolder, spec: &Spec) -> Result<()> {
+    if !folder.trial_spec(TRIAL).exists() {
+        let mut spec = spec.clone();
+        spec.meta.trial = Some(i64::from(TRIAL));
+        json::write(&folder.trial_spec(TRIAL), &spec)?;
+    }
+    // curves of the same frames would be drawn twice
+    let log = folder.log_dir();
+    for entry in std::fs::read_dir(&log).map_err(|error| Error::io(&log, "cannot read", &error))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("events.out.tfevents.") {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(|error| Error::io(&path, "cannot remove", &error))?;
+        }
+    }
+    Ok(())
 }
 
 fn cohort(plan: &Plan, seed: u32, sessions: &[Session], _threads: usize) -> Result<Cohort> {

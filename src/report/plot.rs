@@ -31,7 +31,6 @@ pub struct Graph {
     pub series: Vec<Series>,
 }
 
-
 /// Size of a graph in pixels.
 pub const SIZE: (usize, usize) = (1000, 700);
 
@@ -396,7 +395,8 @@ mod tests {
 
     #[test]
     fn a_long_run_is_thinned_and_keeps_its_spikes() {
-        let points: Vec<_> = (0..10_000).map(|i| (i as f32 * 0.01, if i == 5_005 { 9.0 } else { 1.0 }, 0.0, 0.0)).collect();
+        let points: Vec<_> =
+            (0..10_000).map(|i| (i as f32 * 0.01, if i == 5_005 { 9.0 } else { 1.0 }, 0.0, 0.0)).collect();
         let thinned = thin(&points);
         assert!(thinned.len() <= 400);
         assert!(thinned.iter().any(|p| p.1 == 9.0));

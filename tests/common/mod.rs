@@ -77,7 +77,8 @@ pub fn write_spec(folder: &Path, spec: &serde_json::Value) -> &'static str {
 /// The only run below `data`.
 #[track_caller]
 pub fn only_run(data: &Path) -> PathBuf {
-    let mut runs: Vec<PathBuf> = std::fs::read_dir(data).expect("a data folder").map(|e| e.expect("entry").path()).collect();
+    let mut runs: Vec<PathBuf> =
+        std::fs::read_dir(data).expect("a data folder").map(|e| e.expect("entry").path()).collect();
     assert_eq!(runs.len(), 1, "{runs:?}");
     runs.pop().expect("one run")
 }
