@@ -21,6 +21,7 @@ pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
     let algorithm = text(spec, "/agent/algorithm/name");
     let memory = text(spec, "/agent/memory/name");
     let family = Family::of(&algorithm);
+    fill_ins_of_saved_specs(spec, family, &algorithm);
 
     if memory.starts_with("OnPolicy") && family != Family::SelfImitation {
         let why = format!("{memory} keeps no second memory for {algorithm}");
@@ -51,7 +52,11 @@ pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
             }
             "TorchArcNet" => {
                 let why = "TorchArcNet has the layers of its `arc` alone";
-                drop_keys(spec, section, &["batch_norm", "layer_norm", "hid_layers"], why, warnings);
+                drop_keys(spec, section, &["batch_norm", "layer_norm"], why, warnings);
+                let layers = object(spec, section).and_then(|net| net.get("hid_layers").and_then(Value::as_array));
+                if layers.is_some_and(|l| !l.is_empty()) {
+                    drop_keys(spec, section, &["hid_layers"], why, warnings);
+                }
             }
             _ => {}
         }
@@ -65,6 +70,21 @@ pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
     }
 }
 
+/// A saved spec states every default, also those that its algorithm has no use for; they are no user's words.
+fn fill_ins_of_saved_specs(spec: &mut Value, family: Family, algorithm: &str) {
+    let one_net = matches!(family, Family::SoftActorCritic | Family::OneNet) || algorithm == "Reinforce";
+    if !one_net || spec.pointer("/meta/spec_version").is_none() {
+        return;
+    }
+    for section in ["agent.net", "agent.critic_net"] {
+        if let Some(net) = object(spec, section) {
+            net.retain(|key, value| {
+                !(matches!(key.as_str(), "shared" | "use_same_optim") && *value == Value::Bool(false))
+            });
+        }
+    }
+}
+
 /// Why a key that nothing reads at `place` may be dropped; `None` where it is a mistake.
 pub(super) fn reason(place: &str, key: &str, algorithm: &str) -> Option<String> {
     let key = key.strip_prefix("actor_").or(key.strip_prefix("critic_")).unwrap_or(key);
@@ -74,11 +94,19 @@ pub(super) fn reason(place: &str, key: &str, algorithm: &str) -> Option<String> 
     (place == "agent.algorithm" && keys_of_any_algorithm(key)).then(|| format!("{algorithm} does not use it"))
 }
 
-/// Why a searched key that nothing reads may be dropped.
-pub(super) fn search_reason(full_key: &str) -> Option<String> {
-    let (path, _) = full_key.rsplit_once("__").unwrap_or((full_key, ""));
+/// Why a key of `search` that nothing reads may be dropped.
+pub(super) fn search_reason(full_key: &str, args: &Value) -> Option<String> {
+    let (path, distribution) = full_key.rsplit_once("__").unwrap_or((full_key, ""));
     let key = path.rsplit('.').next().unwrap_or(path);
-    RENAMED.iter().find(|(old, _)| *old == key).map(|(_, now)| format!("SLM Lab does not read it; the key is `{now}`"))
+    if let Some((_, now)) = RENAMED.iter().find(|(old, _)| *old == key) {
+        return Some(format!("SLM Lab does not read it; the key is `{now}`"));
+    }
+    let fraction = |v: &Value| v.as_f64().is_some_and(|f| f.fract() != 0.0);
+    if key == "update_frequency" && args.as_array().is_some_and(|a| a.iter().any(fraction)) {
+        return Some("it is not a number of frames; `polyak_coef` takes fractions".into());
+    }
+    let misnamed = distribution.is_empty() && (args.is_array() && key.ends_with("_choice"));
+    misnamed.then(|| "the distribution stands behind two underscores, `__choice`".into())
 }
 
 /// The warning about a key that was taken out.

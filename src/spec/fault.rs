@@ -77,7 +77,9 @@ impl Fault {
             Kind::UnknownKey(known) => {
                 Error::new(self.place, "unknown key").hint(hint_for(&key, &known, "keys known here"))
             }
-            Kind::MissingKey => Error::new(self.place, "missing key").hint("it has no default; add it"),
+            Kind::MissingKey => {
+                Error::new(self.place, "missing key").hint("it has no default, in SLM Lab neither; add it")
+            }
             Kind::UnknownWord(word, known) => {
                 Error::new(self.place, format!("unknown value `{word}`")).hint(hint_for(&word, &known, "one of"))
             }

@@ -72,6 +72,7 @@ pub fn from_value(mut value: Value, name: &str, sets: &[(String, String)]) -> Re
     version_known(&value)?;
     dead::take_out(&mut value, &mut warnings);
     defaults_of_context(&mut value);
+    layers_stated(&value)?;
     let search = value.as_object_mut().and_then(|map| map.shift_remove("search"));
 
     let mut spec = typed(&mut value, &mut warnings)?;
@@ -123,8 +124,12 @@ fn searched(mut search: Value, value: &Value, warnings: &mut Vec<String>) -> Res
                 text::set(&mut changed, &param.key, sample.clone()).and_then(|()| typed(&mut changed, &mut Vec::new()));
             if let Err(err) = tried {
                 let place = format!("search.{}__{}", param.key, param.distribution.name());
-                let what = if err.place == param.key { err.what } else { format!("{}: {}", err.place, err.what) };
-                return Err(Error::new(place, format!("{sample}: {what}")).hint(err.hint));
+                if err.place != param.key {
+                    // One value of a search may not go with the file's values of other keys.
+                    warnings.push(format!("{place}: {sample} does not go with {}: {}", err.place, err.what));
+                    continue;
+                }
+                return Err(Error::new(place, format!("{sample}: {}", err.what)).hint(err.hint));
             }
         }
     }
@@ -134,8 +139,8 @@ fn searched(mut search: Value, value: &Value, warnings: &mut Vec<String>) -> Res
 /// Takes keys of SLM Lab's earlier versions out of `search`.
 fn drop_stale(search: &mut Value, place: &str, warnings: &mut Vec<String>) {
     let Value::Object(map) = search else { return };
-    map.retain(|key, _| {
-        let why = dead::search_reason(key);
+    map.retain(|key, args| {
+        let why = dead::search_reason(key, args);
         if let Some(why) = &why {
             warnings.push(dead::warning(&format!("search{place}"), key, why));
         }
@@ -148,6 +153,7 @@ fn drop_stale(search: &mut Value, place: &str, warnings: &mut Vec<String>) {
 
 /// Defaults that depend on other keys, and nets written as lists of layers.
 fn defaults_of_context(value: &mut Value) {
+    let plays_randomly = value.pointer("/agent/algorithm/name").and_then(Value::as_str) == Some("Random");
     if let Some(env) = dead::object(value, "env") {
         for (switch, clip) in [("normalize_obs", "clip_obs"), ("normalize_reward", "clip_reward")] {
             if env.get(switch) == Some(&Value::Bool(true)) && !env.contains_key(clip) {
@@ -157,13 +163,37 @@ fn defaults_of_context(value: &mut Value) {
     }
     for section in ["agent.net", "agent.critic_net"] {
         let Some(net) = dead::object(value, section) else { continue };
-        if net.get("type").and_then(Value::as_str) == Some("HydraMLPNet")
+        let nested = net.get("hid_layers").and_then(Value::as_array).is_some_and(|l| l.iter().any(Value::is_array));
+        if nested
+            && net.get("type").and_then(Value::as_str) == Some("HydraMLPNet")
             && let Some(layers) = net.shift_remove("hid_layers")
         {
             net.insert("hydra_layers".into(), layers);
         }
+        if plays_randomly && !net.contains_key("type") {
+            net.insert("type".into(), "MLPNet".into());
+        }
         arc::to_mlp(net);
     }
+}
+
+/// An MLPNet states its layers; for other nets, and for none, they have a default.
+fn layers_stated(value: &Value) -> Result<()> {
+    let Some(net) = value.pointer("/agent/net").and_then(Value::as_object) else { return Ok(()) };
+    let plays_randomly = value.pointer("/agent/algorithm/name").and_then(Value::as_str) == Some("Random");
+    if plays_randomly || net.get("type").and_then(Value::as_str) != Some("MLPNet") {
+        return Ok(());
+    }
+    for key in ["hid_layers", "hid_layers_activation"] {
+        let split = net.contains_key(&format!("actor_{key}")) && net.contains_key(&format!("critic_{key}"));
+        if !net.contains_key(key) && !split {
+            return Err(Error::new(format!("agent.net.{key}"), "missing key").hint(match key {
+                "hid_layers" => "an MLPNet states the widths of its hidden layers, for example `[64, 64]`",
+                _ => "an MLPNet states its activation, for example `tanh`",
+            }));
+        }
+    }
+    Ok(())
 }
 
 fn version_known(value: &Value) -> Result<()> {

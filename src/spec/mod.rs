@@ -17,6 +17,7 @@ mod missing;
 mod net;
 mod optim;
 mod schedule;
+mod schema;
 mod search;
 mod text;
 
@@ -36,6 +37,7 @@ pub use optim::{
     SmoothL1Args,
 };
 pub use schedule::{Decay, Schedule};
+pub use schema::schema;
 pub use search::{Distribution, Search, SearchParam};
 
 use schemars::JsonSchema;

@@ -152,10 +152,10 @@ pub struct Net {
     /// The activation whose gain `init_fn` uses; null: the net's own. A TorchArcNet states it apart from its layers.
     #[serde(default)]
     pub init_activation: Option<Activation>,
-    /// Standard deviation of the actor's last layer; null: as the other layers.
+    /// Gain of an orthogonal initialisation of the actor's last layer; null: as the other layers.
     #[serde(default)]
     pub actor_init_std: Option<f64>,
-    /// Standard deviation of the critic's last layer; null: as the other layers.
+    /// Gain of an orthogonal initialisation of the critic's last layer; null: as the other layers.
     #[serde(default)]
     pub critic_init_std: Option<f64>,
     /// First value of a state-independent log std; null: the net gives the log std.
@@ -250,7 +250,7 @@ pub struct Tower<'a> {
     pub init_fn: Option<InitFn>,
     /// The activation whose gain `init_fn` uses.
     pub init_activation: Activation,
-    /// Standard deviation of the last layer's weights, where it is set apart.
+    /// Gain of an orthogonal initialisation of the last layer, where it is set apart.
     pub init_std: Option<f64>,
     /// Greatest norm of the gradient.
     pub clip_grad_val: Option<f64>,
