@@ -215,6 +215,20 @@ fn enjoy_plays_the_best_model_and_leaves_the_run_alone() {
 }
 
 #[test]
+fn numbers_that_are_not_finite_stop_a_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(1000, 2, Some(1)));
+    let text = expect(folder.path(), &["train", spec, "--set", "agent.net.critic_optim_spec.lr=1e30"], 2);
+    for s in 0..2 {
+        assert!(text.contains(&format!("warning: small_t0_s{s} stopped: `")), "{text}");
+    }
+    assert!(text.contains("at frame ") && text.contains("2 of 2 sessions stopped early"), "{text}");
+    let run = only_run(&folder.path().join("data"));
+    let log = std::fs::read_to_string(run.join("log/small_t0.log")).unwrap();
+    assert!(log.contains("gave a number that is not finite at frame"), "{log}");
+}
+
+#[test]
 fn dev_shows_every_update() {
     let folder = tempfile::tempdir().unwrap();
     let spec = write_spec(folder.path(), &small_spec(512, 4, Some(1)));

@@ -28,6 +28,7 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
         checkpoint_every: Duration::from_secs_f64(args.checkpoint_every),
         verbosity,
         stop: stop_on_ctrl_c()?,
+        started: around.started,
         watch: None,
     };
     let ended = match (&args.resume, &args.spec) {
@@ -41,7 +42,7 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
         }
         (None, None) => unreachable!("clap asks for SPEC or --resume"),
     }?;
-    Ok(tell(ended, around))
+    Ok(tell(ended))
 }
 
 /// Trains one quick session and shows what every update does.
@@ -61,12 +62,13 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
         checkpoint_every: Duration::from_secs(5),
         verbosity: Verbosity::Verbose,
         stop: stop_on_ctrl_c()?,
+        started: around.started,
         watch: Some(Box::new(move |plan, cohort| {
             updates.see(cohort);
             window.see(plan, cohort)
         })),
     };
-    Ok(tell(trial::train(spec, options)?, around))
+    Ok(tell(trial::train(spec, options)?))
 }
 
 /// Reads the spec with everything the command line sets in it, and prints the loader's warnings.
@@ -106,9 +108,9 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 }
 
 /// Prints how a trial ended.
-fn tell(ended: trial::Ending, around: &Surroundings) -> Ending {
+fn tell(ended: trial::Ending) -> Ending {
     match ended {
-        trial::Ending::Finished(summary) => summarise(&summary, around),
+        trial::Ending::Finished(summary) => summarise(&summary),
         trial::Ending::Interrupted { folder, frame } => {
             say(&format!("interrupted at frame {}; a checkpoint is saved", count(frame as f64)));
             say(&format!("continue with: slm-fast train --resume {}", folder.display()));
@@ -122,14 +124,14 @@ fn tell(ended: trial::Ending, around: &Surroundings) -> Ending {
 }
 
 /// Prints the result of a trial: metrics, folder, speed.
-fn summarise(summary: &Summary, around: &Surroundings) -> Ending {
+fn summarise(summary: &Summary) -> Ending {
     let metrics = serde_json::to_value(summary.outcome.trial).expect("metrics are plain numbers");
     let entries = metrics.as_object().expect("metrics are a struct");
     let text: Vec<String> = entries.iter().map(|(name, value)| format!("{name}:{}", short(value.as_f64()))).collect();
     say(&format!("trial_metrics: {}", text.join(" | ")));
     say(&format!("folder: {}", summary.folder.display()));
-    let wall_s = around.started.elapsed().as_secs_f64();
-    let rate = summary.frames as f64 / summary.wall.as_secs_f64().max(1e-9);
+    let wall_s = summary.wall.as_secs_f64();
+    let rate = summary.frames as f64 / wall_s.max(1e-9);
     say(&format!("{} frames in {wall_s:.2} s, {} frames/s", count(summary.frames as f64), count(rate)));
     let sessions = summary.outcome.sessions.len();
     if summary.faults > 0 {

@@ -44,6 +44,8 @@ pub struct Options<'a> {
     pub verbosity: Verbosity,
     /// Set from outside to stop after the iteration in progress, with a checkpoint.
     pub stop: Arc<AtomicBool>,
+    /// When the process started; the clock of `wall_t` and of the summary.
+    pub started: Instant,
     pub watch: Option<Box<Watch<'a>>>,
 }
 
@@ -65,7 +67,7 @@ pub struct Summary {
     pub outcome: writer::Outcome,
     /// Frames done in this process, summed over sessions.
     pub frames: u64,
-    /// Wall time of this process's share of the training, files included.
+    /// Wall time since the process started, files included.
     pub wall: Duration,
     /// Sessions that a number that is not finite stopped.
     pub faults: usize,
@@ -172,7 +174,7 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(mut self, begin: Begin) -> Result<Ending> {
-        let started = Instant::now();
+        let started = self.options.started;
         let start_frame = self.cohort.frame();
         let label = format!("{}_t{TRIAL}", self.folder.spec_name());
         let names: Vec<String> = self.sessions.iter().map(|session| session.name.clone()).collect();
@@ -182,12 +184,14 @@ impl Trial<'_> {
         if fresh {
             self.cohort.iterate();
         }
+        let first_ms = started.elapsed().as_secs_f64() * 1e3;
         let mut reporter = self.reporter(begin)?;
         let mut progress = Progress::new(&label, &names, start_frame, self.plan.max_frame, self.options.verbosity);
         let from = if resumed { format!("continued from frame {start_frame}") } else { format!("seed {}", self.seed) };
         let opening = format!("{label}: {} sessions, {from}, in {}", names.len(), self.folder.root().display());
         progress.line(&opening);
         reporter.log(Level::Info, opening)?;
+        reporter.log(Level::Info, format!("first iteration done {first_ms:.1} ms after the start of the program"))?;
 
         let clock_offset_s = reporter.wall_t_s();
         let mut next_checkpoint = started + FIRST_CHECKPOINT.min(self.options.checkpoint_every);
@@ -221,7 +225,7 @@ impl Trial<'_> {
             }
         }
         progress.finish();
-        self.finish(reporter, start_frame, started)
+        self.finish(reporter, start_frame)
     }
 
     /// Opens log and events: when the specs are on disk, or where the checkpoint left them.
@@ -268,7 +272,8 @@ impl Trial<'_> {
     }
 
     /// Final models, the last checkpoint, graphs and metrics.
-    fn finish(self, mut reporter: Reporter, start_frame: u64, started: Instant) -> Result<Ending> {
+    fn finish(self, mut reporter: Reporter, start_frame: u64) -> Result<Ending> {
+        let started = self.options.started;
         let frame = self.cohort.frame();
         let faults = self.sessions.iter().filter(|session| session.fault.is_some()).count();
         for (s, session) in self.sessions.iter().enumerate() {
