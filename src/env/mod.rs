@@ -10,6 +10,11 @@ mod cartpole;
 mod mountain_car;
 mod mountain_car_continuous;
 mod pendulum;
+pub mod trace;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
 
 pub use acrobot::Acrobot;
 pub use cartpole::CartPole;
@@ -29,6 +34,16 @@ pub enum ActionSpace {
     Discrete(usize),
     /// `low.len()` real numbers within `[low, high]`.
     Box { low: &'static [f32], high: &'static [f32] },
+}
+
+impl ActionSpace {
+    /// Words of one action, `A`.
+    pub const fn words(&self) -> usize {
+        match self {
+            ActionSpace::Discrete(_) => 1,
+            ActionSpace::Box { low, .. } => low.len(),
+        }
+    }
 }
 
 /// What an environment is, apart from its dynamics: everything the plan needs.
@@ -69,6 +84,59 @@ pub trait Dynamics: Copy + Default + Send + Sync + 'static {
     /// One step: the next state, the reward, and whether the episode ended for good (never a time limit).
     fn step(&self, state: Self::State, action: Self::Action) -> (Self::State, f32, bool);
     fn observe(&self, state: Self::State) -> Self::Obs;
+}
+
+/// One word of [`LANES`] rows; a block of rows is a slice of these, `block[word][lane]`.
+pub type Lanes = [f32; LANES];
+
+/// One lane of a block as a row; `block` holds as many words as a row.
+#[inline(always)]
+pub fn gather<R: Default + AsMut<[f32]>>(block: &[Lanes], lane: usize) -> R {
+    let mut row = R::default();
+    let words = row.as_mut();
+    assert_eq!(block.len(), words.len(), "a block holds the words of its rows");
+    for (word, lanes) in words.iter_mut().zip(block) {
+        *word = lanes[lane];
+    }
+    row
+}
+
+/// Writes a row into one lane of a block; the opposite of [`gather`].
+#[inline(always)]
+pub fn scatter<R: AsRef<[f32]>>(row: R, block: &mut [Lanes], lane: usize) {
+    let words = row.as_ref();
+    assert_eq!(block.len(), words.len(), "a block holds the words of its rows");
+    for (lanes, word) in block.iter_mut().zip(words) {
+        lanes[lane] = *word;
+    }
+}
+
+/// One step of [`LANES`] environments in place: `state[K]`, `action[A]` -> `state[K]`, `reward`, `terminated` (1 or 0).
+///
+/// Give slices of arrays whose length is known where this is called (`&mut [Lanes; 4]`): then the loop over lanes is one
+/// straight line of vector code for the instruction set of the caller, with the bits of [`Dynamics::step`].
+#[inline(always)]
+pub fn step_block<E: Dynamics>(
+    env: &E,
+    state: &mut [Lanes],
+    action: &[Lanes],
+    reward: &mut Lanes,
+    terminated: &mut [u32; LANES],
+) {
+    for lane in 0..LANES {
+        let (next, gain, end) = env.step(gather(state, lane), gather(action, lane));
+        scatter(next, state, lane);
+        reward[lane] = gain;
+        terminated[lane] = u32::from(end);
+    }
+}
+
+/// Observations of [`LANES`] environments: `state[K]` -> `obs[O]`.
+#[inline(always)]
+pub fn observe_block<E: Dynamics>(env: &E, state: &[Lanes], obs: &mut [Lanes]) {
+    for lane in 0..LANES {
+        scatter(env.observe(gather(state, lane)), obs, lane);
+    }
 }
 
 /// Generic code that wants an environment by type; see [`dispatch`].
