@@ -73,6 +73,7 @@ pub fn from_value(mut value: Value, name: &str, sets: &[(String, String)]) -> Re
     dead::take_out(&mut value, &mut warnings);
     defaults_of_context(&mut value);
     layers_stated(&value)?;
+    constants_agree(&value, &mut warnings);
     let search = value.as_object_mut().and_then(|map| map.shift_remove("search"));
 
     let mut spec = typed(&mut value, &mut warnings)?;
@@ -161,6 +162,17 @@ fn defaults_of_context(value: &mut Value) {
             }
         }
     }
+    let keys = dead::object(value, "agent.algorithm").into_iter().flat_map(|map| map.iter_mut());
+    for (_, schedule) in keys.filter(|(key, _)| key.ends_with("_spec")) {
+        let Some(schedule) = schedule.as_object_mut().filter(|s| s.contains_key("start_val")) else { continue };
+        let start_val = schedule["start_val"].clone();
+        let start_step = schedule.entry("start_step").or_insert(0.into()).clone();
+        for (key, default) in [("end_val", start_val), ("end_step", start_step)] {
+            if schedule.get(key).is_none_or(Value::is_null) {
+                schedule.insert(key.into(), default);
+            }
+        }
+    }
     for section in ["agent.net", "agent.critic_net"] {
         let Some(net) = dead::object(value, section) else { continue };
         let nested = net.get("hid_layers").and_then(Value::as_array).is_some_and(|l| l.iter().any(Value::is_array));
@@ -174,6 +186,20 @@ fn defaults_of_context(value: &mut Value) {
             net.insert("type".into(), "MLPNet".into());
         }
         arc::to_mlp(net);
+    }
+}
+
+/// SLM Lab's `no_decay` reads `end_val`, so a `start_val` beside it has no effect there; here it is the value.
+fn constants_agree(value: &Value, warnings: &mut Vec<String>) {
+    let keys = value.pointer("/agent/algorithm").and_then(Value::as_object).into_iter().flatten();
+    for (key, schedule) in keys {
+        if schedule.get("name").and_then(Value::as_str) == Some("no_decay")
+            && schedule["start_val"] != schedule["end_val"]
+        {
+            let (start, end) = (&schedule["start_val"], &schedule["end_val"]);
+            warnings
+                .push(format!("agent.algorithm.{key}: no_decay stays at `start_val` {start}; `end_val` {end} ignored"));
+        }
     }
 }
 
