@@ -4,7 +4,16 @@
 //! An op is written for one session. The leading dimension S of every buffer belongs to the launch: the cpu hands an op
 //! the slices of one session, a gpu kernel takes S from its grid.
 
+pub mod advantage;
+pub mod hyper;
 pub mod lib;
+pub mod log;
+pub mod minibatch_grad;
+pub mod obs_moments;
+pub mod optimize;
+pub mod rollout;
+pub mod schedule;
+pub mod shuffle;
 
 use crate::device::{Dtype, Word};
 use crate::op::lib::rng;
@@ -293,4 +302,13 @@ macro_rules! op {
 }
 
 /// Ops in the order a training iteration meets them.
-pub static ALL: &[&Entry] = &[];
+pub static ALL: &[&Entry] = &[
+    &schedule::Schedule::ENTRY,
+    &rollout::Rollout::ENTRY,
+    &log::Log::ENTRY,
+    &advantage::Advantage::ENTRY,
+    &shuffle::Shuffle::ENTRY,
+    &minibatch_grad::MinibatchGrad::ENTRY,
+    &optimize::Optimize::ENTRY,
+    &obs_moments::ObsMoments::ENTRY,
+];

@@ -1,4 +1,12 @@
 //! Functions that ops and environments share; the same text exists in every kernel language.
 
+pub mod cases;
+pub mod envs;
+pub mod mlp;
+pub mod nets;
+pub mod per_isa;
+pub mod policy;
 pub mod rng;
+pub mod simd;
+pub mod sums;
 pub mod trig;

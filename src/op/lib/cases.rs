@@ -1,0 +1,119 @@
+//! Shapes that tests put the fused ops through: odd sizes, every activation, every policy, every loss.
+
+use super::mlp::{Activation, Mlp};
+use super::nets::Nets;
+use super::policy::Policy;
+use super::envs::EnvFns;
+use crate::env;
+use crate::op::minibatch_grad::{Distance, GradShape};
+use crate::op::rollout::RolloutShape;
+use crate::op::{Draw, hyper};
+
+fn nets(input: usize, hidden: &[usize], activation: Activation, policy: Policy, critic: Option<&[usize]>, shared: bool) -> Nets {
+    let mlp = |hidden: &[usize], output| Mlp { input, hidden: hidden.to_vec(), activation, output };
+    let outputs = policy.outputs() + usize::from(shared);
+    Nets { actor: mlp(hidden, outputs), critic: critic.map(|hidden| mlp(hidden, 1)), policy }
+}
+
+/// Nets of every kind, small and odd, and the usual one.
+pub fn all_nets() -> Vec<Nets> {
+    let two = Policy::Categorical { n: 2 };
+    let gauss = |n, free_std, squashed| Policy::Gaussian { n, free_std, squashed };
+    let mut all = vec![
+        nets(4, &[64, 64], Activation::Tanh, two, Some(&[64, 64]), false),
+        nets(6, &[32], Activation::Relu, Policy::Categorical { n: 3 }, Some(&[17, 5]), false),
+        nets(3, &[20, 7, 33], Activation::Tanh, gauss(1, false, false), None, true),
+        nets(2, &[19], Activation::Tanh, gauss(3, true, false), Some(&[16]), false),
+        nets(5, &[16, 16], Activation::Silu, gauss(2, false, true), None, true),
+        nets(3, &[9], Activation::Elu, gauss(1, true, true), None, true),
+        nets(4, &[130], Activation::Tanh, two, None, false),
+        nets(4, &[], Activation::Tanh, two, Some(&[]), false),
+    ];
+    all.extend(Activation::ALL.map(|activation| nets(3, &[11, 18], activation, two, None, true)));
+    all
+}
+
+/// Cases of `minibatch_grad`.
+pub fn grad_shapes() -> Vec<GradShape> {
+    let base = |nets: Nets| GradShape {
+        obs: nets.actor.input,
+        rows: 96,
+        envs: 3,
+        start: 5,
+        len: 71,
+        minibatch: 0,
+        minibatches: 2,
+        clipped: true,
+        distance: Distance::Mse,
+        clip_value: false,
+        symlog: false,
+        normalize_targets: false,
+        normalize_obs: false,
+        nets,
+    };
+    let mut all: Vec<GradShape> = all_nets().into_iter().map(base).collect();
+    let with = |change: &dyn Fn(&mut GradShape)| {
+        let mut shape = base(all_nets().swap_remove(1));
+        change(&mut shape);
+        shape
+    };
+    all.push(with(&|d| d.clipped = false));
+    all.push(with(&|d| d.distance = Distance::SmoothL1));
+    all.push(with(&|d| d.clip_value = true));
+    all.push(with(&|d| d.symlog = true));
+    all.push(with(&|d| d.normalize_targets = true));
+    all.push(with(&|d| (d.symlog, d.normalize_targets, d.clip_value) = (true, true, true)));
+    all.push(with(&|d| d.normalize_obs = true));
+    all.push(with(&|d| (d.start, d.len, d.minibatch) = (0, 1, 1)));
+    // several tiles, the last one ragged
+    all.push(with(&|d| (d.rows, d.envs, d.start, d.len) = (700, 7, 13, 601)));
+    all
+}
+
+/// Fills the arguments of `minibatch_grad` that hang together.
+pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {
+    match (arg, d.nets.policy) {
+        ("index", _) => words.iter_mut().for_each(|word| *word = draw.below(d.rows as u32)),
+        ("action", Policy::Categorical { n }) => {
+            words.iter_mut().for_each(|word| *word = (draw.below(n as u32) as f32).to_bits());
+        }
+        ("hyper", _) => hyper::sample(words, draw),
+        _ => return false,
+    }
+    true
+}
+
+/// Cases of `rollout`: every environment, every kind of policy, ragged tiles.
+pub fn rollout_shapes() -> Vec<RolloutShape> {
+    let discrete = |n| Policy::Categorical { n };
+    let gauss = |free_std, squashed| Policy::Gaussian { n: 1, free_std, squashed };
+    let case = |env: &str, policy, shared: bool, t, n| {
+        let env = EnvFns::new(env::find(env).expect("a built environment"));
+        let critic: &[usize] = &[17, 20];
+        let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
+        RolloutShape { env, nets: Some(nets), t, n, greedy: false, normalize_obs: false }
+    };
+    let mut all = vec![
+        case("CartPole-v1", discrete(2), false, 4, 5),
+        case("CartPole-v1", discrete(2), true, 3, 131),
+        case("Acrobot-v1", discrete(3), true, 3, 18),
+        case("MountainCar-v0", discrete(3), false, 4, 16),
+        case("Pendulum-v1", gauss(false, false), false, 4, 7),
+        case("Pendulum-v1", gauss(true, true), true, 4, 70),
+        case("MountainCarContinuous-v0", gauss(true, false), true, 3, 3),
+    ];
+    let with = |case: usize, change: &dyn Fn(&mut RolloutShape)| {
+        let mut shape = all[case].clone();
+        change(&mut shape);
+        shape
+    };
+    let more = [
+        with(0, &|d| d.greedy = true),
+        with(4, &|d| d.greedy = true),
+        with(2, &|d| d.normalize_obs = true),
+        with(1, &|d| d.nets = None),
+        with(5, &|d| d.nets = None),
+    ];
+    all.extend(more);
+    all
+}

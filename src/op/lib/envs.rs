@@ -1,0 +1,166 @@
+//! One environment behind plain function pointers: the vector kernel for a block of 16 environments, and the scalar
+//! functions that definitions use.
+
+use super::rng::{Purpose, philox, unit};
+use super::simd::Simd;
+use crate::device::cpu::Isa;
+use crate::env::{self, ActionSpace, Dynamics, EnvSpec, LANES, Lanes, Visitor, gather, scatter};
+
+/// `ended` bit: the episode reached a terminal state.
+pub const TERMINATED: u32 = 1;
+/// `ended` bit: the time limit cut the episode.
+pub const TRUNCATED: u32 = 2;
+
+/// 16 environments during one step. Action in, everything else out; `state` to `returns` carry over.
+pub struct Block<'a> {
+    /// `[K]`
+    pub state: &'a mut [Lanes],
+    /// Steps of the running episode.
+    pub steps: &'a mut [u32; LANES],
+    /// Return of the running episode so far.
+    pub returns: &'a mut Lanes,
+    /// `[A]`, in the environment's own units.
+    pub action: &'a [Lanes],
+    pub reward: &'a mut Lanes,
+    pub ended: &'a mut [u32; LANES],
+    /// Return of the episode that ended here, NaN where none did.
+    pub episode_return: &'a mut Lanes,
+    pub episode_length: &'a mut [u32; LANES],
+    /// `[16, O]`: what the agent sees next, after an auto-reset where the episode ended.
+    pub obs: &'a mut [f32],
+    /// `[16, O]`: what it would have seen without the reset; written only when `cut` is set.
+    pub final_obs: &'a mut [f32],
+    /// Some lane was truncated and not terminated.
+    pub cut: &'a mut bool,
+    /// Number of the first environment, the step that a reset here begins, and the session's key.
+    pub first: u32,
+    pub step: u32,
+    pub key: [u32; 2],
+}
+
+/// The functions of one environment.
+#[derive(Clone, Copy)]
+pub struct EnvFns {
+    pub spec: &'static EnvSpec,
+    /// One step of a block with auto-reset.
+    pub step: fn(Isa, Block<'_>),
+    /// Scalar step in place: reward, terminated.
+    pub plain_step: fn(&mut [f32], &[f32]) -> (f32, bool),
+    pub plain_observe: fn(&[f32], &mut [f32]),
+    /// First state of an environment from its session's key, its number, and the step it begins at.
+    pub plain_reset: fn(&mut [f32], key: [u32; 2], env: u32, step: u32),
+}
+
+impl std::fmt::Debug for EnvFns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.spec.name)
+    }
+}
+
+struct Functions(&'static EnvSpec);
+
+impl Visitor for Functions {
+    type Out = EnvFns;
+    fn visit<E: Dynamics>(self) -> EnvFns {
+        EnvFns {
+            spec: self.0,
+            step: step::<E>,
+            plain_step: |state, action| {
+                let (next, reward, terminated) = E::default().step(row(state), row(action));
+                state.copy_from_slice(next.as_ref());
+                (reward, terminated)
+            },
+            plain_observe: |state, obs| obs.copy_from_slice(E::default().observe(row(state)).as_ref()),
+            plain_reset: |state, key, env, step| {
+                let words = philox([env, step, Purpose::Reset as u32, 0], key);
+                state.copy_from_slice(E::default().reset(words.map(unit)).as_ref());
+            },
+        }
+    }
+}
+
+fn row<R: Default + AsMut<[f32]>>(words: &[f32]) -> R {
+    let mut row = R::default();
+    row.as_mut().copy_from_slice(words);
+    row
+}
+
+impl EnvFns {
+    /// The functions of an environment that [`env::find`] knows.
+    pub fn new(spec: &'static EnvSpec) -> EnvFns {
+        env::dispatch(spec.name, Functions(spec)).expect("every listed environment can be dispatched")
+    }
+
+    /// Words of one action.
+    pub fn action_len(&self) -> usize {
+        match self.spec.action_space {
+            ActionSpace::Discrete(_) => 1,
+            ActionSpace::Box { low, .. } => low.len(),
+        }
+    }
+}
+
+crate::per_simd! {
+    fn step<E: Dynamics>(b: Block<'_>) = step_body;
+}
+
+#[inline(always)]
+fn step_body<I: Simd, E: Dynamics>(b: Block<'_>) {
+    let env = E::default();
+    let (k, a) = (E::State::default().as_ref().len(), E::Action::default().as_ref().len());
+    // copies on the stack, of known length, so that lanes become vectors
+    let mut state = [[0.0; LANES]; 16];
+    state[..k].copy_from_slice(&b.state[..k]);
+    let mut action = [[0.0; LANES]; 8];
+    action[..a].copy_from_slice(&b.action[..a]);
+    let (mut reward, mut terminated) = ([0.0; LANES], [0; LANES]);
+    env::step_block(&env, &mut state[..k], &action[..a], &mut reward, &mut terminated);
+
+    let limit = E::SPEC.max_episode_steps;
+    let (mut any, mut cut) = (0, 0);
+    for i in 0..LANES {
+        b.steps[i] += 1;
+        b.returns[i] += reward[i];
+        let ended = terminated[i] * TERMINATED + u32::from(b.steps[i] >= limit) * TRUNCATED;
+        any |= ended;
+        cut |= u32::from(ended == TRUNCATED);
+        b.ended[i] = ended;
+        b.episode_return[i] = if ended != 0 { b.returns[i] } else { f32::NAN };
+        b.episode_length[i] = if ended != 0 { b.steps[i] } else { 0 };
+    }
+    *b.reward = reward;
+    *b.cut = cut != 0;
+    if cut != 0 {
+        observe(&env, &state[..k], b.final_obs);
+    }
+    if any != 0 {
+        for i in 0..LANES {
+            let words = philox([b.first + i as u32, b.step, Purpose::Reset as u32, 0], b.key);
+            let fresh = env.reset(words.map(unit));
+            let old: E::State = gather(&state[..k], i);
+            let mut next = E::State::default();
+            let fresh_words = fresh.as_ref().iter().zip(old.as_ref());
+            for (next, (fresh, old)) in next.as_mut().iter_mut().zip(fresh_words) {
+                *next = if b.ended[i] != 0 { *fresh } else { *old };
+            }
+            scatter(next, &mut state[..k], i);
+            b.steps[i] = if b.ended[i] != 0 { 0 } else { b.steps[i] };
+            b.returns[i] = if b.ended[i] != 0 { 0.0 } else { b.returns[i] };
+        }
+    }
+    b.state[..k].copy_from_slice(&state[..k]);
+    observe(&env, &state[..k], b.obs);
+}
+
+/// Observations of a block as rows.
+#[inline(always)]
+fn observe<E: Dynamics>(env: &E, state: &[Lanes], obs: &mut [f32]) {
+    let mut rows = [E::Obs::default(); LANES];
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = env.observe(gather(state, i));
+    }
+    let o = rows[0].as_ref().len();
+    for (to, row) in obs.chunks_exact_mut(o).zip(&rows) {
+        to.copy_from_slice(row.as_ref());
+    }
+}

@@ -1,0 +1,41 @@
+//! One body, compiled once per instruction set.
+
+/// Defines `fn name(isa, args..)` whose body exists once per [`Isa`](crate::device::cpu::Isa) and is chosen at run time.
+///
+/// The body is plain loops over slices that the compiler vectorises; it fuses no multiply-add, so all variants give the
+/// same bits. `isa` must come from `Isa::available`.
+#[macro_export]
+macro_rules! per_isa {
+    ($( $(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block )*) => { $(
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(isa: $crate::device::cpu::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+                match isa {
+                    // SAFETY: an `Isa` is made by detection
+                    $crate::device::cpu::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above
+                    $crate::device::cpu::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::device::cpu::Isa::Base => {}
+                }
+            }
+            let _ = isa;
+            body($($arg),*)
+        }
+    )* };
+}

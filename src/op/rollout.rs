@@ -1,0 +1,439 @@
+//! Collecting experience: T steps of N environments in one launch, each step policy forward, sample, environment step,
+//! auto-reset, store. Environments go in tiles of up to 64 that never meet, so no step waits for another tile.
+
+use super::hyper::{self, CLOCK_STEP};
+use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
+use super::lib::mlp::{ROWS, forward};
+use super::lib::nets::{Nets, Packed, cut, normalize};
+use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy};
+use super::lib::rng::{Purpose, philox, unit};
+use super::lib::simd::Simd;
+use super::lib::trig;
+use super::{Draw, Shape};
+use crate::device::Cx;
+use crate::env::ActionSpace;
+
+/// What is fixed when a rollout is recorded.
+#[derive(Debug, Clone)]
+pub struct RolloutShape {
+    pub env: EnvFns,
+    /// Without nets actions are uniformly random.
+    pub nets: Option<Nets>,
+    /// Vector steps, `T`, and environments, `N`.
+    pub t: usize,
+    pub n: usize,
+    /// The most likely action instead of a sample.
+    pub greedy: bool,
+    pub normalize_obs: bool,
+}
+
+/// Blocks of 16 environments in a tile.
+const BLOCKS: usize = ROWS / LANES;
+/// Most words of an action, rounded up to whole Philox blocks.
+const ACTION_WORDS: usize = 32;
+
+impl RolloutShape {
+    pub fn obs(&self) -> usize {
+        self.env.spec.obs_len
+    }
+    pub fn state(&self) -> usize {
+        self.env.spec.state_len
+    }
+    pub fn action(&self) -> usize {
+        self.env.action_len()
+    }
+    fn params(&self) -> usize {
+        self.nets.as_ref().map_or(0, Nets::len)
+    }
+    fn groups(&self) -> usize {
+        self.nets.as_ref().map_or(1, Nets::groups)
+    }
+    fn squashed(&self) -> bool {
+        matches!(self.nets.as_ref().map(|n| n.policy), Some(Policy::Gaussian { squashed: true, .. }))
+    }
+}
+
+impl Shape for RolloutShape {
+    fn tiles(&self) -> usize {
+        self.n.div_ceil(ROWS)
+    }
+
+    fn scratch_words(&self) -> usize {
+        self.nets.as_ref().map_or(0, Nets::packed_len) + 3 * ROWS * self.obs()
+    }
+
+    fn flops(&self) -> f64 {
+        (self.t * self.n) as f64 * (2.0 * self.nets.as_ref().map_or(0, Nets::madds) as f64 + 100.0)
+    }
+
+    fn cases() -> Vec<RolloutShape> {
+        super::lib::cases::rollout_shapes()
+    }
+
+    fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {
+        match arg {
+            "hyper" => hyper::sample(words, draw),
+            "env_state" => {
+                for (n, state) in words.chunks_exact_mut(self.state()).enumerate() {
+                    let mut row = vec![0.0; state.len()];
+                    (self.env.plain_reset)(&mut row, [draw.word(), 1], n as u32, 3);
+                    state.iter_mut().zip(row).for_each(|(to, from)| *to = from.to_bits());
+                }
+            }
+            // one environment in four is at its time limit
+            "episode_step" => {
+                let limit = self.env.spec.max_episode_steps;
+                words.iter_mut().for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+crate::op! {
+    /// T steps of every environment. `value[T]` is the value of what the agent sees after the last step; `bootstrap` is
+    /// the value of the true final observation where an episode was truncated, 0 elsewhere. Observations and rewards are
+    /// stored raw; the nets see normalised observations.
+    Rollout(d: RolloutShape) = "rollout", within 1e-4, run = run {
+        read params: f32[d.params()] in -0.7..0.7;
+        read hyper: f32[hyper::len(d.groups())];
+        read normalizer: f32[2, d.obs()] in 0.5..1.5;
+        read seed: u32[2] in 0.0..1e6;
+        read clock: u32[hyper::CLOCK_LEN] in 0.0..1000.0;
+        update env_state: f32[d.n, d.state()];
+        update episode_return: f32[d.n] in 0.0..5.0;
+        update episode_step: u32[d.n];
+        write obs: f32[d.t, d.n, d.obs()];
+        write action: f32[d.t, d.n, d.action()];
+        write log_prob: f32[d.t, d.n];
+        write value: f32[d.t + 1, d.n];
+        write bootstrap: f32[d.t, d.n];
+        write reward: f32[d.t, d.n];
+        write ended: u32[d.t, d.n];
+        write finished_return: f32[d.t, d.n];
+        write finished_length: u32[d.t, d.n];
+    }
+}
+
+/// An action as the environment takes it: squashed, and from [-1, 1] to the range of the space.
+#[inline(always)]
+fn to_env(space: &ActionSpace, squashed: bool, word: usize, x: f32) -> f32 {
+    match *space {
+        ActionSpace::Discrete(_) => x,
+        ActionSpace::Box { low, high } => {
+            let x = if squashed { trig::tanh(x) } else { x };
+            low[word] + (high[word] - low[word]) * (0.5 * (x + 1.0))
+        }
+    }
+}
+
+/// A uniformly random action, already in the environment's units.
+#[inline(always)]
+fn random_action(space: &ActionSpace, word: usize, u: f32) -> f32 {
+    match *space {
+        ActionSpace::Discrete(n) => (u * n as f32).floor(),
+        ActionSpace::Box { low, high } => low[word] + (high[word] - low[word]) * u,
+    }
+}
+
+/// The plain definition: environments one by one, nets in f64.
+fn define(d: &RolloutShape, a: Args<'_>) {
+    let (o, k, len) = (d.obs(), d.state(), d.action());
+    let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
+    let key = [a.seed[0], a.seed[1]];
+    let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
+    let space = &d.env.spec.action_space;
+    let see = |obs: &[f32]| -> (Vec<f64>, f64) {
+        let seen = |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
+        let x: Vec<f64> = obs.iter().enumerate().map(seen).collect();
+        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x))
+    };
+    for n in 0..d.n {
+        let state = &mut a.env_state[n * k..(n + 1) * k];
+        let mut obs = vec![0.0; o];
+        for t in 0..d.t {
+            let at = t * d.n + n;
+            (d.env.plain_observe)(state, &mut obs);
+            a.obs[at * o..][..o].copy_from_slice(&obs);
+            let (out, value) = see(&obs);
+            a.value[at] = value as f32;
+
+            let step = a.clock[CLOCK_STEP] + t as u32;
+            let word = |w: usize| {
+                unit(philox([n as u32, step, Purpose::Action as u32, (w / 4) as u32], key)[w % 4])
+            };
+            let action = &mut a.action[at * len..][..len];
+            match d.nets.as_ref().map(|nets| nets.policy) {
+                None => (0..len).for_each(|i| action[i] = random_action(space, i, word(i))),
+                Some(Policy::Categorical { n }) => {
+                    let best = (0..n).max_by(|&i, &j| out[i].total_cmp(&out[j]).then(j.cmp(&i))).unwrap_or(0);
+                    let top = out[best];
+                    let sum: f64 = out[..n].iter().map(|l| (l - top).exp()).sum();
+                    let passed = |j: usize| f64::from(word(0)) > out[..=j].iter().map(|l| (l - top).exp() / sum).sum();
+                    action[0] = if d.greedy { best } else { (0..n - 1).filter(|&j| passed(j)).count() } as f32;
+                }
+                Some(Policy::Gaussian { n, .. }) => {
+                    for i in 0..n {
+                        let (u, v) = (f64::from(word(i & !1)), f64::from(word((i & !1) + 1)) * std::f64::consts::TAU);
+                        let normal = (-2.0 * u.ln()).sqrt() * if i % 2 == 0 { v.cos() } else { v.sin() };
+                        let std = out[n + i].clamp(-5.0, 2.0).exp();
+                        action[i] = (out[i] + if d.greedy { 0.0 } else { std * normal }) as f32;
+                    }
+                }
+            }
+            a.log_prob[at] = d.nets.as_ref().map_or(0.0, |nets| nets.policy.define(&out, action).0 as f32);
+
+            let taken: Vec<f32> = match d.nets {
+                None => action.to_vec(),
+                Some(_) => action.iter().enumerate().map(|(i, &x)| to_env(space, d.squashed(), i, x)).collect(),
+            };
+            let (reward, terminated) = (d.env.plain_step)(state, &taken);
+            a.reward[at] = reward;
+            a.episode_return[n] += reward;
+            a.episode_step[n] += 1;
+            let truncated = a.episode_step[n] >= d.env.spec.max_episode_steps;
+            let ended = u32::from(terminated) * TERMINATED + u32::from(truncated) * TRUNCATED;
+            a.ended[at] = ended;
+            a.bootstrap[at] = 0.0;
+            if ended == TRUNCATED {
+                (d.env.plain_observe)(state, &mut obs);
+                a.bootstrap[at] = see(&obs).1 as f32;
+            }
+            (a.finished_return[at], a.finished_length[at]) = (f32::NAN, 0);
+            if ended != 0 {
+                (a.finished_return[at], a.finished_length[at]) = (a.episode_return[n], a.episode_step[n]);
+                (a.episode_return[n], a.episode_step[n]) = (0.0, 0);
+                (d.env.plain_reset)(state, key, n as u32, step + 1);
+            }
+        }
+        (d.env.plain_observe)(state, &mut obs);
+        a.value[d.t * d.n + n] = see(&obs).1 as f32;
+    }
+}
+
+fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+    rollout(cx.isa, d, cx, a);
+}
+
+crate::per_simd! {
+    fn rollout(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) = rollout_body;
+}
+
+/// What of the environments of a tile lives from step to step.
+struct Envs {
+    state: [[Lanes; 16]; BLOCKS],
+    steps: [[u32; LANES]; BLOCKS],
+    returns: [Lanes; BLOCKS],
+}
+
+#[inline(always)]
+fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+    let isa = cx.isa;
+    let (o, k, len) = (d.obs(), d.state(), d.action());
+    let first = cx.tile * ROWS;
+    let envs = ROWS.min(d.n - first);
+    let key = [a.seed[0], a.seed[1]];
+    let mut scratch = &mut *cx.scratch;
+    let mut nets = d.nets.as_ref().map(|nets| (nets, Packed::new(nets, a.params, &mut scratch)));
+    let seen = cut(&mut scratch, ROWS * o);
+    let next = cut(&mut scratch, ROWS * o);
+    let last = cut(&mut scratch, ROWS * o);
+    let see = Seen { d, normalizer: a.normalizer, clip: (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]) };
+    // SAFETY: every tile has its own environments, here and below
+    let (env_state, env_return, env_step) = unsafe {
+        (
+            a.env_state.part(first * k..(first + envs) * k),
+            a.episode_return.part(first..first + envs),
+            a.episode_step.part(first..first + envs),
+        )
+    };
+    let mut live = Envs { state: [[[0.0; LANES]; 16]; BLOCKS], steps: [[0; LANES]; BLOCKS], returns: [[0.0; LANES]; BLOCKS] };
+    for n in 0..envs {
+        let (b, i) = (n / LANES, n % LANES);
+        for j in 0..k {
+            live.state[b][j][i] = env_state[n * k + j];
+        }
+        live.steps[b][i] = env_step[n];
+        live.returns[b][i] = env_return[n];
+        (d.env.plain_observe)(&env_state[n * k..(n + 1) * k], &mut next[n * o..(n + 1) * o]);
+    }
+
+    for t in 0..d.t {
+        let at = t * d.n + first;
+        // SAFETY: as above
+        let (obs, value, log_prob, bootstrap) = unsafe {
+            (
+                a.obs.part(at * o..(at + envs) * o),
+                a.value.part(at..at + envs),
+                a.log_prob.part(at..at + envs),
+                a.bootstrap.part(at..at + envs),
+            )
+        };
+        obs.copy_from_slice(&next[..envs * o]);
+        bootstrap.fill(0.0);
+        if let Some((mlps, packed)) = &mut nets {
+            let x = see.rows(obs, seen, envs);
+            forward::<I>(&mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
+            values::<I>(mlps, packed, x, o, envs, value);
+        } else {
+            value.fill(0.0);
+        }
+        let step = a.clock[CLOCK_STEP] + t as u32;
+        for b in 0..envs.div_ceil(LANES) {
+            let n = first + b * LANES;
+            let lanes = LANES.min(envs - b * LANES);
+            let mut action = [[0.0; LANES]; ACTION_WORDS];
+            let log_p = act::<I>(d, nets.as_ref(), a.params, b * LANES, [n as u32, step], key, &mut action);
+            log_prob[b * LANES..][..lanes].copy_from_slice(&log_p[..lanes]);
+            let at = at + b * LANES;
+            // SAFETY: as above
+            let stored = unsafe { a.action.part(at * len..(at + lanes) * len) };
+            for (i, row) in stored.chunks_exact_mut(len).enumerate() {
+                row.iter_mut().zip(&action).for_each(|(to, from)| *to = from[i]);
+            }
+            if d.nets.is_some() {
+                for (j, words) in action[..len].iter_mut().enumerate() {
+                    words.iter_mut().for_each(|x| *x = to_env(&d.env.spec.action_space, d.squashed(), j, *x));
+                }
+            }
+            let (mut reward, mut ended, mut cut_any) = ([0.0; LANES], [0; LANES], false);
+            let (mut finished_return, mut finished_length) = ([0.0; LANES], [0; LANES]);
+            (d.env.step)(
+                isa,
+                Block {
+                    state: &mut live.state[b],
+                    steps: &mut live.steps[b],
+                    returns: &mut live.returns[b],
+                    action: &action,
+                    reward: &mut reward,
+                    ended: &mut ended,
+                    episode_return: &mut finished_return,
+                    episode_length: &mut finished_length,
+                    obs: &mut next[b * LANES * o..][..LANES * o],
+                    final_obs: &mut last[..LANES * o],
+                    cut: &mut cut_any,
+                    first: n as u32,
+                    step: step + 1,
+                    key,
+                },
+            );
+            // SAFETY: as above
+            unsafe {
+                a.reward.part(at..at + lanes).copy_from_slice(&reward[..lanes]);
+                a.ended.part(at..at + lanes).copy_from_slice(&ended[..lanes]);
+                a.finished_return.part(at..at + lanes).copy_from_slice(&finished_return[..lanes]);
+                a.finished_length.part(at..at + lanes).copy_from_slice(&finished_length[..lanes]);
+            }
+            if let (true, Some((mlps, packed))) = (cut_any, &mut nets) {
+                let x = see.rows(last, seen, lanes);
+                let mut value = [0.0; LANES];
+                if mlps.shared() {
+                    // later blocks of this step still read the outputs that this overwrites
+                    let mut saved = [0.0; LANES * OUTPUTS];
+                    let kept = LANES * mlps.actor.out_pad();
+                    saved[..kept].copy_from_slice(&packed.actor.out[..kept]);
+                    forward::<I>(&mlps.actor, packed.actor.packed, (x, o), lanes, packed.actor.acts, packed.actor.out);
+                    values_of(mlps, packed, &mut value[..lanes]);
+                    packed.actor.out[..kept].copy_from_slice(&saved[..kept]);
+                } else {
+                    values::<I>(mlps, packed, x, o, lanes, &mut value[..lanes]);
+                }
+                for i in 0..lanes {
+                    bootstrap[b * LANES + i] = if ended[i] == TRUNCATED { value[i] } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    // SAFETY: as above
+    let value = unsafe { a.value.part(d.t * d.n + first..d.t * d.n + first + envs) };
+    value.fill(0.0);
+    if let Some((mlps, packed)) = &mut nets {
+        let x = see.rows(next, seen, envs);
+        if mlps.shared() {
+            forward::<I>(&mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
+        }
+        values::<I>(mlps, packed, x, o, envs, value);
+    }
+    for n in 0..envs {
+        let (b, i) = (n / LANES, n % LANES);
+        for j in 0..k {
+            env_state[n * k + j] = live.state[b][j][i];
+        }
+        env_step[n] = live.steps[b][i];
+        env_return[n] = live.returns[b][i];
+    }
+}
+
+/// How observations reach the nets.
+struct Seen<'a> {
+    d: &'a RolloutShape,
+    normalizer: &'a [f32],
+    clip: (f32, f32),
+}
+
+impl Seen<'_> {
+    /// `rows` observations as the nets see them: themselves, or normalised in `scratch`.
+    #[inline(always)]
+    fn rows<'b>(&self, obs: &'b [f32], scratch: &'b mut [f32], rows: usize) -> &'b [f32] {
+        let o = self.d.obs();
+        if !self.d.normalize_obs {
+            return obs;
+        }
+        for (to, from) in scratch.chunks_exact_mut(o).zip(obs.chunks_exact(o)).take(rows) {
+            for j in 0..o {
+                to[j] = normalize(from[j], j, self.normalizer, self.clip);
+            }
+        }
+        scratch
+    }
+}
+
+/// Values of `rows` observations: by the critic's net, or read off a shared net that has just gone forward.
+#[inline(always)]
+fn values<I: Simd>(nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
+    if let (Some(mlp), Some(critic)) = (&nets.critic, &mut packed.critic) {
+        forward::<I>(mlp, critic.packed, (x, o), rows, critic.acts, critic.out);
+    }
+    values_of(nets, packed, value);
+}
+
+#[inline(always)]
+fn values_of(nets: &Nets, packed: &Packed<'_>, value: &mut [f32]) {
+    for (b, value) in value.chunks_mut(LANES).enumerate() {
+        let lanes = packed.value_lanes(nets, b * LANES);
+        value.copy_from_slice(&lanes[..value.len()]);
+    }
+}
+
+/// Actions of 16 environments, as stored, and their log-probabilities. `at` is (first environment, step).
+#[inline(always)]
+fn act<I: Simd>(
+    d: &RolloutShape, nets: Option<&(&Nets, Packed<'_>)>, params: &[f32], row: usize, at: [u32; 2], key: [u32; 2],
+    action: &mut [Lanes; ACTION_WORDS],
+) -> Lanes {
+    let mut words = [[0; LANES]; ACTION_WORDS];
+    let blocks = nets.map_or(d.action().div_ceil(4), |(nets, _)| nets.policy.blocks());
+    for block in 0..blocks {
+        let mut drawn = [[0; LANES]; 4];
+        for i in 0..LANES {
+            let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
+            for w in 0..4 {
+                drawn[w][i] = four[w];
+            }
+        }
+        words[block * 4..][..4].copy_from_slice(&drawn);
+    }
+    let Some((nets, packed)) = nets else {
+        for (j, action) in action[..d.action()].iter_mut().enumerate() {
+            for i in 0..LANES {
+                action[i] = random_action(&d.env.spec.action_space, j, unit(words[j][i]));
+            }
+        }
+        return [0.0; LANES];
+    };
+    let mut out = [[0.0; LANES]; OUTPUTS];
+    packed.policy_lanes(nets, params, row, &mut out);
+    nets.policy.sample(&out, &words, d.greedy, action)
+}
