@@ -123,8 +123,24 @@ pub fn stability(strengths: &[f64]) -> f64 {
 /// `std_j` is the sample standard deviation; that of a single session counts as 0, so its consistency is 1. The series are
 /// cut to the shortest; a row counts the sessions that have a reward there.
 pub fn consistency(sessions: &[Vec<f64>]) -> f64 {
+    consistencies(sessions).last().copied().unwrap_or(f64::NAN)
+}
+
+/// [`consistency`] of the rows up to each.
+pub fn consistencies(sessions: &[Vec<f64>]) -> Vec<f64> {
     let (means, stds) = mean_and_std(sessions);
-    1.0 - 2.0 * finite(&stds).sum::<f64>() / finite(&means).sum::<f64>()
+    let (mut mean_sum, mut std_sum) = (0.0, 0.0);
+    means
+        .iter()
+        .zip(&stds)
+        .map(|(mean, std)| {
+            if mean.is_finite() {
+                mean_sum += mean;
+                std_sum += std;
+            }
+            1.0 - 2.0 * std_sum / mean_sum
+        })
+        .collect()
 }
 
 /// Mean of the last `min(N, 100)` rows, NaN rows skipped.

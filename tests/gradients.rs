@@ -52,7 +52,11 @@ fn minibatch_grad_is_the_slope_of_its_objective() {
         let mut moving = 0;
         for i in (0..p).step_by(every).chain(p.saturating_sub(3)..p) {
             let want = slope(i);
-            assert!((grad[i] - want).abs() <= 2e-6 * (1.0 + want.abs()), "case {case}, parameter {i}: {} for {want}", grad[i]);
+            assert!(
+                (grad[i] - want).abs() <= 2e-6 * (1.0 + want.abs()),
+                "case {case}, parameter {i}: {} for {want}",
+                grad[i]
+            );
             moving += usize::from(want.abs() > 1e-5);
         }
         assert!(moving > 5, "case {case}: too few parameters move the objective");

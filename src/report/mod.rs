@@ -11,4 +11,5 @@ pub mod json;
 pub mod log;
 pub mod plot;
 mod raster;
+mod thread;
 pub mod writer;

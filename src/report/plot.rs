@@ -71,6 +71,16 @@ pub(super) enum Shape {
     Text { at: (f32, f32), size: f32, anchor: Anchor, upwards: bool, colour: Colour, text: String },
 }
 
+/// A row of a series in pixels.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    x: f32,
+    y: f32,
+    /// Of the band.
+    top: f32,
+    bottom: f32,
+}
+
 /// Opacity of a band.
 pub(super) const BAND_ALPHA: f32 = 0.2;
 
@@ -112,7 +122,7 @@ impl Graph {
             shapes.push(text((left - 12.0, y + 7.0), 20.0, Anchor::End, FAINT, &y_axis.label(tick)));
         }
 
-        let lines: Vec<(Vec<(f32, f32, f32, f32)>, Colour)> = self
+        let lines: Vec<(Vec<Point>, Colour)> = self
             .series
             .iter()
             .zip(PALETTE.iter().cycle())
@@ -121,7 +131,7 @@ impl Graph {
             })
             .collect();
         for (points, colour) in &lines {
-            if points.iter().any(|(_, _, top, bottom)| bottom > top) {
+            if points.iter().any(|p| p.bottom > p.top) {
                 shapes.push(Shape::Band { points: band(points), colour: *colour });
             }
         }
@@ -177,14 +187,14 @@ impl Series {
         self.rows().flat_map(|i| [self.mean[i] - self.half(i), self.mean[i] + self.half(i)])
     }
 
-    /// Unbroken runs of `(x, y, band top, band bottom)` in pixels.
-    fn runs(&self, x_axis: &Axis, y_axis: &Axis) -> Vec<Vec<(f32, f32, f32, f32)>> {
-        let mut runs: Vec<Vec<(f32, f32, f32, f32)>> = Vec::new();
+    /// Unbroken runs of rows.
+    fn runs(&self, x_axis: &Axis, y_axis: &Axis) -> Vec<Vec<Point>> {
+        let mut runs: Vec<Vec<Point>> = Vec::new();
         let mut last = None;
         for i in self.rows() {
             let (mean, half) = (self.mean[i], self.half(i));
             let y = |value| y_axis.place(value);
-            let point = (x_axis.place(self.x[i]), y(mean), y(mean + half), y(mean - half));
+            let point = Point { x: x_axis.place(self.x[i]), y: y(mean), top: y(mean + half), bottom: y(mean - half) };
             match runs.last_mut() {
                 Some(run) if last.is_some_and(|last| last + 1 == i) => run.push(point),
                 _ => runs.push(vec![point]),
@@ -196,19 +206,19 @@ impl Series {
 }
 
 /// Ranges of points within the same pixel column.
-fn columns(points: &[(f32, f32, f32, f32)]) -> impl Iterator<Item = &[(f32, f32, f32, f32)]> {
-    points.chunk_by(|a, b| a.0.floor() == b.0.floor())
+fn columns(points: &[Point]) -> impl Iterator<Item = &[Point]> {
+    points.chunk_by(|a, b| a.x.floor() == b.x.floor())
 }
 
 /// The line's points, at most four to a pixel column (first, highest, lowest, last): a long run draws as fast as a short.
-fn thin(points: &[(f32, f32, f32, f32)]) -> Vec<(f32, f32)> {
+fn thin(points: &[Point]) -> Vec<(f32, f32)> {
     let mut thinned = Vec::new();
     for column in columns(points) {
         if column.len() <= 4 {
-            thinned.extend(column.iter().map(|p| (p.0, p.1)));
+            thinned.extend(column.iter().map(|p| (p.x, p.y)));
             continue;
         }
-        let by_height = |&a: &usize, &b: &usize| column[a].1.total_cmp(&column[b].1);
+        let by_height = |&a: &usize, &b: &usize| column[a].y.total_cmp(&column[b].y);
         let mut keep = [
             0,
             (0..column.len()).min_by(by_height).unwrap_or(0),
@@ -216,16 +226,16 @@ fn thin(points: &[(f32, f32, f32, f32)]) -> Vec<(f32, f32)> {
             column.len() - 1,
         ];
         keep.sort_unstable();
-        thinned.extend(keep.iter().map(|&i| (column[i].0, column[i].1)));
+        thinned.extend(keep.iter().map(|&i| (column[i].x, column[i].y)));
     }
     thinned
 }
 
 /// The band's points, one to a pixel column.
-fn band(points: &[(f32, f32, f32, f32)]) -> Vec<(f32, f32, f32)> {
-    let column = |column: &[(f32, f32, f32, f32)]| {
-        let top = column.iter().map(|p| p.2).fold(f32::INFINITY, f32::min);
-        (column[0].0, top, column.iter().map(|p| p.3).fold(f32::NEG_INFINITY, f32::max))
+fn band(points: &[Point]) -> Vec<(f32, f32, f32)> {
+    let column = |column: &[Point]| {
+        let top = column.iter().map(|p| p.top).fold(f32::INFINITY, f32::min);
+        (column[0].x, top, column.iter().map(|p| p.bottom).fold(f32::NEG_INFINITY, f32::max))
     };
     columns(points).map(column).collect()
 }
@@ -395,8 +405,8 @@ mod tests {
 
     #[test]
     fn a_long_run_is_thinned_and_keeps_its_spikes() {
-        let points: Vec<_> =
-            (0..10_000).map(|i| (i as f32 * 0.01, if i == 5_005 { 9.0 } else { 1.0 }, 0.0, 0.0)).collect();
+        let point = |i| Point { x: i as f32 * 0.01, y: if i == 5_005 { 9.0 } else { 1.0 }, top: 0.0, bottom: 0.0 };
+        let points: Vec<Point> = (0..10_000).map(point).collect();
         let thinned = thin(&points);
         assert!(thinned.len() <= 400);
         assert!(thinned.iter().any(|p| p.1 == 9.0));
