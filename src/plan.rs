@@ -1,12 +1,377 @@
 //! Spec and spaces become a plan: every size known, every default filled in, every cross-check made, before frame 0.
 
+use crate::device::cpu::Isa;
+use crate::env::{self, ActionSpace, EnvSpec};
+use crate::error::{Error, Result};
+use crate::op::advantage::Mode;
+use crate::op::hyper;
+use crate::op::lib::mlp::{Activation, Mlp};
+use crate::op::lib::nets::Nets;
+use crate::op::lib::policy::{OUTPUTS, Policy};
+use crate::op::minibatch_grad::Distance;
+use crate::op::optimize::{Group, Kind};
+use crate::op::shuffle::Normalize;
+use crate::spec::{self, Algorithm, Optim, Spec};
+use std::fmt;
+
 /// What will run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    // filled in by the training core
+    pub spec: Spec,
+    pub env: &'static EnvSpec,
+    pub env_name: &'static str,
     pub max_session: u32,
     pub max_frame: u64,
     pub num_envs: u32,
     pub log_frequency: u64,
-    pub env_name: &'static str,
+    /// Vector steps of one rollout, `T`.
+    pub horizon: usize,
+    /// Rows of one minibatch; the last of an epoch may have fewer.
+    pub minibatch: usize,
+    pub epochs: usize,
+    pub nets: Nets,
+    pub groups: Vec<Group>,
+    pub learning: Learning,
+    /// The per-session table of numbers, `hyper`.
+    pub hyper: Vec<f32>,
+}
+
+/// What a learning step does, as far as it is fixed when it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Learning {
+    pub mode: Mode,
+    pub normalize: Normalize,
+    /// PPO's clipped surrogate.
+    pub clipped: bool,
+    pub clip_value: bool,
+    pub symlog: bool,
+    pub normalize_targets: bool,
+    pub distance: Distance,
+}
+
+/// Hidden layers that a kernel's tables have room for.
+const MAX_HIDDEN: usize = 15;
+/// Most words of rollout that fit the 32-bit row numbers of the kernels.
+const MAX_ROWS: usize = 1 << 31;
+
+impl Plan {
+    /// Makes the plan of a spec.
+    ///
+    /// # Errors
+    /// Names the place of whatever is not built or does not fit together.
+    pub fn new(spec: &Spec) -> Result<Plan> {
+        spec.require_built(&env::names())?;
+        let env = env::find(&spec.env.name).map_err(|error| error.within("env.name"))?;
+        let nets = nets(spec, env)?;
+        let (learning, horizon, minibatch, epochs) = learning(spec);
+        let num_envs = spec.env.num_envs;
+        let rows = horizon.checked_mul(num_envs).filter(|&rows| rows < MAX_ROWS).ok_or_else(|| {
+            Error::new(
+                "env.num_envs",
+                format!("{num_envs} environments times a horizon of {horizon} are more rows than the kernels count"),
+            )
+            .hint("lower `env.num_envs` or the horizon")
+        })?;
+        let actor = Group { range: 0..nets.actor_len(), kind: kind(spec.agent.net.actor().optim) };
+        let mut groups = vec![actor];
+        if nets.critic.is_some() {
+            groups.push(Group { range: nets.actor_len()..nets.len(), kind: kind(spec.agent.net.critic().optim) });
+        }
+        Ok(Plan {
+            env,
+            env_name: env.name,
+            max_session: u32::try_from(spec.meta.max_session)
+                .map_err(|_| Error::new("meta.max_session", "is too large"))?,
+            max_frame: spec.env.max_frame,
+            num_envs: num_envs as u32,
+            log_frequency: spec.meta.log_frequency,
+            horizon,
+            minibatch: minibatch.min(rows),
+            epochs,
+            hyper: hyper_table(spec, groups.len()),
+            nets,
+            groups,
+            learning,
+            spec: spec.clone(),
+        })
+    }
+
+    /// Rows of one rollout, `M = T N`.
+    pub fn rows(&self) -> usize {
+        self.horizon * self.num_envs as usize
+    }
+
+    /// Vector steps of the whole run: frames end at `max_frame`, rounded up to a whole vector step.
+    pub fn steps(&self) -> u64 {
+        self.max_frame.div_ceil(u64::from(self.num_envs))
+    }
+
+    /// Iterations that learn, and the vector steps of the last rollout, which is too short to learn from (or 0).
+    pub fn iterations(&self) -> (u64, usize) {
+        (self.steps() / self.horizon as u64, (self.steps() % self.horizon as u64) as usize)
+    }
+
+    /// Minibatches of one epoch.
+    pub fn minibatches(&self) -> usize {
+        self.rows().div_ceil(self.minibatch)
+    }
+
+    /// Optimiser calls of the whole run, one per net and minibatch.
+    pub fn opt_steps(&self) -> u64 {
+        self.iterations().0 * (self.epochs * self.minibatches() * self.groups.len()) as u64
+    }
+}
+
+fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
+    let net = &spec.agent.net;
+    let has_value = !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
+    let policy = match (&env.action_space, spec.agent.algorithm.action_pdtype()) {
+        (ActionSpace::Discrete(n), spec::Pdtype::Default | spec::Pdtype::Categorical) => Policy::Categorical { n: *n },
+        (ActionSpace::Box { low, .. }, pdtype) if pdtype != spec::Pdtype::Categorical => Policy::Gaussian {
+            n: low.len(),
+            free_std: net.log_std_init.is_some(),
+            squashed: pdtype == spec::Pdtype::NormalTanh,
+        },
+        (space, pdtype) => {
+            let (kind, fits) = match space {
+                ActionSpace::Discrete(_) => ("discrete", "Categorical"),
+                ActionSpace::Box { .. } => ("continuous", "Normal` or `NormalTanh"),
+            };
+            return Err(Error::new(
+                "agent.algorithm.action_pdtype",
+                format!("{pdtype:?} does not fit {}, whose actions are {kind}", env.name),
+            )
+            .hint(format!("use `default`, or `{fits}`")));
+        }
+    };
+    let shared = net.shared && has_value;
+    let mlp = |tower: &spec::Tower<'_>, output| Mlp {
+        input: env.obs_len,
+        hidden: tower.hid_layers.to_vec(),
+        activation: activation(tower.activation),
+        output,
+    };
+    let actor = mlp(&net.actor(), policy.outputs() + usize::from(shared));
+    let critic = (has_value && !shared).then(|| mlp(&net.critic(), 1));
+    for net in std::iter::once(&actor).chain(&critic) {
+        if net.hidden.len() > MAX_HIDDEN {
+            return Err(Error::new(
+                "agent.net.hid_layers",
+                format!("{} hidden layers; at most {MAX_HIDDEN} fit", net.hidden.len()),
+            ));
+        }
+    }
+    if actor.output >= OUTPUTS {
+        return Err(Error::new(
+            "env.name",
+            format!("the policy of {} needs {} outputs; fewer than {OUTPUTS} fit", env.name, actor.output),
+        ));
+    }
+    Ok(Nets { actor, critic, policy })
+}
+
+fn activation(name: spec::Activation) -> Activation {
+    match name {
+        spec::Activation::Tanh => Activation::Tanh,
+        spec::Activation::Relu => Activation::Relu,
+        spec::Activation::LeakyRelu => Activation::LeakyRelu,
+        spec::Activation::Elu => Activation::Elu,
+        spec::Activation::Selu => Activation::Selu,
+        spec::Activation::Gelu => Activation::Gelu,
+        spec::Activation::Silu => Activation::Silu,
+        spec::Activation::Sigmoid => Activation::Sigmoid,
+        spec::Activation::Identity => Activation::Identity,
+    }
+}
+
+/// The choices of an algorithm, its horizon, minibatch rows and epochs.
+fn learning(spec: &Spec) -> (Learning, usize, usize, usize) {
+    let distance = match spec.agent.net.loss_spec {
+        spec::Loss::SmoothL1Loss(_) => Distance::SmoothL1,
+        _ => Distance::Mse,
+    };
+    let plain = Learning {
+        mode: Mode::Gae,
+        normalize: Normalize::Standardize,
+        clipped: false,
+        clip_value: false,
+        symlog: false,
+        normalize_targets: false,
+        distance,
+    };
+    match &spec.agent.algorithm {
+        Algorithm::Reinforce(a) => {
+            let mode = Mode::Returns { center: a.center_return };
+            (Learning { mode, ..plain }, a.training_frequency, usize::MAX, 1)
+        }
+        Algorithm::ActorCritic(a) => {
+            // as in SLM Lab the number of steps is then the batch length too
+            let horizon =
+                if a.lam.is_none() { a.num_step_returns.unwrap_or(a.training_frequency) } else { a.training_frequency };
+            let mode = if a.lam.is_some() { Mode::Gae } else { Mode::NStep(horizon) };
+            (Learning { mode, normalize_targets: a.normalize_v_targets, ..plain }, horizon, usize::MAX, 1)
+        }
+        Algorithm::PPO(a) => {
+            let normalize = match a.normalize_advantages {
+                spec::NormalizeAdvantages::Standardize => Normalize::Standardize,
+                spec::NormalizeAdvantages::Percentile => Normalize::Percentile,
+                spec::NormalizeAdvantages::None => Normalize::None,
+            };
+            let learning = Learning {
+                normalize,
+                clipped: true,
+                clip_value: a.clip_vloss,
+                symlog: a.symlog,
+                normalize_targets: a.normalize_v_targets,
+                ..plain
+            };
+            (learning, a.time_horizon, a.minibatch_size, a.training_epoch)
+        }
+        other => unreachable!("`require_built` refuses {other:?}"),
+    }
+}
+
+fn kind(optim: &Optim) -> Kind {
+    match optim {
+        Optim::AdamW(_) => Kind::AdamW,
+        Optim::RMSprop(_) => Kind::RmsProp,
+        Optim::SGD(a) => Kind::Sgd { nesterov: a.nesterov },
+        _ => Kind::Adam,
+    }
+}
+
+/// The numbers that sessions of one cohort may differ in.
+fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
+    let mut table = vec![0.0; hyper::len(groups)];
+    let mut clip = None;
+    let entropy;
+    table[hyper::GAMMA] = spec.agent.algorithm.gamma() as f32;
+    table[hyper::POLICY_LOSS_COEF] = 1.0;
+    match &spec.agent.algorithm {
+        Algorithm::Reinforce(a) => {
+            table[hyper::POLICY_LOSS_COEF] = a.policy_loss_coef as f32;
+            entropy = a.entropy_coef_spec.as_ref();
+        }
+        Algorithm::ActorCritic(a) => {
+            table[hyper::LAM] = a.lam.unwrap_or(1.0) as f32;
+            table[hyper::POLICY_LOSS_COEF] = a.policy_loss_coef as f32;
+            table[hyper::VAL_LOSS_COEF] = a.val_loss_coef as f32;
+            entropy = a.entropy_coef_spec.as_ref();
+        }
+        Algorithm::PPO(a) => {
+            table[hyper::LAM] = a.lam as f32;
+            table[hyper::VAL_LOSS_COEF] = a.val_loss_coef as f32;
+            (clip, entropy) = (Some(&a.clip_eps_spec), a.entropy_coef_spec.as_ref());
+        }
+        other => unreachable!("`require_built` refuses {other:?}"),
+    }
+    schedule(&mut table[hyper::CLIP_EPS..], clip);
+    schedule(&mut table[hyper::ENTROPY_COEF..], entropy);
+
+    // SLM Lab clips what it normalises to +-10 unless told otherwise
+    let env = &spec.env;
+    let bounds = |clip: Option<spec::Clip>, normalize: bool| match clip {
+        Some(clip) => clip.bounds(),
+        None if normalize => (-10.0, 10.0),
+        None => (f64::NEG_INFINITY, f64::INFINITY),
+    };
+    let (low, high) = bounds(env.clip_obs, env.normalize_obs);
+    (table[hyper::OBS_CLIP_LOW], table[hyper::OBS_CLIP_HIGH]) = (low as f32, high as f32);
+    let (low, high) = bounds(env.clip_reward, env.normalize_reward);
+    (table[hyper::REWARD_CLIP_LOW], table[hyper::REWARD_CLIP_HIGH]) = (low as f32, high as f32);
+    table[hyper::REWARD_SCALE] = env.reward_scale as f32;
+
+    let net = &spec.agent.net;
+    for (g, tower) in [net.actor(), net.critic()].iter().enumerate().take(groups) {
+        let group = &mut table[hyper::group(g)..][..hyper::GROUP_LEN];
+        group[hyper::LR] = tower.optim.lr() as f32;
+        let (b1, b2, eps, decay, momentum) = match tower.optim {
+            Optim::Adam(a) => (a.betas[0], a.betas[1], a.eps, a.weight_decay, 0.0),
+            Optim::AdamW(a) => (a.betas[0], a.betas[1], a.eps, a.weight_decay, 0.0),
+            Optim::RMSprop(a) => (a.alpha, 0.0, a.eps, a.weight_decay, a.momentum),
+            Optim::SGD(a) => (0.0, 0.0, 0.0, a.weight_decay, a.momentum),
+            other => unreachable!("`require_built` refuses {other:?}"),
+        };
+        group[hyper::B1] = b1 as f32;
+        group[hyper::B2] = b2 as f32;
+        group[hyper::EPS] = eps as f32;
+        group[hyper::WEIGHT_DECAY] = decay as f32;
+        group[hyper::MOMENTUM] = momentum as f32;
+        group[hyper::CLIP_NORM] = tower.clip_grad_val.map_or(f32::INFINITY, |clip| clip as f32);
+        (group[hyper::LR_KIND], group[hyper::LR_FRAMES]) = (hyper::LR_CONSTANT, 1.0);
+        if let Some(scheduler) = tower.lr_scheduler {
+            let (frames, min) = match scheduler {
+                spec::LrScheduler::LinearToZero(a) => (a.frame, 0.0),
+                spec::LrScheduler::LinearToMin(a) => (a.frame, a.min_factor),
+                other => unreachable!("`require_built` refuses {other:?}"),
+            };
+            group[hyper::LR_KIND] = hyper::LR_LINEAR_TO_MIN;
+            (group[hyper::LR_FRAMES], group[hyper::LR_MIN_FACTOR]) = (frames as f32, min as f32);
+        }
+    }
+    table
+}
+
+/// Writes the five words of a schedule; none is a constant 0.
+fn schedule(words: &mut [f32], schedule: Option<&spec::Schedule>) {
+    let Some(s) = schedule else { return };
+    words[hyper::KIND] = match s.name {
+        spec::Decay::NoDecay => hyper::NO_DECAY,
+        spec::Decay::LinearDecay => hyper::LINEAR_DECAY,
+        spec::Decay::RateDecay => hyper::RATE_DECAY,
+        spec::Decay::PeriodicDecay => hyper::PERIODIC_DECAY,
+    };
+    words[hyper::START_VAL] = s.start_val as f32;
+    words[hyper::END_VAL] = s.end_val() as f32;
+    words[hyper::START_STEP] = s.start_step as f32;
+    words[hyper::END_STEP] = s.end_step.unwrap_or(s.start_step) as f32;
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spec = &self.spec;
+        let mlp = |net: &Mlp| {
+            let hidden: String = net.hidden.iter().map(|h| format!(" {h} {:?} ->", net.activation)).collect();
+            format!("{} ->{hidden} {} ({} parameters)", net.input, net.output, net.len())
+        };
+        let (iterations, tail) = self.iterations();
+        writeln!(
+            f,
+            "  environment   {} x {}, observations [{}], actions {:?}",
+            self.num_envs, self.env.name, self.env.obs_len, self.env.action_space
+        )?;
+        writeln!(f, "  algorithm     {}, policy {:?}", spec.agent.algorithm.name(), self.nets.policy)?;
+        if self.nets.shared() {
+            writeln!(f, "  shared net    {}", mlp(&self.nets.actor))?;
+        } else {
+            writeln!(f, "  actor         {}", mlp(&self.nets.actor))?;
+        }
+        if let Some(critic) = &self.nets.critic {
+            writeln!(f, "  critic        {}", mlp(critic))?;
+        }
+        writeln!(f, "  rollout       {} vector steps = {} frames", self.horizon, self.rows())?;
+        writeln!(
+            f,
+            "  learning      {} epochs x {} minibatches of {} rows",
+            self.epochs,
+            self.minibatches(),
+            self.minibatch
+        )?;
+        write!(f, "  run           {} frames = {iterations} iterations", self.max_frame)?;
+        if tail > 0 {
+            write!(f, ", then {tail} vector steps that are not trained on")?;
+        }
+        writeln!(f, "; {} opt steps", self.opt_steps())?;
+        let overshoot = self.steps() * u64::from(self.num_envs) - self.max_frame;
+        if overshoot > 0 {
+            writeln!(
+                f,
+                "  note          `env.max_frame` is no multiple of `env.num_envs`: the run ends {overshoot} frames later"
+            )?;
+        }
+        writeln!(f, "  log rows      every {} frames", self.log_frequency)?;
+        writeln!(f, "  sessions      {}, in one cohort, on the cpu ({})", self.max_session, Isa::detect().name())?;
+        let spec = serde_json::to_string_pretty(spec).map_err(|_| fmt::Error)?;
+        write!(f, "  spec with every default:\n{spec}")
+    }
 }

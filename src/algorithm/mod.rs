@@ -1,1 +1,381 @@
-//! algorithm
+//! Algorithms: what a training iteration launches, recorded once. An algorithm knows neither the device nor the
+//! environment; it names ops in order.
+
+mod a2c;
+mod ppo;
+mod reinforce;
+
+use crate::device::{Buf, Keep, Layout, Queue};
+use crate::op::advantage::{Advantage, AdvantageShape, Mode};
+use crate::op::hyper::{self, fault, update};
+use crate::op::lib::envs::EnvFns;
+use crate::op::log::{INTS, Log, LogShape, NUMS, WINDOW};
+use crate::op::minibatch_grad::{GradShape, MinibatchGrad};
+use crate::op::obs_moments::{ObsMoments, ObsMomentsShape};
+use crate::op::optimize::{Optimize, OptimizeShape};
+use crate::op::rollout::{Rollout, RolloutShape};
+use crate::op::schedule::{self, Schedule, ScheduleShape};
+use crate::op::shuffle::{Normalize, Shuffle, ShuffleShape};
+use crate::op::{Shape, log};
+use crate::plan::Plan;
+use crate::spec::Algorithm;
+
+/// Every buffer of a cohort; shapes without the leading session axis.
+#[derive(Debug, Clone, Copy)]
+pub struct Buffers {
+    /// `[2]` the trial's seed and the session's index.
+    pub seed: Buf<u32>,
+    pub clock: Buf<u32>,
+    pub hyper: Buf<f32>,
+    pub schedule: Buf<f32>,
+    /// `[P]`
+    pub params: Buf<f32>,
+    /// `[2, P]`
+    pub slots: Buf<f32>,
+    /// `[N, K]`
+    pub env_state: Buf<f32>,
+    pub episode_return: Buf<f32>,
+    pub episode_step: Buf<u32>,
+    /// Rollout records, `[T, N, ..]`.
+    pub obs: Buf<f32>,
+    pub action: Buf<f32>,
+    pub log_prob: Buf<f32>,
+    /// `[T + 1, N]`
+    pub value: Buf<f32>,
+    pub bootstrap: Buf<f32>,
+    pub reward: Buf<f32>,
+    pub ended: Buf<u32>,
+    pub finished_return: Buf<f32>,
+    pub finished_length: Buf<u32>,
+    pub advantage: Buf<f32>,
+    pub returns: Buf<f32>,
+    /// Running moments of the wrappers and of the value targets.
+    pub discounted: Buf<f32>,
+    pub reward_moments: Buf<f32>,
+    pub value_moments: Buf<f32>,
+    pub percentiles: Buf<f32>,
+    pub obs_moments: Buf<f32>,
+    pub normalizer: Buf<f32>,
+    /// Order of an epoch, and what normalises the advantages of its minibatches.
+    pub index: Buf<u32>,
+    pub moments: Buf<f32>,
+    /// Sums over the minibatches of an update.
+    pub update: Buf<f32>,
+    pub fault: Buf<u32>,
+    /// The last episodes, and the rows that the last rollout logged.
+    pub recent: Buf<f32>,
+    pub row_count: Buf<u32>,
+    pub row_ints: Buf<u32>,
+    pub row_nums: Buf<f32>,
+}
+
+/// What a plan launches: a full iteration, and the last one, whose rollout is too short to learn from.
+pub struct Program {
+    pub buffers: Buffers,
+    pub iteration: Queue,
+    pub tail: Option<Queue>,
+}
+
+/// Plans the buffers of a cohort of `sessions` sessions and records its program.
+pub fn record(plan: &Plan, sessions: usize) -> (Layout, Program) {
+    let mut layout = Layout::new(sessions);
+    let mut recorder = Recorder::new(plan, &mut layout);
+    let mut iteration = Queue::default();
+    recorder.collect(&mut iteration, plan.horizon);
+    match plan.spec.agent.algorithm {
+        Algorithm::Reinforce(_) => reinforce::learn(&mut recorder, &mut iteration),
+        Algorithm::ActorCritic(_) => a2c::learn(&mut recorder, &mut iteration),
+        Algorithm::PPO(_) => ppo::learn(&mut recorder, &mut iteration),
+        ref other => unreachable!("`require_built` refuses {other:?}"),
+    }
+    recorder.observe(&mut iteration);
+    let buffers = recorder.b;
+    let tail = (plan.iterations().1 > 0).then(|| tail(plan, &mut layout, buffers));
+    (layout, Program { buffers, iteration, tail })
+}
+
+/// The last, shorter rollout writes records of its own size.
+fn tail(plan: &Plan, layout: &mut Layout, whole: Buffers) -> Queue {
+    let steps = plan.iterations().1;
+    let mut queue = Queue::default();
+    let records = Records::new(plan, layout, steps, "tail_");
+    let b = records.within(whole);
+    Recorder { plan, layout, b, gradients: Vec::new() }.collect(&mut queue, steps);
+    queue
+}
+
+/// The buffers whose size follows the rollout's length.
+struct Records([Buf<f32>; 7], [Buf<u32>; 2]);
+
+impl Records {
+    fn new(plan: &Plan, layout: &mut Layout, t: usize, prefix: &str) -> Records {
+        let (n, o, a) = (plan.num_envs as usize, plan.env.obs_len, plan.nets.policy.action_len());
+        let mut f = |name: &str, shape: &[usize]| layout.buf(&format!("{prefix}{name}"), shape, Keep::Scratch);
+        let floats = [
+            f("obs", &[t, n, o]),
+            f("action", &[t, n, a]),
+            f("log_prob", &[t, n]),
+            f("value", &[t + 1, n]),
+            f("bootstrap", &[t, n]),
+            f("reward", &[t, n]),
+            f("finished_return", &[t, n]),
+        ];
+        let mut u = |name: &str| layout.buf(&format!("{prefix}{name}"), &[t, n], Keep::Scratch);
+        Records(floats, [u("ended"), u("finished_length")])
+    }
+
+    fn within(self, b: Buffers) -> Buffers {
+        let Records([obs, action, log_prob, value, bootstrap, reward, finished_return], [ended, finished_length]) =
+            self;
+        Buffers { obs, action, log_prob, value, bootstrap, reward, finished_return, ended, finished_length, ..b }
+    }
+}
+
+/// Writes an algorithm's launches in its own words.
+struct Recorder<'a> {
+    plan: &'a Plan,
+    layout: &'a mut Layout,
+    b: Buffers,
+    /// Partial gradients and losses by number of tiles: minibatches of one size share them.
+    gradients: Vec<(usize, Buf<f32>, Buf<f32>)>,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(plan: &'a Plan, layout: &'a mut Layout) -> Recorder<'a> {
+        let (t, n, o, m) = (plan.horizon, plan.num_envs as usize, plan.env.obs_len, plan.rows());
+        let groups = plan.groups.len();
+        let rows = LogShape::rows_needed(t, n, plan.log_frequency);
+        let Records([obs, action, log_prob, value, bootstrap, reward, finished_return], [ended, finished_length]) =
+            Records::new(plan, layout, t, "");
+        let seed = layout.buf("seed", &[2], Keep::Saved);
+        let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
+        let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
+        let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
+        let index = layout.buf("index", &[m], Keep::Scratch);
+        let row_count = layout.buf("row_count", &[1], Keep::Scratch);
+        let row_ints = layout.buf("row_ints", &[rows, INTS], Keep::Scratch);
+        let mut saved = |name: &str, shape: &[usize]| layout.buf(name, shape, Keep::Saved);
+        let b = Buffers {
+            hyper: saved("hyper", &[hyper::len(groups)]),
+            params: saved("params", &[plan.nets.len()]),
+            slots: saved("slots", &[2, plan.nets.len()]),
+            env_state: saved("env_state", &[n, plan.env.state_len]),
+            episode_return: saved("episode_return", &[n]),
+            discounted: saved("discounted", &[n]),
+            reward_moments: saved("reward_moments", &[4]),
+            value_moments: saved("value_moments", &[4]),
+            percentiles: saved("percentiles", &[4]),
+            obs_moments: saved("obs_moments", &[1 + 2 * o]),
+            normalizer: saved("normalizer", &[2, o]),
+            update: saved("update", &[update::LEN]),
+            recent: saved("recent", &[2, WINDOW]),
+            schedule: layout.buf("schedule", &[schedule::LEN + groups], Keep::Scratch),
+            advantage: layout.buf("advantage", &[t, n], Keep::Scratch),
+            returns: layout.buf("returns", &[t, n], Keep::Scratch),
+            moments: layout.buf("moments", &[plan.minibatches(), 2], Keep::Scratch),
+            row_nums: layout.buf("row_nums", &[rows, NUMS.len()], Keep::Scratch),
+            obs,
+            action,
+            log_prob,
+            value,
+            bootstrap,
+            reward,
+            finished_return,
+            ended,
+            finished_length,
+            seed,
+            clock,
+            episode_step,
+            fault,
+            index,
+            row_count,
+            row_ints,
+        };
+        Recorder { plan, layout, b, gradients: Vec::new() }
+    }
+
+    /// Schedules, `t` steps of every environment, and the log rows of those steps.
+    fn collect(&mut self, q: &mut Queue, t: usize) {
+        let (p, b) = (self.plan, self.b);
+        let (n, groups) = (p.num_envs as usize, p.groups.len());
+        Schedule { shape: ScheduleShape { t, n, groups }, hyper: b.hyper, clock: b.clock, schedule: b.schedule }
+            .record(self.layout, q);
+        rollout(
+            &b,
+            RolloutShape {
+                env: EnvFns::new(p.env),
+                nets: Some(p.nets.clone()),
+                t,
+                n,
+                greedy: false,
+                normalize_obs: p.spec.env.normalize_obs,
+            },
+        )
+        .record(self.layout, q);
+        let rows = self.layout.len_of(b.row_ints) / log::INTS;
+        Log {
+            shape: LogShape { t, n, groups, log_frequency: p.log_frequency, max_frame: p.max_frame, rows },
+            ep_return: b.finished_return,
+            ep_length: b.finished_length,
+            update: b.update,
+            schedule: b.schedule,
+            recent: b.recent,
+            clock: b.clock,
+            row_count: b.row_count,
+            row_ints: b.row_ints,
+            row_nums: b.row_nums,
+        }
+        .record(self.layout, q);
+    }
+
+    /// Advantages and value targets of the rollout; begins an update.
+    fn advantage(&mut self, q: &mut Queue, mode: Mode) {
+        let (p, b) = (self.plan, self.b);
+        Advantage {
+            shape: AdvantageShape {
+                t: p.horizon,
+                n: p.num_envs as usize,
+                groups: p.groups.len(),
+                mode,
+                normalize_reward: p.spec.env.normalize_reward,
+                normalize_values: p.learning.normalize_targets,
+                percentile: p.learning.normalize == Normalize::Percentile,
+            },
+            reward: b.reward,
+            value: b.value,
+            bootstrap: b.bootstrap,
+            ended: b.ended,
+            hyper: b.hyper,
+            discounted: b.discounted,
+            reward_moments: b.reward_moments,
+            value_moments: b.value_moments,
+            percentiles: b.percentiles,
+            advantage: b.advantage,
+            returns: b.returns,
+            update: b.update,
+        }
+        .record(self.layout, q);
+    }
+
+    /// The order of an epoch's rows (`ordered`: as they were collected) and the normalisation of its minibatches.
+    fn shuffle(&mut self, q: &mut Queue, epoch: usize, ordered: bool) {
+        let (p, b) = (self.plan, self.b);
+        Shuffle {
+            shape: ShuffleShape {
+                m: p.rows(),
+                minibatch: p.minibatch,
+                epoch: epoch as u32,
+                normalize: p.learning.normalize,
+                ordered,
+            },
+            seed: b.seed,
+            clock: b.clock,
+            advantage: b.advantage,
+            percentiles: b.percentiles,
+            index: b.index,
+            moments: b.moments,
+        }
+        .record(self.layout, q);
+    }
+
+    /// One gradient step on one minibatch of the epoch.
+    fn step(&mut self, q: &mut Queue, minibatch: usize) {
+        let (p, b) = (self.plan, self.b);
+        let start = minibatch * p.minibatch;
+        let shape = GradShape {
+            nets: p.nets.clone(),
+            obs: p.env.obs_len,
+            rows: p.rows(),
+            envs: p.num_envs as usize,
+            start,
+            len: p.minibatch.min(p.rows() - start),
+            minibatch,
+            minibatches: p.minibatches(),
+            clipped: p.learning.clipped,
+            distance: p.learning.distance,
+            clip_value: p.learning.clip_value,
+            symlog: p.learning.symlog,
+            normalize_targets: p.learning.normalize_targets,
+            normalize_obs: p.spec.env.normalize_obs,
+        };
+        let (len, tiles) = (shape.len, shape.tiles());
+        let (partial, partial_loss) = self.gradient(tiles);
+        MinibatchGrad {
+            shape,
+            index: b.index,
+            moments: b.moments,
+            obs: b.obs,
+            normalizer: b.normalizer,
+            action: b.action,
+            log_prob: b.log_prob,
+            value: b.value,
+            advantage: b.advantage,
+            returns: b.returns,
+            value_moments: b.value_moments,
+            hyper: b.hyper,
+            schedule: b.schedule,
+            params: b.params,
+            partial,
+            partial_loss,
+        }
+        .record(self.layout, q);
+        Optimize {
+            shape: OptimizeShape { p: p.nets.len(), tiles, rows: len, groups: p.groups.clone() },
+            partial,
+            partial_loss,
+            hyper: b.hyper,
+            schedule: b.schedule,
+            params: b.params,
+            slots: b.slots,
+            clock: b.clock,
+            update: b.update,
+            fault: b.fault,
+        }
+        .record(self.layout, q);
+    }
+
+    /// Partial gradients for that many tiles.
+    fn gradient(&mut self, tiles: usize) -> (Buf<f32>, Buf<f32>) {
+        if let Some(&(_, partial, partial_loss)) = self.gradients.iter().find(|g| g.0 == tiles) {
+            return (partial, partial_loss);
+        }
+        let partial = self.layout.buf(&format!("partial_{tiles}"), &[tiles, self.plan.nets.len()], Keep::Scratch);
+        let partial_loss = self.layout.buf(&format!("partial_loss_{tiles}"), &[tiles, update::LOSSES], Keep::Scratch);
+        self.gradients.push((tiles, partial, partial_loss));
+        (partial, partial_loss)
+    }
+
+    /// Brings the observation normaliser up to date for the next rollout.
+    fn observe(&mut self, q: &mut Queue) {
+        let (p, b) = (self.plan, self.b);
+        if p.spec.env.normalize_obs {
+            let shape = ObsMomentsShape { t: p.horizon, n: p.num_envs as usize, o: p.env.obs_len };
+            ObsMoments { shape, obs: b.obs, obs_moments: b.obs_moments, normalizer: b.normalizer }
+                .record(self.layout, q);
+        }
+    }
+}
+
+/// A rollout into the records of `b`.
+pub fn rollout(b: &Buffers, shape: RolloutShape) -> Rollout {
+    Rollout {
+        shape,
+        params: b.params,
+        hyper: b.hyper,
+        normalizer: b.normalizer,
+        seed: b.seed,
+        clock: b.clock,
+        env_state: b.env_state,
+        episode_return: b.episode_return,
+        episode_step: b.episode_step,
+        obs: b.obs,
+        action: b.action,
+        log_prob: b.log_prob,
+        value: b.value,
+        bootstrap: b.bootstrap,
+        reward: b.reward,
+        ended: b.ended,
+        finished_return: b.finished_return,
+        finished_length: b.finished_length,
+    }
+}

@@ -1,7 +1,16 @@
 //! A cohort: sessions of equal shapes that travel through the same launches.
 
+use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
-use crate::error::Result;
+use crate::device::{Device, Keep, Memory, Queue};
+use crate::error::{Error, Result};
+use crate::net;
+pub use crate::net::Tensor;
+use crate::op::hyper::{CLOCK_STEP, fault};
+use crate::op::lib::envs::{EnvFns, TERMINATED, TRUNCATED};
+use crate::op::lib::policy::Policy;
+use crate::op::log::INTS;
+use crate::op::rollout::{RolloutShape, to_env};
 use crate::plan::Plan;
 
 /// Names of the numbers of a log row, in order: the columns of the session data frame that come from the device.
@@ -29,22 +38,6 @@ pub const COLUMNS: [&str; 17] = [
 /// One log row of one session; NaN where there is nothing yet (no finished episode, no update).
 pub type Row = [f64; COLUMNS.len()];
 
-/// A named array that leaves or enters device memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    pub name: String,
-    /// `F32` or `U32`.
-    pub dtype: Dtype,
-    pub shape: Vec<usize>,
-    /// Little-endian words.
-    pub words: Vec<u32>,
-}
-
-/// S sessions in training.
-pub struct Cohort {
-    _todo: (),
-}
-
 /// What stopped a session before its last frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -53,55 +46,221 @@ pub struct Fault {
     pub frame: u64,
 }
 
+/// S sessions in training.
+pub struct Cohort {
+    plan: Plan,
+    device: Device,
+    memory: Memory,
+    program: Program,
+    /// Positions of the sessions still running.
+    active: Vec<usize>,
+    rows: Vec<Vec<Row>>,
+    faults: Vec<Option<Fault>>,
+    step: u64,
+}
+
+/// Bytes of device memory that `sessions` sessions of a plan take.
+pub fn bytes(plan: &Plan, sessions: usize) -> usize {
+    algorithm::record(plan, sessions).0.bytes()
+}
+
 impl Cohort {
-    /// Allocates every buffer, draws initial parameters and resets the environments of `sessions` (their indices within
-    /// the trial; a session's numbers depend on (seed, index) alone, never on who travels with it).
-    pub fn new(plan: &Plan, seed: u32, sessions: &[u32]) -> Result<Cohort> {
-        let _ = (plan, seed, sessions);
-        todo!()
+    /// Allocates every buffer, draws first parameters and resets the environments of `sessions` (their indices within
+    /// the trial; a session's numbers depend on (seed, index) alone, never on who travels with it). `threads`: 0 for one
+    /// per core.
+    ///
+    /// # Errors
+    /// Not enough memory.
+    pub fn new(plan: &Plan, seed: u32, sessions: &[u32], threads: usize) -> Result<Cohort> {
+        let (layout, program) = algorithm::record(plan, sessions.len());
+        let mut memory = layout.allocate()?;
+        for (s, &index) in sessions.iter().enumerate() {
+            begin(plan, &program.buffers, &mut memory, s, [seed, index]);
+            let params = net::init(&plan.nets, &plan.spec.agent.net, [seed, index]);
+            memory.write(program.buffers.params, s).copy_from_slice(&params);
+        }
+        let room = memory.layout().len_of(program.buffers.row_ints) / INTS;
+        Ok(Cohort {
+            plan: plan.clone(),
+            device: Device::cpu(threads),
+            memory,
+            program,
+            active: (0..sessions.len()).collect(),
+            rows: vec![Vec::with_capacity(room); sessions.len()],
+            faults: vec![None; sessions.len()],
+            step: 0,
+        })
     }
+
     /// Collects one rollout and learns from it, for every session still running. Allocates nothing.
     pub fn iterate(&mut self) {
-        todo!()
+        self.rows.iter_mut().for_each(Vec::clear);
+        if self.done() {
+            return;
+        }
+        let whole = self.step + self.plan.horizon as u64 <= self.plan.steps();
+        let queue = if whole {
+            &self.program.iteration
+        } else {
+            self.program.tail.as_ref().expect("a run that does not end on a whole iteration has a tail")
+        };
+        queue.replay(&self.device, &mut self.memory, &self.active);
+        self.step = if whole { self.step + self.plan.horizon as u64 } else { self.plan.steps() };
+        for &s in &self.active {
+            read_rows(&self.memory, &self.program.buffers, s, self.plan.num_envs, &mut self.rows[s]);
+        }
+        self.stop_faulty();
     }
+
+    /// Sessions with a non-finite number leave the cohort; the others do not notice.
+    fn stop_faulty(&mut self) {
+        for &s in &self.active {
+            let words = self.memory.read(self.program.buffers.fault, s);
+            if let Some(op) = fault::op_name(words) {
+                let frame = u64::from(words[fault::STEP]) * u64::from(self.plan.num_envs);
+                self.faults[s] = Some(Fault { op, frame });
+            }
+        }
+        self.active.retain(|&s| self.faults[s].is_none());
+    }
+
     /// Frames done so far (equal in all sessions).
     pub fn frame(&self) -> u64 {
-        todo!()
+        self.step * u64::from(self.plan.num_envs)
     }
+
     /// True when `max_frame` is reached or no session is left.
     pub fn done(&self) -> bool {
-        todo!()
+        self.step >= self.plan.steps() || self.active.is_empty()
     }
+
     /// Log rows that the last `iterate` produced for session position `s` (0..S), in frame order.
     pub fn rows(&self, s: usize) -> &[Row] {
-        let _ = s;
-        todo!()
+        &self.rows[s]
     }
+
     /// Set once a loss or parameter of session position `s` was not finite; that session no longer moves.
     pub fn fault(&self, s: usize) -> Option<&Fault> {
-        let _ = s;
-        todo!()
+        self.faults[s].as_ref()
     }
+
+    /// The plan this cohort runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// State words of environment `n` of session position `s`, for rendering.
+    pub fn env_state(&self, s: usize, n: usize) -> &[f32] {
+        let k = self.plan.env.state_len;
+        &self.memory.read(self.program.buffers.env_state, s)[n * k..(n + 1) * k]
+    }
+
     /// Everything the next `iterate` reads, each `[S, ..]`: the resumable checkpoint.
     pub fn snapshot(&self) -> Vec<Tensor> {
-        todo!()
+        let saved = self.memory.layout().entries().iter().enumerate().filter(|(_, entry)| entry.keep == Keep::Saved);
+        saved
+            .map(|(id, entry)| {
+                let sessions = self.memory.sessions();
+                let mut shape = vec![sessions];
+                shape.extend_from_slice(&entry.shape);
+                let words = (0..sessions).flat_map(|s| self.memory.words(id, s)).copied().collect();
+                Tensor { name: entry.name.clone(), dtype: entry.dtype, shape, words }
+            })
+            .collect()
     }
-    /// Continues from a snapshot of the same plan; an error names the tensor that is missing or has another shape.
+
+    /// Continues from a snapshot of the same plan.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or has another shape; nothing is changed then.
     pub fn restore(&mut self, tensors: &[Tensor]) -> Result<()> {
-        let _ = tensors;
-        todo!()
+        let ours = self.snapshot();
+        let mut found = Vec::with_capacity(ours.len());
+        for want in &ours {
+            let tensor = tensors.iter().find(|t| t.name == want.name).ok_or_else(|| {
+                Error::new(&want.name, "the checkpoint has no such tensor")
+                    .hint("it was written by another spec or version")
+            })?;
+            if (tensor.dtype, &tensor.shape) != (want.dtype, &want.shape) || tensor.words.len() != want.words.len() {
+                return Err(Error::new(
+                    &want.name,
+                    format!(
+                        "the checkpoint holds {:?} {:?}, this spec needs {:?} {:?}",
+                        tensor.dtype, tensor.shape, want.dtype, want.shape
+                    ),
+                )
+                .hint("resume with the spec that the checkpoint was written by"));
+            }
+            found.push(tensor);
+        }
+        let sessions = self.memory.sessions();
+        for tensor in found {
+            let id = self
+                .memory
+                .layout()
+                .entries()
+                .iter()
+                .position(|e| e.name == tensor.name)
+                .expect("it came from the layout");
+            let len = tensor.words.len() / sessions;
+            for s in 0..sessions {
+                self.memory.words_mut(id, s).copy_from_slice(&tensor.words[s * len..(s + 1) * len]);
+            }
+        }
+        // sessions that a fault stopped stay where they stopped; the others share one clock
+        self.faults.fill(None);
+        self.active = (0..sessions).collect();
+        self.stop_faulty();
+        let clock = |s: usize| u64::from(self.memory.read(self.program.buffers.clock, s)[CLOCK_STEP]);
+        self.step = (0..sessions).map(clock).max().unwrap_or(0);
+        self.rows.iter_mut().for_each(Vec::clear);
+        Ok(())
     }
-    /// What a model file of session position `s` holds: named layers (`actor.0.weight` [out, in] as in PyTorch,
-    /// `actor.0.bias`, `critic.2.weight`, `log_std`) and normaliser moments.
+
+    /// What a model file of session position `s` holds: named layers (`actor.0.weight` `[out, in]` as in PyTorch,
+    /// `actor.0.bias`, `critic.2.weight`, `log_std`) and the observation normaliser `[2, O]` where there is one.
     pub fn model(&self, s: usize) -> Vec<Tensor> {
-        let _ = s;
-        todo!()
+        let mut tensors = net::to_tensors(&self.plan.nets, self.memory.read(self.program.buffers.params, s));
+        if self.plan.spec.env.normalize_obs {
+            let normalizer = self.memory.read(self.program.buffers.normalizer, s);
+            tensors.push(Tensor::f32("normalizer", &[2, self.plan.env.obs_len], normalizer));
+        }
+        tensors
+    }
+}
+
+/// Frame 0 of one session: its seed and numbers, its environments' first states, wrappers that change nothing yet.
+fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2]) {
+    memory.write(b.seed, s).copy_from_slice(&key);
+    memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
+    memory.write(b.normalizer, s)[plan.env.obs_len..].fill(1.0);
+    let env = EnvFns::new(plan.env);
+    for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
+        (env.plain_reset)(state, key, n as u32, 0);
+    }
+}
+
+fn read_rows(memory: &Memory, b: &Buffers, s: usize, num_envs: u32, rows: &mut Vec<Row>) {
+    let count = memory.read(b.row_count, s)[0] as usize;
+    let (ints, nums) = (memory.read(b.row_ints, s), memory.read(b.row_nums, s));
+    let width = COLUMNS.len() - 4;
+    for r in 0..count {
+        let mut row = [0.0; COLUMNS.len()];
+        let [t, opt_step, episodes] = [0, 1, 2].map(|i| f64::from(ints[r * INTS + i]));
+        row[..4].copy_from_slice(&[t * f64::from(num_envs), t, opt_step, episodes]);
+        row[4..].iter_mut().zip(&nums[r * width..]).for_each(|(to, &from)| *to = f64::from(from));
+        rows.push(row);
     }
 }
 
 /// One session that acts and does not learn: `enjoy`, evaluation, rendering.
 pub struct Player {
-    _todo: (),
+    plan: Plan,
+    env: EnvFns,
+    device: Device,
+    memory: Memory,
+    queue: Queue,
+    b: Buffers,
 }
 
 /// What one step of a [`Player`] did.
@@ -109,6 +268,7 @@ pub struct Player {
 pub struct Step {
     /// The state after the step (before an auto-reset), in the env's own words.
     pub state: Vec<f32>,
+    /// The action in the env's own units.
     pub action: Vec<f32>,
     pub reward: f32,
     pub terminated: bool,
@@ -117,12 +277,172 @@ pub struct Step {
 
 impl Player {
     /// A player of one environment with the parameters of a model file (see [`Cohort::model`]).
+    ///
+    /// # Errors
+    /// Names the tensor of the model that is missing or has another shape.
     pub fn new(plan: &Plan, model: &[Tensor], seed: u32, deterministic: bool) -> Result<Player> {
-        let _ = (plan, model, seed, deterministic);
-        todo!()
+        let plan = Plan { num_envs: 1, horizon: 1, minibatch: 1, ..plan.clone() };
+        let hint = "the model was trained with other nets or in another environment than its spec says";
+        let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
+        let (mut layout, Program { buffers: b, .. }) = algorithm::record(&plan, 1);
+        let env = EnvFns::new(plan.env);
+        let normalize_obs = plan.spec.env.normalize_obs;
+        let shape =
+            RolloutShape { env, nets: Some(plan.nets.clone()), t: 1, n: 1, greedy: deterministic, normalize_obs };
+        let mut queue = Queue::default();
+        algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
+        let mut memory = layout.allocate()?;
+        begin(&plan, &b, &mut memory, 0, [seed, 0]);
+        memory.write(b.params, 0).copy_from_slice(&params);
+        if normalize_obs {
+            let shape = [2, plan.env.obs_len];
+            let normalizer = model.iter().find(|t| t.name == "normalizer" && t.shape == shape);
+            let normalizer = normalizer.ok_or_else(|| Error::new("model", "no tensor `normalizer`").hint(hint))?;
+            memory.write(b.normalizer, 0).copy_from_slice(normalizer.values());
+        }
+        Ok(Player { plan, env, device: Device::cpu(1), memory, queue, b })
     }
+
     /// Acts once; after an episode's end the next step begins a new one.
     pub fn step(&mut self) -> Step {
-        todo!()
+        let mut state = self.memory.read(self.b.env_state, 0).to_vec();
+        self.queue.replay(&self.device, &mut self.memory, &[0]);
+        self.memory.write(self.b.clock, 0)[CLOCK_STEP] += 1;
+        let squashed = matches!(self.plan.nets.policy, Policy::Gaussian { squashed: true, .. });
+        let taken = self.memory.read(self.b.action, 0).iter().enumerate();
+        let action: Vec<f32> = taken.map(|(i, &x)| to_env(&self.plan.env.action_space, squashed, i, x)).collect();
+        // the rollout has already begun the next episode; the same step once more gives the true last state
+        (self.env.plain_step)(&mut state, &action);
+        let ended = self.memory.read(self.b.ended, 0)[0];
+        Step {
+            state,
+            action,
+            reward: self.memory.read(self.b.reward, 0)[0],
+            terminated: ended & TERMINATED != 0,
+            truncated: ended & TRUNCATED != 0,
+        }
+    }
+
+    /// State words of the environment as it is now.
+    pub fn state(&self) -> &[f32] {
+        self.memory.read(self.b.env_state, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> crate::spec::Spec {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn small(algorithm: &str, env: &str, more_env: &str) -> Plan {
+        let text = format!(
+            r#"{{"name": "small", "agent": {{"algorithm": {algorithm}, "memory": {{"name": "OnPolicyBatchReplay"}},
+            "net": {{"type": "MLPNet", "hid_layers": [20], "hid_layers_activation": "tanh", "actor_init_std": 0.01,
+            "init_fn": "orthogonal_", "optim_spec": {{"name": "Adam", "lr": 0.002}}}}}},
+            "env": {{"name": "{env}", "num_envs": 3, "max_frame": 500{more_env}}}, "meta": {{"log_frequency": 50}}}}"#
+        );
+        Plan::new(&spec(&text)).unwrap()
+    }
+
+    const PPO: &str = r#"{"name": "PPO", "gamma": 0.9, "lam": 0.9, "time_horizon": 30, "minibatch_size": 40, "training_epoch": 2,
+        "normalize_v_targets": true, "clip_eps_spec": {"name": "no_decay", "start_val": 0.2}}"#;
+    const A2C: &str = r#"{"name": "ActorCritic", "gamma": 0.9, "lam": 0.9, "training_frequency": 16}"#;
+    const REINFORCE: &str = r#"{"name": "Reinforce", "gamma": 0.9, "training_frequency": 40}"#;
+
+    fn finish(cohort: &mut Cohort) -> Vec<Vec<Row>> {
+        let mut rows = vec![Vec::new(); cohort.rows.len()];
+        while !cohort.done() {
+            cohort.iterate();
+            (0..rows.len()).for_each(|s| rows[s].extend_from_slice(cohort.rows(s)));
+        }
+        rows
+    }
+
+    fn bits(rows: &[Row]) -> Vec<[u64; COLUMNS.len()]> {
+        rows.iter().map(|row| row.map(f64::to_bits)).collect()
+    }
+
+    #[test]
+    fn every_session_ends_in_the_same_bits_alone_in_a_cohort_and_on_any_number_of_threads() {
+        let wrapped = r#", "normalize_obs": true, "normalize_reward": true"#;
+        for (algorithm, env, more) in [
+            (PPO, "CartPole-v1", ""),
+            (PPO, "Pendulum-v1", wrapped),
+            (A2C, "Acrobot-v1", ""),
+            (REINFORCE, "MountainCar-v0", wrapped),
+        ] {
+            let plan = small(algorithm, env, more);
+            let mut together = Cohort::new(&plan, 5, &[0, 1, 2], 2).unwrap();
+            let rows = finish(&mut together);
+            assert_eq!(together.frame(), 501, "500 frames of 3 environments end on a whole vector step");
+            assert_eq!(rows[1].iter().map(|row| row[0]).collect::<Vec<_>>().last(), Some(&501.0));
+            assert!(rows[1].len() >= 10 && rows[1].len() <= 12, "{}", rows[1].len());
+            for threads in [1, 3] {
+                let mut alone = Cohort::new(&plan, 5, &[1], threads).unwrap();
+                assert_eq!(bits(&finish(&mut alone)[0]), bits(&rows[1]));
+                assert_eq!(alone.model(0), together.model(1));
+                assert_ne!(alone.model(0), together.model(2));
+            }
+            assert_eq!(together.memory.overrun(), None);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_continues_in_the_same_bits() {
+        let plan = small(PPO, "Pendulum-v1", r#", "normalize_obs": true, "normalize_reward": true"#);
+        let mut unbroken = Cohort::new(&plan, 9, &[0, 1], 1).unwrap();
+        let mut stopped = Cohort::new(&plan, 9, &[0, 1], 1).unwrap();
+        (0..3).for_each(|_| stopped.iterate());
+        let saved = stopped.snapshot();
+        let mut resumed = Cohort::new(&plan, 1, &[0, 1], 1).unwrap();
+        resumed.restore(&saved).unwrap();
+        assert_eq!(resumed.frame(), stopped.frame());
+        finish(&mut unbroken);
+        finish(&mut resumed);
+        assert_eq!(unbroken.snapshot(), resumed.snapshot());
+
+        let mut short = saved.clone();
+        short.retain(|t| t.name != "slots");
+        assert_eq!(resumed.restore(&short).unwrap_err().place, "slots");
+        let other = small(PPO, "CartPole-v1", "");
+        let error = Cohort::new(&other, 1, &[0, 1], 1).unwrap().restore(&saved).unwrap_err().to_string();
+        assert!(error.contains("this spec needs"), "{error}");
+    }
+
+    #[test]
+    fn a_fault_stops_one_session_and_no_other() {
+        let plan = small(PPO, "CartPole-v1", "");
+        let mut clean = Cohort::new(&plan, 5, &[0, 1, 2], 1).unwrap();
+        let mut broken = Cohort::new(&plan, 5, &[0, 1, 2], 1).unwrap();
+        broken.iterate();
+        let params = broken.program.buffers.params;
+        broken.memory.write(params, 1)[3] = f32::NAN;
+        finish(&mut clean);
+        finish(&mut broken);
+        let fault = broken.fault(1).expect("session 1 met a NaN");
+        assert_eq!((fault.op, fault.frame), ("minibatch_grad", 180));
+        assert_eq!((broken.fault(0), broken.fault(2)), (None, None));
+        assert_eq!(broken.model(2), clean.model(2));
+        assert_eq!(broken.frame(), clean.frame());
+    }
+
+    #[test]
+    fn a_player_repeats_itself_and_ends_episodes() {
+        let plan = small(PPO, "CartPole-v1", "");
+        let cohort = Cohort::new(&plan, 5, &[0], 1).unwrap();
+        let play = |seed, deterministic| {
+            let mut player = Player::new(&plan, &cohort.model(0), seed, deterministic).unwrap();
+            (0..200).map(|_| player.step()).collect::<Vec<_>>()
+        };
+        let steps = play(3, false);
+        assert_eq!(steps, play(3, false));
+        assert_ne!(steps, play(4, false));
+        let end = steps.iter().position(|s| s.terminated).expect("an untrained policy falls within 200 steps");
+        assert!(steps[end].state[0].abs() > 2.4 || steps[end].state[2].abs() > 0.209);
+        assert!(steps[end + 1].state[2].abs() < 0.1, "a new episode begins upright");
+        assert_eq!(Player::new(&plan, &[], 0, true).err().unwrap().place, "model");
     }
 }

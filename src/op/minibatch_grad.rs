@@ -81,8 +81,10 @@ impl Shape for GradShape {
 
     fn flops(&self) -> f64 {
         // forward once, backward twice as much less the slopes of the observations
-        let first: usize =
-            std::iter::once(&self.nets.actor).chain(&self.nets.critic).map(|net| net.input * net.hidden.first().unwrap_or(&net.output)).sum();
+        let first: usize = std::iter::once(&self.nets.actor)
+            .chain(&self.nets.critic)
+            .map(|net| net.input * net.hidden.first().unwrap_or(&net.output))
+            .sum();
         2.0 * self.len as f64 * (3 * self.nets.madds() - first) as f64
     }
 
@@ -163,7 +165,14 @@ fn symlog(x: f64) -> f64 {
 
 /// Definition: the five losses of one row, the slope of the policy part at its log-probability, and of the value part
 /// at the value.
-fn define_losses(d: &GradShape, n: Numbers, row: &Row<'_>, log_prob: f64, entropy: f64, value: f64) -> ([f64; 5], f64, f64) {
+fn define_losses(
+    d: &GradShape,
+    n: Numbers,
+    row: &Row<'_>,
+    log_prob: f64,
+    entropy: f64,
+    value: f64,
+) -> ([f64; 5], f64, f64) {
     let advantage = (row.advantage - f64::from(n.mean)) * f64::from(n.scale);
     let eps = f64::from(n.clip_eps);
     let raw = log_prob - row.log_prob;
@@ -270,7 +279,12 @@ fn define(d: &GradShape, a: Args<'_>) {
             d.nets.actor.define_backward(&params, &d.nets.actor.define_forward(&params, &row.x), &d_out, &mut grad);
             if let Some(critic) = &d.nets.critic {
                 let params = &params[actor_len..];
-                critic.define_backward(params, &critic.define_forward(params, &row.x), &[d_value], &mut grad[actor_len..]);
+                critic.define_backward(
+                    params,
+                    &critic.define_forward(params, &row.x),
+                    &[d_value],
+                    &mut grad[actor_len..],
+                );
             }
             let has_value = f64::from(u8::from(d.nets.has_value()));
             for (c, (sum, loss)) in sums.iter_mut().zip(losses).enumerate() {
@@ -307,7 +321,10 @@ fn grad_body<I: Simd>(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'
     let p = d.nets.len();
     // SAFETY: every tile has its own rows of both outputs
     let (partial, partial_loss) = unsafe {
-        (a.partial.part(tile * p..(tile + 1) * p), a.partial_loss.part(tile * update::LOSSES..(tile + 1) * update::LOSSES))
+        (
+            a.partial.part(tile * p..(tile + 1) * p),
+            a.partial_loss.part(tile * update::LOSSES..(tile + 1) * update::LOSSES),
+        )
     };
     let n = Numbers::new(d, a.hyper, a.schedule, a.moments, a.value_moments);
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
@@ -364,7 +381,16 @@ fn grad_body<I: Simd>(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'
                 }
             }
         }
-        backward::<I>(&d.nets.actor, nets.actor.packed, (x, d.obs), rows, nets.actor.acts, d_actor, scratch, grad_actor);
+        backward::<I>(
+            &d.nets.actor,
+            nets.actor.packed,
+            (x, d.obs),
+            rows,
+            nets.actor.acts,
+            d_actor,
+            scratch,
+            grad_actor,
+        );
         if let (Some(mlp), Some(critic)) = (&d.nets.critic, &nets.critic) {
             backward::<I>(mlp, critic.packed, (x, d.obs), rows, critic.acts, d_critic, scratch, grad_critic);
         }
@@ -412,8 +438,14 @@ fn gather(d: &GradShape, a: &Tile<'_>, index: &[u32]) -> Gathered {
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // inputs, then outputs, of one straight line of code
 fn losses(
-    d: &GradShape, n: Numbers, g: &Gathered, out: &[Lanes; OUTPUTS], value: &Lanes, d_out: &mut [Lanes; OUTPUTS],
-    d_value: &mut Lanes, sums: &mut [Lanes; update::LOSSES],
+    d: &GradShape,
+    n: Numbers,
+    g: &Gathered,
+    out: &[Lanes; OUTPUTS],
+    value: &Lanes,
+    d_out: &mut [Lanes; OUTPUTS],
+    d_value: &mut Lanes,
+    sums: &mut [Lanes; update::LOSSES],
 ) {
     let inv_len = 1.0 / d.len as f32;
     let mut d_entropy = [[0.0; LANES]; OUTPUTS];

@@ -83,7 +83,9 @@ impl Shape for RolloutShape {
             // one environment in four is at its time limit
             "episode_step" => {
                 let limit = self.env.spec.max_episode_steps;
-                words.iter_mut().for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
+                words
+                    .iter_mut()
+                    .for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
             }
             _ => return false,
         }
@@ -118,7 +120,7 @@ crate::op! {
 
 /// An action as the environment takes it: squashed, and from [-1, 1] to the range of the space.
 #[inline(always)]
-fn to_env(space: &ActionSpace, squashed: bool, word: usize, x: f32) -> f32 {
+pub fn to_env(space: &ActionSpace, squashed: bool, word: usize, x: f32) -> f32 {
     match *space {
         ActionSpace::Discrete(_) => x,
         ActionSpace::Box { low, high } => {
@@ -145,7 +147,8 @@ fn define(d: &RolloutShape, a: Args<'_>) {
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let space = &d.env.spec.action_space;
     let see = |obs: &[f32]| -> (Vec<f64>, f64) {
-        let seen = |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
+        let seen =
+            |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
         let x: Vec<f64> = obs.iter().enumerate().map(seen).collect();
         d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x))
     };
@@ -160,9 +163,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             a.value[at] = value as f32;
 
             let step = a.clock[CLOCK_STEP] + t as u32;
-            let word = |w: usize| {
-                unit(philox([n as u32, step, Purpose::Action as u32, (w / 4) as u32], key)[w % 4])
-            };
+            let word = |w: usize| unit(philox([n as u32, step, Purpose::Action as u32, (w / 4) as u32], key)[w % 4]);
             let action = &mut a.action[at * len..][..len];
             match d.nets.as_ref().map(|nets| nets.policy) {
                 None => (0..len).for_each(|i| action[i] = random_action(space, i, word(i))),
@@ -248,7 +249,8 @@ fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             a.episode_step.part(first..first + envs),
         )
     };
-    let mut live = Envs { state: [[[0.0; LANES]; 16]; BLOCKS], steps: [[0; LANES]; BLOCKS], returns: [[0.0; LANES]; BLOCKS] };
+    let mut live =
+        Envs { state: [[[0.0; LANES]; 16]; BLOCKS], steps: [[0; LANES]; BLOCKS], returns: [[0.0; LANES]; BLOCKS] };
     for n in 0..envs {
         let (b, i) = (n / LANES, n % LANES);
         for j in 0..k {
@@ -410,7 +412,12 @@ fn values_of(nets: &Nets, packed: &Packed<'_>, value: &mut [f32]) {
 /// Actions of 16 environments, as stored, and their log-probabilities. `at` is (first environment, step).
 #[inline(always)]
 fn act<I: Simd>(
-    d: &RolloutShape, nets: Option<&(&Nets, Packed<'_>)>, params: &[f32], row: usize, at: [u32; 2], key: [u32; 2],
+    d: &RolloutShape,
+    nets: Option<&(&Nets, Packed<'_>)>,
+    params: &[f32],
+    row: usize,
+    at: [u32; 2],
+    key: [u32; 2],
     action: &mut [Lanes; ACTION_WORDS],
 ) -> Lanes {
     let mut words = [[0; LANES]; ACTION_WORDS];

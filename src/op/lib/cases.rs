@@ -1,15 +1,22 @@
 //! Shapes that tests put the fused ops through: odd sizes, every activation, every policy, every loss.
 
+use super::envs::EnvFns;
 use super::mlp::{Activation, Mlp};
 use super::nets::Nets;
 use super::policy::Policy;
-use super::envs::EnvFns;
 use crate::env;
 use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::rollout::RolloutShape;
 use crate::op::{Draw, hyper};
 
-fn nets(input: usize, hidden: &[usize], activation: Activation, policy: Policy, critic: Option<&[usize]>, shared: bool) -> Nets {
+fn nets(
+    input: usize,
+    hidden: &[usize],
+    activation: Activation,
+    policy: Policy,
+    critic: Option<&[usize]>,
+    shared: bool,
+) -> Nets {
     let mlp = |hidden: &[usize], output| Mlp { input, hidden: hidden.to_vec(), activation, output };
     let outputs = policy.outputs() + usize::from(shared);
     Nets { actor: mlp(hidden, outputs), critic: critic.map(|hidden| mlp(hidden, 1)), policy }

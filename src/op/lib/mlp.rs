@@ -295,7 +295,10 @@ impl Mlp {
     /// Words of a packed gradient: every layer's weight with rows padded to 16 words, then its padded bias.
     pub fn packed_grad_len(&self) -> usize {
         let last = self.hidden.len();
-        self.layers().enumerate().map(|(l, y)| if l == last { y.output * pad(y.input) } else { y.input * pad(y.output) } + pad(y.output)).sum()
+        self.layers()
+            .enumerate()
+            .map(|(l, y)| if l == last { y.output * pad(y.input) } else { y.input * pad(y.output) } + pad(y.output))
+            .sum()
     }
 
     /// Definition: activations of every layer for one row, inputs first, outputs last, and the slopes of the hidden ones.
@@ -321,7 +324,13 @@ impl Mlp {
     }
 
     /// Definition: adds one row's gradient, given the slope of the loss at every output.
-    pub fn define_backward(&self, params: &[f64], row: &(Vec<Vec<f64>>, Vec<Vec<f64>>), d_out: &[f64], grad: &mut [f64]) {
+    pub fn define_backward(
+        &self,
+        params: &[f64],
+        row: &(Vec<Vec<f64>>, Vec<Vec<f64>>),
+        d_out: &[f64],
+        grad: &mut [f64],
+    ) {
         let (values, slopes) = row;
         let mut d = d_out.to_vec();
         for (l, layer) in self.layers().enumerate().collect::<Vec<_>>().into_iter().rev() {
@@ -355,7 +364,8 @@ pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
         bias.fill(0.0);
         bias[..output].copy_from_slice(&params[y.bias..y.bias + output]);
         // the way this matrix is stored, and the other way round
-        let (same, turned, rows, cols) = if l == last { (back, ahead, output, input) } else { (ahead, back, input, output) };
+        let (same, turned, rows, cols) =
+            if l == last { (back, ahead, output, input) } else { (ahead, back, input, output) };
         for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
             to[..cols].copy_from_slice(from);
             to[cols..].fill(0.0);
@@ -373,7 +383,9 @@ pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
 /// rows of `mlp.out_pad()` words; `acts` keeps what [`backward`] reads.
 #[inline(always)]
 pub fn forward<I: Simd>(mlp: &Mlp, packed: &[f32], x: (&[f32], usize), rows: usize, acts: &mut [f32], out: &mut [f32]) {
-    assert!(rows <= ROWS && (rows == 0 || x.0.len() >= (rows - 1) * x.1 + mlp.input) && packed.len() >= mlp.packed_len());
+    assert!(
+        rows <= ROWS && (rows == 0 || x.0.len() >= (rows - 1) * x.1 + mlp.input) && packed.len() >= mlp.packed_len()
+    );
     assert!(acts.len() >= mlp.acts_len() && out.len() >= rows * mlp.out_pad());
     let last = mlp.hidden.len();
     let mut from = Mat { start: x.0.as_ptr(), row: x.1, col: 1 };
@@ -402,9 +414,18 @@ pub fn forward<I: Simd>(mlp: &Mlp, packed: &[f32], x: (&[f32], usize), rows: usi
 /// of `mlp.out_pad()` words; `slopes` is scratch.
 #[inline(always)]
 pub fn backward<I: Simd>(
-    mlp: &Mlp, packed: &[f32], x: (&[f32], usize), rows: usize, acts: &[f32], d_out: &[f32], slopes: &mut [f32], grad: &mut [f32],
+    mlp: &Mlp,
+    packed: &[f32],
+    x: (&[f32], usize),
+    rows: usize,
+    acts: &[f32],
+    d_out: &[f32],
+    slopes: &mut [f32],
+    grad: &mut [f32],
 ) {
-    assert!(rows <= ROWS && (rows == 0 || x.0.len() >= (rows - 1) * x.1 + mlp.input) && packed.len() >= mlp.packed_len());
+    assert!(
+        rows <= ROWS && (rows == 0 || x.0.len() >= (rows - 1) * x.1 + mlp.input) && packed.len() >= mlp.packed_len()
+    );
     assert!(acts.len() >= mlp.acts_len() && d_out.len() >= rows * mlp.out_pad());
     assert!(slopes.len() >= mlp.slopes_len() && grad.len() >= mlp.packed_grad_len());
     let last = mlp.hidden.len();
@@ -435,13 +456,20 @@ pub fn backward<I: Simd>(
                     for r in 0..rows {
                         for o in 0..y.output {
                             for i in 0..y.input {
-                                d_weight[o * deep + i] = I::fma(*d.add(r * wide + o), *below.add(r * below_row + i), d_weight[o * deep + i]);
+                                d_weight[o * deep + i] =
+                                    I::fma(*d.add(r * wide + o), *below.add(r * below_row + i), d_weight[o * deep + i]);
                             }
                         }
                     }
                 } else {
                     let left = Mat { start: d, row: 1, col: wide };
-                    gemm::<I>([y.output, deep, rows], left, (below, below_row), (d_weight.as_mut_ptr(), deep), Init::Add);
+                    gemm::<I>(
+                        [y.output, deep, rows],
+                        left,
+                        (below, below_row),
+                        (d_weight.as_mut_ptr(), deep),
+                        Init::Add,
+                    );
                 }
             } else {
                 let left = Mat { start: below, row: 1, col: below_row };

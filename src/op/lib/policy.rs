@@ -97,7 +97,8 @@ impl Policy {
                 let ln_sum = out[..n].iter().map(|l| (l - top).exp()).sum::<f64>().ln() + top;
                 let entropy = self.define(out, action).1;
                 let probs = || out[..n].iter().map(|l| (l - ln_sum).exp());
-                let log_prob = probs().enumerate().map(|(j, p)| f64::from(u8::from(j == action[0] as usize)) - p).collect();
+                let log_prob =
+                    probs().enumerate().map(|(j, p)| f64::from(u8::from(j == action[0] as usize)) - p).collect();
                 (log_prob, probs().map(|p| -p * (p.ln() + entropy)).collect())
             }
             Policy::Gaussian { n, .. } => {
@@ -118,7 +119,11 @@ impl Policy {
     /// Log-probability and entropy of 16 rows, and their slopes with respect to `out`; `out` as in [`Policy::define`].
     #[inline(always)]
     pub fn evaluate(
-        self, out: &[Lanes; OUTPUTS], action: &[Lanes], d_log_prob: &mut [Lanes; OUTPUTS], d_entropy: &mut [Lanes; OUTPUTS],
+        self,
+        out: &[Lanes; OUTPUTS],
+        action: &[Lanes],
+        d_log_prob: &mut [Lanes; OUTPUTS],
+        d_entropy: &mut [Lanes; OUTPUTS],
     ) -> (Lanes, Lanes) {
         let (mut log_prob, mut entropy) = ([0.0; LANES], [0.0; LANES]);
         match self {

@@ -190,7 +190,11 @@ pub unsafe fn gemm<I: Simd>(size: [usize; 3], a: Mat, b: (*const f32, usize), c:
     // SAFETY: tiles stay inside m x n
     unsafe {
         while j + I::W * I::VECS <= n {
-            if I::VECS == 4 { columns::<I, 4>(m, k, a, b, c, init, j) } else { columns::<I, 2>(m, k, a, b, c, init, j) }
+            if I::VECS == 4 {
+                columns::<I, 4>(m, k, a, b, c, init, j)
+            } else {
+                columns::<I, 2>(m, k, a, b, c, init, j)
+            }
             j += I::W * I::VECS;
         }
         while j + I::W * 2 <= n {
@@ -206,13 +210,23 @@ pub unsafe fn gemm<I: Simd>(size: [usize; 3], a: Mat, b: (*const f32, usize), c:
 
 #[inline(always)]
 unsafe fn columns<I: Simd, const NV: usize>(
-    m: usize, k: usize, a: Mat, b: (*const f32, usize), c: (*mut f32, usize), init: Init, j: usize,
+    m: usize,
+    k: usize,
+    a: Mat,
+    b: (*const f32, usize),
+    c: (*mut f32, usize),
+    init: Init,
+    j: usize,
 ) {
     let mut i = 0;
     // SAFETY: forwarded
     unsafe {
         while i + I::ROWS <= m {
-            if I::ROWS == 6 { tile::<I, 6, NV>(k, a, b, c, init, i, j) } else { tile::<I, 4, NV>(k, a, b, c, init, i, j) }
+            if I::ROWS == 6 {
+                tile::<I, 6, NV>(k, a, b, c, init, i, j)
+            } else {
+                tile::<I, 4, NV>(k, a, b, c, init, i, j)
+            }
             i += I::ROWS;
         }
         if i + 4 <= m {
@@ -232,7 +246,13 @@ unsafe fn columns<I: Simd, const NV: usize>(
 /// One register tile: `MR` rows of `NV` vectors stay in registers over the whole sum.
 #[inline(always)]
 unsafe fn tile<I: Simd, const MR: usize, const NV: usize>(
-    k: usize, a: Mat, b: (*const f32, usize), c: (*mut f32, usize), init: Init, i: usize, j: usize,
+    k: usize,
+    a: Mat,
+    b: (*const f32, usize),
+    c: (*mut f32, usize),
+    init: Init,
+    i: usize,
+    j: usize,
 ) {
     // SAFETY: forwarded
     unsafe {
