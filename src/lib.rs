@@ -12,5 +12,6 @@ pub mod metric;
 pub mod net;
 pub mod op;
 pub mod plan;
+pub mod render;
 pub mod report;
 pub mod spec;

@@ -33,7 +33,12 @@ pub enum ActionSpace {
     /// One of `n` actions, stored as one f32 word that holds the index.
     Discrete(usize),
     /// `low.len()` real numbers within `[low, high]`.
-    Box { low: &'static [f32], high: &'static [f32] },
+    Box {
+        /// Least value of each number.
+        low: &'static [f32],
+        /// Largest value of each number.
+        high: &'static [f32],
+    },
 }
 
 impl ActionSpace {
@@ -59,6 +64,7 @@ pub struct EnvSpec {
     pub angles: &'static [usize],
     /// Words of one observation, `O`.
     pub obs_len: usize,
+    /// What an agent may do here.
     pub action_space: ActionSpace,
     /// Steps after which an episode is truncated.
     pub max_episode_steps: u32,
@@ -77,12 +83,14 @@ pub trait Dynamics: Copy + Default + Send + Sync + 'static {
     /// `[f32; A]`; a discrete action is one word that holds the index.
     type Action: Copy + Default + AsRef<[f32]> + AsMut<[f32]>;
 
+    /// Name, sizes and limits.
     const SPEC: EnvSpec;
 
-    /// A first state from four uniform numbers in (0, 1).
+    /// A first state from four uniform numbers in (0, 1); each word is monotone in its number.
     fn reset(&self, uniforms: [f32; 4]) -> Self::State;
     /// One step: the next state, the reward, and whether the episode ended for good (never a time limit).
     fn step(&self, state: Self::State, action: Self::Action) -> (Self::State, f32, bool);
+    /// What the agent sees of a state.
     fn observe(&self, state: Self::State) -> Self::Obs;
 }
 

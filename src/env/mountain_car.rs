@@ -6,16 +6,23 @@ use crate::op::lib::trig;
 /// The constants; the defaults are Gymnasium's. Positions and velocities have no unit (a step is the unit of time).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MountainCar {
+    /// The wall on the left.
     pub min_position: f32,
+    /// The right end of the track.
     pub max_position: f32,
+    /// Bound on the velocity, both ways.
     pub max_speed: f32,
+    /// The flag.
     pub goal_position: f32,
+    /// Least velocity at the flag.
     pub goal_velocity: f32,
     /// Acceleration of action 2; action 0 gives its negative.
     pub force: f32,
+    /// Pull of the slope where it is steepest.
     pub gravity: f32,
     /// First positions are uniform between these two; the first velocity is 0.
     pub reset_low: f32,
+    /// See `reset_low`.
     pub reset_high: f32,
 }
 

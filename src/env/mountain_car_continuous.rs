@@ -6,15 +6,21 @@ use crate::op::lib::trig;
 /// The constants; the defaults are Gymnasium's. Positions and velocities have no unit (a step is the unit of time).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MountainCarContinuous {
+    /// The wall on the left.
     pub min_position: f32,
+    /// The right end of the track.
     pub max_position: f32,
+    /// Bound on the velocity, both ways.
     pub max_speed: f32,
+    /// The flag.
     pub goal_position: f32,
+    /// Least velocity at the flag.
     pub goal_velocity: f32,
     /// The throttle acts clipped to plus and minus this.
     pub max_action: f32,
     /// Acceleration of full throttle.
     pub power: f32,
+    /// Pull of the slope where it is steepest.
     pub gravity: f32,
     /// Reward for the goal.
     pub goal_reward: f32,
@@ -22,6 +28,7 @@ pub struct MountainCarContinuous {
     pub action_cost: f32,
     /// First positions are uniform between these two; the first velocity is 0.
     pub reset_low: f32,
+    /// See `reset_low`.
     pub reset_high: f32,
 }
 
@@ -58,7 +65,7 @@ impl Dynamics for MountainCarContinuous {
         obs_len: 2,
         action_space: ActionSpace::Box { low: &[-1.0], high: &[1.0] },
         max_episode_steps: 999,
-        random_return: -33.3,
+        random_return: -33.25,
         reward_threshold: Some(90.0),
     };
 

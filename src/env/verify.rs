@@ -405,6 +405,34 @@ mod tests {
         assert!((0.04..0.06).contains(&p), "{p}");
     }
 
+    /// One recorded step of a cart at rest at `x`, in the flat middle of everything else.
+    fn resting(x: f64, terminated: bool) -> Report {
+        let array = |shape: &[usize], data: &[f64]| Array { shape: shape.to_vec(), data: data.to_vec() };
+        let next = CartPole::default().step([x as f32, 0.0, 0.0, 0.0], [1.0]).0.map(f64::from);
+        let trace = Trace {
+            state: array(&[1, 4], &[x, 0.0, 0.0, 0.0]),
+            action: array(&[1], &[1.0]),
+            next_state: array(&[1, 4], &next),
+            reward: array(&[1], &[1.0]),
+            terminated: array(&[1], &[f64::from(u8::from(terminated))]),
+            obs0: array(&[0, 4], &[]),
+            reset_states: array(&[0, 4], &[]),
+        };
+        let spec = find("CartPole-v1").expect("registered");
+        Replay { spec, trace: &trace, tolerance: DEFAULT_TOLERANCE }.visit::<CartPole>()
+    }
+
+    #[test]
+    fn a_wrong_end_is_excused_only_at_a_threshold() {
+        let clear = |report: Report| (report.terminated_wrong.len(), report.at_threshold.len());
+        assert_eq!(clear(resting(2.39, false)), (0, 0));
+        assert_eq!(clear(resting(2.39, true)), (1, 0));
+        assert_eq!(clear(resting(2.41, false)), (1, 0));
+        assert_eq!(clear(resting(2.4 + 1e-9, true)), (0, 1));
+        assert_eq!(clear(resting(2.4 + 1e-9, false)), (0, 0));
+        assert!(!resting(2.39, true).passed());
+    }
+
     #[test]
     fn a_block_that_is_not_full_loses_no_row() {
         let starts: Vec<Vec<f64>> = (0..21).map(|i| vec![0.01 * f64::from(i), 0.0, 0.0, 0.0]).collect();

@@ -8,10 +8,10 @@
 const ROUND: f32 = 12_582_912.0;
 
 /// pi/2 in two words of 11 bits, whose products with `|q| < 2^13` are exact, and the rest.
-const HALF_PI: [f32; 3] = [1.570_312_5, 4.837_512_969_970_703e-4, 7.549_79e-8];
+const HALF_PI: [f32; 3] = [1.570_312_5, 4.837_513e-4, 7.549_79e-8];
 
 /// 2 pi split the same way.
-const TWO_PI: [f32; 3] = [6.281_25, 1.935_005_187_988_281_3e-3, 3.019_916e-7];
+const TWO_PI: [f32; 3] = [6.281_25, 1.935_005_2e-3, 3.019_916e-7];
 
 /// Nearest integer as `(q as f32, bits whose low word is q in two's complement)`; needs `|x| < 2^22`.
 #[inline(always)]
@@ -66,7 +66,7 @@ pub fn exp(x: f32) -> f32 {
     // ln 2 in two words, the first short enough for an exact product
     let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
     let p = 1.666_666_5e-1 + r * (4.166_579_6e-2 + r * (8.333_452e-3 + r * (1.398_2e-3 + r * 1.987_569_1e-4)));
-    let y = (0.500_000_0 + r * p) * (r * r) + r + 1.0;
+    let y = (0.5 + r * p) * (r * r) + r + 1.0;
     // 2^n in two factors, because n reaches -150 and 128
     let n = bits.wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
