@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// Inner folders of a run.
 const INNER: [&str; 4] = ["info", "graph", "log", "model"];
 
+/// Start of the names of files that are being written.
+const TEMPORARY: &str = ".writing-";
+
 /// Writes `bytes` to `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder.
 ///
 /// # Errors
@@ -19,25 +22,21 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // dropped on any early return, which removes it
-    let mut temp = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(failed)?;
+    let mut temp = temporary(folder).map_err(failed)?;
     temp.write_all(bytes).map_err(failed)?;
-    open_to_all(temp.as_file()).map_err(failed)?;
     temp.as_file().sync_all().map_err(failed)?;
     temp.persist(path).map_err(|err| failed(err.error))?;
     sync_folder(folder).map_err(failed)
 }
 
-/// Gives a temporary file, private by default, the usual rights of a data file.
-#[cfg(unix)]
-fn open_to_all(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn open_to_all(_: &File) -> std::io::Result<()> {
-    Ok(())
+/// A temporary file that is removed unless it is kept; with the rights of any new file, not the private ones of a
+/// temporary.
+fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 /// Makes a rename in `folder` survive a loss of power.
@@ -101,6 +100,16 @@ impl RunFolder {
             Some(spec) => Ok(RunFolder { root: root.to_path_buf(), spec }),
             None => Err(Error::new(root.display().to_string(), "no run is here: there is no `*_spec.json`")
                 .hint("give the folder of one run, `data/{spec}_{timestamp}`")),
+        }
+    }
+
+    /// Removes what a kill in the middle of writing left behind. What cannot be removed stays: it does no harm.
+    pub fn remove_leftovers(&self) {
+        let folders = INNER.iter().map(|inner| self.root.join(inner)).chain([self.root.clone()]);
+        for entry in folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -204,6 +213,17 @@ mod tests {
         write_whole(&made.trial_spec(0), b"{}").expect("written");
         write_whole(&made.spec(), b"{}").expect("written");
         assert_eq!(RunFolder::open(made.root()).expect("opened"), made);
+    }
+
+    #[test]
+    fn leftovers_go_and_files_stay() {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        let run = RunFolder::create(data.path(), "ppo_x").expect("made");
+        let (left, kept) = (run.root().join("model/.writing-abc"), run.model(0, 0));
+        fs::write(&left, b"x").expect("written");
+        write_whole(&kept, b"y").expect("written");
+        run.remove_leftovers();
+        assert!(!left.exists() && kept.exists());
     }
 
     #[test]

@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn every_number_of_a_log_row_has_one_column() {
+        let row_names = |(_, source): &(&str, Source)| match source {
+            Source::Row(name) => Some(*name),
+            _ => None,
+        };
+        let mut used: Vec<&str> = SESSION_COLUMNS.iter().filter_map(row_names).collect();
+        let mut all = crate::lab::cohort::COLUMNS;
+        used.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(used, all);
+    }
+
+    #[test]
     fn text_is_short() {
         assert_eq!(small().to_csv(), "a,b\n500,\n0.1,0.1\n-1.5e-9,inf\n");
     }

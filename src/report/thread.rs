@@ -125,11 +125,9 @@ impl Thread {
     /// Works until it is told to finish, or the trainer is gone. After an error it only empties the channel, so that the
     /// trainer never hangs before it sees the error.
     pub(super) fn run(mut self, receiver: &Receiver<Message>) -> Option<Outcome> {
-        let mut failed = false;
         loop {
             let wait = self.next_info.min(self.next_graphs).saturating_duration_since(Instant::now());
             let result = match receiver.recv_timeout(wait) {
-                Ok(_) if failed => continue,
                 Ok(Message::Finish) => match self.finish() {
                     Ok(outcome) => return Some(outcome),
                     Err(err) => Err(err),
@@ -138,12 +136,12 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return None,
             };
-            let result = result.and_then(|()| if failed { Ok(()) } else { self.write_what_is_due() });
-            if let Err(err) = result {
+            if let Err(err) = result.and_then(|()| self.write_what_is_due()) {
                 // a full disk may still take a short line; if not, the trainer says it
                 let _ = self.log.line(Level::Error, &err.to_string());
-                self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);
-                failed = true;
+                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(err);
+                receiver.iter().for_each(drop);
+                return None;
             }
         }
     }

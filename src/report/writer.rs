@@ -138,6 +138,7 @@ impl Reporter {
             return Err(Error::new("", "the checkpoint is of other sessions or has other columns")
                 .hint("resume with the spec and the program that began the run"));
         }
+        options.folder.remove_leftovers();
         let mut log = Log::open(&options.folder.trial_log(options.trial))?;
         log.line(Level::Info, &format!("resumed at frame {}", from.meta("frame")?))?;
         let mut in_events: Vec<usize> = frames.iter().map(|frame| frame.rows.len()).collect();
