@@ -106,3 +106,56 @@ fn name(activation: Activation) -> Value {
     let known = Activation::NAMES.iter().find(|(_, a)| *a == activation);
     Value::from(known.map_or("identity", |(n, _)| n))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn arc(layers: Value) -> Value {
+        json!({
+            "modules": { "body": { "Sequential": layers } },
+            "graph": { "input": "x", "modules": { "body": ["x"] }, "output": "body" }
+        })
+    }
+
+    #[test]
+    fn a_chain_of_linear_layers_is_read() {
+        let layers = json!([{ "LazyLinear": { "out_features": 64 } }, { "ReLU": null }, { "Linear": { "out_features": 32 } }, "ReLU"]);
+        assert_eq!(chain(&arc(layers)), Ok((vec![64, 32], Activation::Relu)));
+        assert_eq!(chain(&arc(json!([]))), Ok((vec![], Activation::Identity)));
+    }
+
+    #[test]
+    fn what_is_no_chain_is_named() {
+        let linear = json!({ "LazyLinear": { "out_features": 64 } });
+        for (layers, expected) in [
+            (json!([{ "LazyConv2d": { "out_channels": 32, "kernel_size": 8 } }]), "the layer LazyConv2d"),
+            (json!([linear, { "LayerNorm": { "normalized_shape": [64] } }, "ReLU"]), "the layer LayerNorm"),
+            (json!([linear]), "a linear layer with no activation behind it"),
+            (json!([linear, linear, "Tanh"]), "a linear layer with no activation behind it"),
+            (json!([linear, "Tanh", linear, "ReLU"]), "several activations in one net"),
+            (json!(["Tanh", linear]), "Tanh without a linear layer in front"),
+            (
+                json!([{ "LazyLinear": { "out_features": 64, "bias": false } }]),
+                "the layer {\"LazyLinear\":{\"out_features\":64,\"bias\":false}}",
+            ),
+        ] {
+            assert_eq!(chain(&arc(layers)), Err(expected.to_string()));
+        }
+        assert!(chain(&json!({})).is_err());
+        assert!(chain(&json!({ "modules": { "a": {}, "b": {} } })).is_err());
+    }
+
+    #[test]
+    fn the_gain_stays_where_it_differs_from_the_layers() {
+        let layers = json!([{ "LazyLinear": { "out_features": 8 } }, "SiLU"]);
+        let mut net = json!({ "type": "TorchArcNet", "hid_layers_activation": "relu", "arc": arc(layers) });
+        let net = net.as_object_mut().expect("an object");
+        to_mlp(net);
+        assert_eq!(
+            Value::from(net.clone()),
+            json!({ "type": "MLPNet", "hid_layers_activation": "silu", "hid_layers": [8], "init_activation": "relu" })
+        );
+    }
+}

@@ -110,22 +110,29 @@ fn net(place: &str, net: &Net) -> Result<()> {
         at_least(&at(key), std.unwrap_or(0.0), 0.0)?;
     }
     finite(&at("log_std_init"), net.log_std_init.unwrap_or(0.0))?;
-    above(&at("clip_grad_val"), net.clip_grad_val.unwrap_or(1.0), 0.0)?;
+    for (key, norm) in [
+        ("clip_grad_val", net.clip_grad_val),
+        ("actor_clip_grad_val", net.actor_clip_grad_val),
+        ("critic_clip_grad_val", net.critic_clip_grad_val),
+    ] {
+        above(&at(key), norm.unwrap_or(1.0), 0.0)?;
+    }
     within(&at("polyak_coef"), net.polyak_coef.unwrap_or(0.0), 0.0, 1.0)?;
     if let super::Loss::SmoothL1Loss(a) = &net.loss_spec {
         above(&at("loss_spec.beta"), a.beta, 0.0)?;
     }
-    match &net.lr_scheduler_spec {
-        Some(LrScheduler::LinearToZero(a)) => above(&at("lr_scheduler_spec.frame"), a.frame as f64, 0.0)?,
-        Some(LrScheduler::LinearToMin(a)) => {
-            above(&at("lr_scheduler_spec.frame"), a.frame as f64, 0.0)?;
-            within(&at("lr_scheduler_spec.min_factor"), a.min_factor, 0.0, 1.0)?;
+    for (key, lr_scheduler) in net.lr_schedulers() {
+        let at = |inner: &str| format!("{place}.{key}.{inner}");
+        match lr_scheduler {
+            LrScheduler::LinearToZero(a) => above(&at("frame"), a.frame as f64, 0.0)?,
+            LrScheduler::LinearToMin(a) => {
+                above(&at("frame"), a.frame as f64, 0.0)?;
+                within(&at("min_factor"), a.min_factor, 0.0, 1.0)?;
+            }
+            _ => {}
         }
-        _ => {}
     }
-    optim(&at("optim_spec"), &net.optim_spec)?;
-    net.actor_optim_spec.as_ref().map_or(Ok(()), |o| optim(&at("actor_optim_spec"), o))?;
-    net.critic_optim_spec.as_ref().map_or(Ok(()), |o| optim(&at("critic_optim_spec"), o))
+    net.optims().into_iter().try_for_each(|(key, o)| optim(&at(key), o))
 }
 
 fn optim(place: &str, optim: &Optim) -> Result<()> {

@@ -59,6 +59,10 @@ impl Fault {
             .and_then(|m| m.split_once(", expected "))
         {
             Kind::Other(format!("expected {}, found {}", expected_words(expected), found_words(found)))
+        } else if let Some((found, expected)) =
+            message.strip_prefix("invalid length ").and_then(|m| m.split_once(", expected "))
+        {
+            Kind::Other(format!("expected {}, found a list of length {found}", expected_words(expected)))
         } else {
             Kind::Other(message.to_string())
         };
@@ -77,9 +81,7 @@ impl Fault {
             Kind::UnknownKey(known) => {
                 Error::new(self.place, "unknown key").hint(hint_for(&key, &known, "keys known here"))
             }
-            Kind::MissingKey => {
-                Error::new(self.place, "missing key").hint("it has no default, in SLM Lab neither; add it")
-            }
+            Kind::MissingKey => Error::new(self.place, "missing key").hint("add it; it has no default"),
             Kind::UnknownWord(word, known) => {
                 Error::new(self.place, format!("unknown value `{word}`")).hint(hint_for(&word, &known, "one of"))
             }

@@ -69,6 +69,7 @@ pub fn from_value(mut value: Value, name: &str, sets: &[(String, String)]) -> Re
     }
     placeholders_filled(&value)?;
     text::plain_numbers(&mut value);
+    sections_are_objects(&value)?;
     version_known(&value)?;
     dead::take_out(&mut value, &mut warnings);
     defaults_of_context(&mut value);
@@ -222,6 +223,33 @@ fn layers_stated(value: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Refuses lists and words where an object belongs; a typed read would take a list for an object's values in order.
+fn sections_are_objects(value: &Value) -> Result<()> {
+    let refuse = |place: &str, found: Option<&Value>| match found {
+        None | Some(Value::Null | Value::Object(_)) => Ok(()),
+        Some(Value::Array(_)) => Err(Error::new(place, "expected an object, found a list")),
+        Some(other) => Err(Error::new(place, format!("expected an object, found {other}"))),
+    };
+    for section in ["agent", "env", "meta"] {
+        refuse(section, value.get(section)).map_err(|err| with_layout_hint(value, err))?;
+    }
+    for (section, keys) in [
+        ("agent", &["algorithm", "memory", "net", "critic_net"][..]),
+        ("meta", &["search_resources", "search_scheduler"][..]),
+    ] {
+        for key in keys {
+            refuse(&format!("{section}.{key}"), value[section].get(key))?;
+        }
+    }
+    for section in ["algorithm", "net", "critic_net"] {
+        let keys = value.pointer(&format!("/agent/{section}")).and_then(Value::as_object).into_iter().flatten();
+        for (key, found) in keys.filter(|(key, _)| key.ends_with("_spec") || *key == "entropy_anneal") {
+            refuse(&format!("agent.{section}.{key}"), Some(found))?;
+        }
+    }
+    Ok(())
+}
+
 fn version_known(value: &Value) -> Result<()> {
     match value.pointer("/meta/spec_version").and_then(Value::as_u64) {
         Some(v) if v > u64::from(SPEC_VERSION) => Err(Error::new(
@@ -275,7 +303,7 @@ fn choose<'a>(file: &'a Value, name: Option<&str>, path: &Path) -> Result<(Strin
         (_, []) => Err(Error::new("", "holds no spec").hint("a spec file is an object of name and spec")),
         (None, [only]) => Ok((only.clone(), &map[only])),
         (None, _) => Err(Error::new("", format!("holds {} specs: {}", names.len(), names.join(", ")))
-            .hint("name one of them behind the file")),
+            .hint("name one of them after the file")),
         (Some(asked), _) if names.iter().any(|n| n == asked) => Ok((asked.to_string(), &map[asked])),
         (Some(asked), _) => {
             Err(Error::new("", format!("holds no spec `{asked}`")).hint(hint_for(asked, &names, "specs in this file")))
@@ -293,9 +321,9 @@ fn own_name(file: &Value, path: &Path) -> String {
     file.get("name").and_then(Value::as_str).map_or(stem, str::to_string)
 }
 
-/// Keys that begin with `_` hold YAML anchors.
+/// Keys that begin with `_` hold YAML anchors, and `$schema` is for editors.
 fn spec_names(file: &Value) -> Vec<String> {
-    file.as_object().into_iter().flat_map(|m| m.keys()).filter(|k| !k.starts_with('_')).cloned().collect()
+    file.as_object().into_iter().flat_map(|m| m.keys()).filter(|k| !k.starts_with(['_', '$'])).cloned().collect()
 }
 
 /// `ALE/Pong-v5` is `pong`.

@@ -131,26 +131,17 @@ impl List {
                 format!("{name} is not built yet; MSELoss and SmoothL1Loss are"),
             );
         }
-        let optims = [
-            ("optim_spec", Some(&net.optim_spec)),
-            ("actor_optim_spec", net.actor_optim_spec.as_ref()),
-            ("critic_optim_spec", net.critic_optim_spec.as_ref()),
-        ];
-        for (key, optim) in optims {
-            match optim {
-                None | Some(Optim::Adam(_) | Optim::AdamW(_) | Optim::RMSprop(_) | Optim::SGD(_)) => {}
-                Some(other) => self.add(
-                    format!("{place}.{key}.name"),
-                    format!("{} is not built yet; Adam, AdamW, RMSprop and SGD are", other.name()),
-                ),
+        for (key, optim) in net.optims() {
+            if !matches!(optim, Optim::Adam(_) | Optim::AdamW(_) | Optim::RMSprop(_) | Optim::SGD(_)) {
+                let built = "Adam, AdamW, RMSprop and SGD are";
+                self.add(format!("{place}.{key}.name"), format!("{} is not built yet; {built}", optim.name()));
             }
         }
-        match &net.lr_scheduler_spec {
-            None | Some(LrScheduler::LinearToZero(_) | LrScheduler::LinearToMin(_)) => {}
-            Some(other) => self.add(
-                format!("{place}.lr_scheduler_spec.name"),
-                format!("{} is not built yet; LinearToZero and LinearToMin are", other.name()),
-            ),
+        for (key, lr_scheduler) in net.lr_schedulers() {
+            if !matches!(lr_scheduler, LrScheduler::LinearToZero(_) | LrScheduler::LinearToMin(_)) {
+                let built = "LinearToZero and LinearToMin are";
+                self.add(format!("{place}.{key}.name"), format!("{} is not built yet; {built}", lr_scheduler.name()));
+            }
         }
     }
 

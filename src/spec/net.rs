@@ -158,12 +158,24 @@ pub struct Net {
     /// Gain of an orthogonal initialisation of the critic's last layer; null: as the other layers.
     #[serde(default)]
     pub critic_init_std: Option<f64>,
+    /// The actor's weight initialisation; null: `init_fn`.
+    #[serde(default)]
+    pub actor_init_fn: Option<InitFn>,
+    /// The critic's weight initialisation; null: `init_fn`.
+    #[serde(default)]
+    pub critic_init_fn: Option<InitFn>,
     /// First value of a state-independent log std; null: the net gives the log std.
     #[serde(default)]
     pub log_std_init: Option<f64>,
     /// Greatest norm of one net's gradient; null: no limit.
     #[serde(default)]
     pub clip_grad_val: Option<f64>,
+    /// The actor's limit; null: `clip_grad_val`.
+    #[serde(default)]
+    pub actor_clip_grad_val: Option<f64>,
+    /// The critic's limit; null: `clip_grad_val`.
+    #[serde(default)]
+    pub critic_clip_grad_val: Option<f64>,
     /// The critic's optimiser and learning-rate schedule are the actor's.
     #[serde(default)]
     pub use_same_optim: bool,
@@ -182,6 +194,12 @@ pub struct Net {
     /// Learning-rate schedule; null: constant.
     #[serde(default)]
     pub lr_scheduler_spec: Option<LrScheduler>,
+    /// The actor's schedule; null: `lr_scheduler_spec`.
+    #[serde(default)]
+    pub actor_lr_scheduler_spec: Option<LrScheduler>,
+    /// The critic's schedule; null: `lr_scheduler_spec`.
+    #[serde(default)]
+    pub critic_lr_scheduler_spec: Option<LrScheduler>,
     /// SLM Lab's device switch; `meta.device` decides.
     #[serde(default)]
     pub gpu: Gpu,
@@ -263,41 +281,68 @@ pub struct Tower<'a> {
 impl Net {
     /// The actor, or the only net, or (`shared`) the body with both heads.
     pub fn actor(&self) -> Tower<'_> {
-        self.tower(
-            &self.actor_hid_layers,
-            self.actor_hid_layers_activation,
-            self.actor_init_std,
-            self.actor_optim_spec.as_ref(),
-        )
+        let activation = self.actor_hid_layers_activation.unwrap_or(self.hid_layers_activation);
+        Tower {
+            hid_layers: self.actor_hid_layers.as_ref().unwrap_or(&self.hid_layers),
+            activation,
+            init_fn: self.actor_init_fn.or(self.init_fn),
+            init_activation: self.init_activation.unwrap_or(activation),
+            init_std: self.actor_init_std,
+            clip_grad_val: self.actor_clip_grad_val.or(self.clip_grad_val),
+            optim: self.actor_optim_spec.as_ref().unwrap_or(&self.optim_spec),
+            lr_scheduler: self.actor_lr_scheduler_spec.as_ref().or(self.lr_scheduler_spec.as_ref()),
+        }
     }
 
     /// The critic; where `shared`, only its head's `init_std` is its own.
     pub fn critic(&self) -> Tower<'_> {
+        let actor = self.actor();
         if self.shared {
-            return Tower { init_std: self.critic_init_std, ..self.actor() };
+            return Tower { init_std: self.critic_init_std, ..actor };
         }
-        let optim = if self.use_same_optim { self.actor_optim_spec.as_ref() } else { self.critic_optim_spec.as_ref() };
-        self.tower(&self.critic_hid_layers, self.critic_hid_layers_activation, self.critic_init_std, optim)
+        let activation = self.critic_hid_layers_activation.unwrap_or(self.hid_layers_activation);
+        let (optim, lr_scheduler) = if self.use_same_optim {
+            (actor.optim, actor.lr_scheduler)
+        } else {
+            let lr_scheduler = self.critic_lr_scheduler_spec.as_ref().or(self.lr_scheduler_spec.as_ref());
+            (self.critic_optim_spec.as_ref().unwrap_or(&self.optim_spec), lr_scheduler)
+        };
+        Tower {
+            hid_layers: self.critic_hid_layers.as_ref().unwrap_or(&self.hid_layers),
+            activation,
+            init_fn: self.critic_init_fn.or(self.init_fn),
+            init_activation: self.init_activation.unwrap_or(activation),
+            init_std: self.critic_init_std,
+            clip_grad_val: self.critic_clip_grad_val.or(self.clip_grad_val),
+            optim,
+            lr_scheduler,
+        }
+    }
+}
+
+impl Net {
+    /// Every optimiser that is written down, with its key.
+    pub(super) fn optims(&self) -> Vec<(&'static str, &Optim)> {
+        [
+            ("optim_spec", Some(&self.optim_spec)),
+            ("actor_optim_spec", self.actor_optim_spec.as_ref()),
+            ("critic_optim_spec", self.critic_optim_spec.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(key, optim)| Some((key, optim?)))
+        .collect()
     }
 
-    fn tower<'a>(
-        &'a self,
-        hid_layers: &'a Option<Vec<usize>>,
-        activation: Option<Activation>,
-        init_std: Option<f64>,
-        optim: Option<&'a Optim>,
-    ) -> Tower<'a> {
-        let activation = activation.unwrap_or(self.hid_layers_activation);
-        Tower {
-            hid_layers: hid_layers.as_ref().unwrap_or(&self.hid_layers),
-            activation,
-            init_fn: self.init_fn,
-            init_activation: self.init_activation.unwrap_or(activation),
-            init_std,
-            clip_grad_val: self.clip_grad_val,
-            optim: optim.unwrap_or(&self.optim_spec),
-            lr_scheduler: self.lr_scheduler_spec.as_ref(),
-        }
+    /// Every learning-rate schedule that is written down, with its key.
+    pub(super) fn lr_schedulers(&self) -> Vec<(&'static str, &LrScheduler)> {
+        [
+            ("lr_scheduler_spec", &self.lr_scheduler_spec),
+            ("actor_lr_scheduler_spec", &self.actor_lr_scheduler_spec),
+            ("critic_lr_scheduler_spec", &self.critic_lr_scheduler_spec),
+        ]
+        .into_iter()
+        .filter_map(|(key, lr_scheduler)| Some((key, lr_scheduler.as_ref()?)))
+        .collect()
     }
 }
 

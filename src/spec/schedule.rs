@@ -72,3 +72,42 @@ impl Schedule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(name: Decay, start_val: f64, end_val: f64) -> Schedule {
+        Schedule { name, start_val, end_val: Some(end_val), start_step: 100, end_step: Some(200) }
+    }
+
+    #[test]
+    fn linear_decay_reaches_zero_and_rises() {
+        let falling = schedule(Decay::LinearDecay, 0.01, 0.0);
+        assert_eq!([0, 100, 150, 200, 999].map(|f| falling.at(f)), [0.01, 0.01, 0.005, 0.0, 0.0]);
+        let rising = schedule(Decay::LinearDecay, 1.0, 3.0);
+        assert_eq!([0, 150, 200].map(|f| rising.at(f)), [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn no_decay_stays() {
+        let constant = Schedule::constant(0.2);
+        assert_eq!([0, 1, u64::MAX].map(|f| constant.at(f)), [0.2; 3]);
+        assert_eq!(constant.end_val(), 0.2);
+    }
+
+    #[test]
+    fn rate_decay_is_nine_tenths_a_twentieth() {
+        let rate = schedule(Decay::RateDecay, 1.0, 0.2);
+        assert!((rate.at(110) - 0.81).abs() < 1e-12);
+        assert_eq!([100, 199, 200].map(|f| rate.at(f)), [1.0, 0.2, 0.2]);
+    }
+
+    #[test]
+    fn periodic_decay_swings_between_its_height_and_the_end() {
+        let periodic = schedule(Decay::PeriodicDecay, 1.0, 0.0);
+        assert!((periodic.at(105) - 0.0).abs() < 1e-12, "half a period");
+        assert!((periodic.at(110) - 0.9).abs() < 1e-12, "a whole period");
+        assert_eq!(periodic.at(200), 0.0);
+    }
+}

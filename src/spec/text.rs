@@ -2,26 +2,95 @@
 
 use std::path::Path;
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// Reads a file as JSON, or as YAML where its name ends so.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Value> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Value, Error> {
     let place = path.display().to_string();
     let is_yaml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"));
     if is_yaml {
         return serde_saphyr::from_str(text).map_err(|err| {
-            let at = err.location().map_or(String::new(), |l| format!(" line {} column {}", l.line(), l.column()));
+            let at = err.location().map_or(String::new(), |l| format!(", line {} column {}", l.line(), l.column()));
             let what = err.to_string();
-            Error::new(place, format!("not YAML{at}: {}", what.lines().next().unwrap_or_default()))
+            // The parser repeats the place in front of its sentence and draws the line below it.
+            let what = what.lines().next().unwrap_or_default();
+            let what = what.strip_prefix("error: ").unwrap_or(what);
+            let what = if what.starts_with("line ") { what.split_once(": ").map_or(what, |(_, w)| w) } else { what };
+            let what = what.split(", set DuplicateKeyPolicy").next().unwrap_or(what);
+            Error::new(place, format!("not YAML{at}: {what}"))
         });
     }
-    serde_json::from_str(&quote_placeholders(text)).map_err(|err| {
+    serde_json::from_str::<Once>(&quote_placeholders(text)).map(|once| once.0).map_err(|err| {
         let what = err.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
         Error::new(place, format!("not JSON, line {} column {}: {what}", err.line(), err.column()))
     })
+}
+
+/// JSON whose objects hold every key once.
+struct Once(Value);
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OnceVisitor).map(Once)
+    }
+}
+
+struct OnceVisitor;
+
+impl<'de> Visitor<'de> for OnceVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Once(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(A::Error::custom(format!("the key `{key}` stands twice in one object")));
+            }
+            let Once(value) = entries.next_value()?;
+            map.insert(key, value);
+        }
+        Ok(map.into())
+    }
 }
 
 /// Puts quotes around `${var}` outside of strings, where SLM Lab's substitution makes it JSON.
@@ -85,7 +154,7 @@ pub(super) fn unfilled(place: &str, value: &Value, found: &mut Vec<(String, Stri
 }
 
 /// Sets a dotted key, making the objects on its way.
-pub(super) fn set(spec: &mut Value, key: &str, value: Value) -> Result<()> {
+pub(super) fn set(spec: &mut Value, key: &str, value: Value) -> Result<(), Error> {
     let mut here = spec;
     let mut walked = String::new();
     for part in key.split('.') {
@@ -146,7 +215,7 @@ pub(super) fn plain_numbers(value: &mut Value) {
 /// The number a text is, in plain decimal or exponent form.
 fn number(text: &str) -> Option<Value> {
     let looks = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
-        && text.chars().all(|c| c.is_ascii_digit() || "+-.eE_".contains(c));
+        && text.chars().all(|c| c.is_ascii_digit() || "+-.eE".contains(c));
     if !looks {
         return None;
     }
@@ -161,4 +230,59 @@ fn number(text: &str) -> Option<Value> {
 fn whole(n: f64) -> Option<Value> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     (n.fract() == 0.0 && n.abs() <= EXACT).then(|| Value::from(n as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_written_as_text_are_numbers() {
+        let cases = [
+            ("3e-4", json!(3e-4)),
+            ("1e7", json!(10_000_000)),
+            ("-2", json!(-2)),
+            ("0.5", json!(0.5)),
+            ("10e6", json!(10_000_000)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(number(text), Some(expected), "{text}");
+        }
+        for text in ["", "inf", "NaN", "e5", "1_000", "CartPole-v1", "--1", "1e999"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_and_hashes_stay_text() {
+        let mut value =
+            json!({ "name": "12", "git_sha": "12e4", "prepath": "1", "lr": "12", "frames": [1e6, "2e3", 0.5] });
+        plain_numbers(&mut value);
+        assert_eq!(
+            value,
+            json!({ "name": "12", "git_sha": "12e4", "prepath": "1", "lr": 12, "frames": [1_000_000, 2000, 0.5] })
+        );
+    }
+
+    #[test]
+    fn placeholders_stand_with_and_without_quotes() {
+        let text = r#"{ "a": ${n}, "b": "${n}", "c": "x \" ${n}", "d": "${m}" }"#;
+        let mut value = parse(Path::new("x.json"), text).expect("JSON");
+        assert!(fill(&mut value, "n", "1e3"));
+        assert!(!fill(&mut value, "n", "1e3"));
+        assert_eq!(value, json!({ "a": 1000, "b": 1000, "c": "x \" 1e3", "d": "${m}" }));
+        let mut left = Vec::new();
+        unfilled("", &value, &mut left);
+        assert_eq!(left, [(".d".to_string(), "m".to_string())]);
+    }
+
+    #[test]
+    fn set_makes_its_way_and_stops_at_values() {
+        let mut value = json!({ "env": { "name": "x" }, "meta": null });
+        set(&mut value, "meta.random_seed", set_value("7")).expect("a new key");
+        set(&mut value, "env.clip_reward", set_value("[-1, 1]")).expect("a new key");
+        assert_eq!(value, json!({ "env": { "name": "x", "clip_reward": [-1, 1] }, "meta": { "random_seed": 7 } }));
+        assert!(set(&mut value, "env.name.x", json!(1)).is_err());
+    }
 }
