@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use slm_fast::error::Result;
-use slm_fast::lab::trial;
+use slm_fast::plan::Plan;
 use slm_fast::spec;
 
 use super::{CheckArgs, Ending, complain, say};
@@ -35,7 +35,7 @@ fn check_one(path: &Path, name: &str, set: &[(String, String)]) -> Result<()> {
     for warning in &loaded.warnings {
         eprintln!("warning: {}: {warning}", path.display());
     }
-    let plan = trial::plan(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
+    let plan = Plan::new(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
     say(&format!("{}: {}\n{plan}", path.display(), loaded.spec.name));
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! What `slm-fast dev` shows of a training: how far each update moved each array, and the agent at play in a window.
 
+use std::time::{Duration, Instant};
+
 use slm_fast::error::Result;
-use slm_fast::lab::cohort::{Cohort, Dtype, Tensor};
+use slm_fast::lab::cohort::{Cohort, Dtype, Player, Tensor};
 use slm_fast::plan::Plan;
-use slm_fast::spec::Spec;
+
+use super::screen::Screen;
 
 /// Compares the parameters after every iteration with those before it.
 #[derive(Default)]
@@ -49,6 +52,49 @@ fn movements<'a>(before: &[Tensor], after: &'a [Tensor]) -> Vec<Movement<'a>> {
     pairs.map(movement).collect()
 }
 
+/// Training between two looks at the agent.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Longest look, in steps.
+const LOOK_STEPS: u32 = 200;
+
+/// The agent at play in a window: one episode, or its beginning, every two seconds of training.
+#[derive(Default)]
+pub struct Stage {
+    screen: Option<Screen>,
+    next: Option<Instant>,
+    closed: bool,
+}
+
+impl Stage {
+    /// Plays with the parameters of the first session as they are now, if it is time.
+    ///
+    /// # Errors
+    /// The display went away.
+    pub fn see(&mut self, plan: &Plan, cohort: &Cohort) -> Result<()> {
+        if self.closed || self.next.is_some_and(|next| Instant::now() < next) {
+            return Ok(());
+        }
+        let screen = match &mut self.screen {
+            Some(screen) => screen,
+            None => self.screen.insert(Screen::open(plan.env_name, true, None)?),
+        };
+        let mut player = Player::new(plan, &cohort.model(0), 0, false)?;
+        let text = format!("frame {}", cohort.frame());
+        for _ in 0..LOOK_STEPS {
+            let step = player.step();
+            self.closed = !screen.show(&step, &text)?;
+            if self.closed || step.terminated || step.truncated {
+                break;
+            }
+        }
+        if self.closed {
+            self.screen = None;
+        }
+        self.next = Some(Instant::now() + LOOK_EVERY);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,14 +110,5 @@ mod tests {
         let (before, after) = ([tensor([0.0, 0.0])], [tensor([3.0, 4.0])]);
         assert_eq!(movements(&before, &after), [Movement { name: "actor.0.bias", norm: 5.0, change: 5.0 }]);
         assert_eq!(movements(&after, &after)[0].change, 0.0);
-    }
-}
-pub struct Window;
-impl Window {
-    pub fn open(_: bool, _: &Spec) -> Result<Window> {
-        Ok(Window)
-    }
-    pub fn see(&mut self, _: &Plan, _: &Cohort) -> Result<()> {
-        Ok(())
     }
 }

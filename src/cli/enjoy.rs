@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use slm_fast::error::{Error, Result};
 use slm_fast::lab::enjoy::{Enjoy, mean_std};
 
+use super::screen::Screen;
 use super::{Ending, EnjoyArgs, Surroundings, say};
 
 /// Plays the episodes and prints their returns.
@@ -16,11 +17,25 @@ pub fn enjoy(args: &EnjoyArgs, around: &Surroundings) -> Result<Ending> {
         outside(path, &args.folder)?;
     }
     let mut game = Enjoy::open(&args.folder, args.seed, args.deterministic)?;
+    let mut screen = Screen::open(game.env.name, args.render, args.record.as_deref())?;
     let mut returns = Vec::new();
     for n in 1..=args.episodes {
-        let episode = game.episode(|_| Ok(()))?;
+        let (mut open, mut total) = (true, 0.0);
+        let episode = game.episode(|step| {
+            total += step.reward;
+            open = open && screen.show(step, &format!("episode {n}  return {total:.1}"))?;
+            Ok(())
+        })?;
+        if !open {
+            // the window was closed in the middle of this episode
+            break;
+        }
         say(&format!("episode {n}  return {:.2}  {} steps", episode.total_reward, episode.steps));
         returns.push(episode.total_reward);
+    }
+    screen.finish()?;
+    if returns.is_empty() {
+        return Ok(Ending::Success);
     }
     let (mean, std) = mean_std(&returns);
     let score = game.total_reward_ma.map_or(String::new(), |score| format!(", total_reward_ma {score:.2} in training"));

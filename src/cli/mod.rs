@@ -4,6 +4,7 @@ mod check;
 mod dev;
 mod devices;
 mod enjoy;
+mod screen;
 mod train;
 mod verify;
 

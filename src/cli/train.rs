@@ -10,6 +10,7 @@ use slm_fast::lab::progress::{Verbosity, count};
 use slm_fast::lab::trial::{self, Options, Summary};
 use slm_fast::spec::{self, DeviceChoice, Spec};
 
+use super::dev::{Stage, Updates};
 use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, resolve, say};
 
 /// Frames of a `dev` session, unless the command sets them.
@@ -54,8 +55,8 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
         sets.push(("env.max_frame".to_string(), DEV_FRAMES.to_string()));
         spec = load(&args.spec, &args.common, &sets, Verbosity::Quiet)?;
     }
-    let mut updates = super::dev::Updates::default();
-    let mut window = super::dev::Window::open(around.has_display && !args.no_render, &spec)?;
+    let mut updates = Updates::default();
+    let mut stage = (around.has_display && !args.no_render).then(Stage::default);
     let options = Options {
         data: args.common.data.clone(),
         threads: args.common.threads.map_or(0, usize::from),
@@ -65,7 +66,7 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
         started: around.started,
         watch: Some(Box::new(move |plan, cohort| {
             updates.see(cohort);
-            window.see(plan, cohort)
+            stage.as_mut().map_or(Ok(()), |stage| stage.see(plan, cohort))
         })),
     };
     Ok(tell(trial::train(spec, options)?))

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use crate::env::{self, EnvSpec};
+use crate::env::EnvSpec;
 use crate::error::{Error, Result};
 use crate::lab::cohort::{Player, Step};
 use crate::lab::resume::saved_spec;
-use crate::lab::trial::{self, TRIAL};
+use crate::lab::trial::TRIAL;
 use crate::metric::SessionMetrics;
+use crate::plan::Plan;
 use crate::report::checkpoint::Checkpoint;
 use crate::report::files::RunFolder;
 use crate::report::json;
@@ -38,14 +39,14 @@ impl Enjoy {
     pub fn open(folder: &Path, seed: u32, deterministic: bool) -> Result<Enjoy> {
         let folder = RunFolder::open(folder)?;
         let spec = saved_spec(&folder)?;
-        let plan = trial::plan(&spec).map_err(|e| e.within(&folder.trial_spec(TRIAL).display().to_string()))?;
+        let plan = Plan::new(&spec).map_err(|e| e.within(&folder.trial_spec(TRIAL).display().to_string()))?;
         let (session, total_reward_ma) = best_session(&folder, plan.max_session)?;
         let path = folder.best_model(TRIAL, session);
         let model = Checkpoint::read(&path)?;
         let player = Player::new(&plan, &model.tensors, seed, deterministic)
             .map_err(|error| error.within(&path.display().to_string()))?;
         let name = format!("{}_t{TRIAL}_s{session}", folder.spec_name());
-        Ok(Enjoy { name, total_reward_ma, env: env::find(plan.env_name)?, player })
+        Ok(Enjoy { name, total_reward_ma, env: plan.env, player })
     }
 
     /// Plays one episode to its end; `see` is shown every step.

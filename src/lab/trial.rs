@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::env;
 use crate::error::{Error, Result};
 use crate::lab::cohort::{COLUMNS, Cohort, Row};
 use crate::lab::git::Source;
@@ -73,22 +72,13 @@ pub struct Summary {
     pub faults: usize,
 }
 
-/// What a spec becomes before frame 0; also what `slm-fast check` prints.
-///
-/// # Errors
-/// Everything the spec asks for that is not built, or what does not fit together in it.
-pub fn plan(spec: &Spec) -> Result<Plan> {
-    spec.require_built(&env::names())?;
-    Plan::new(spec)
-}
-
 /// Trains a spec from frame 0 in a new folder below [`Options::data`].
 ///
 /// # Errors
 /// A spec that cannot be planned, a folder that cannot be written. Nothing is written before the plan stands.
 pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
     let seed = *spec.meta.random_seed.get_or_insert_with(seed_from_system);
-    let plan = plan(&spec)?;
+    let plan = Plan::new(&spec)?;
     let sessions = Session::all(&spec.name, TRIAL, plan.max_session);
     let cohort = cohort(&plan, seed, &sessions, options.threads)?;
     let folder = RunFolder::create(&options.data, &spec.name)?;
@@ -111,7 +101,7 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
         Found::Unfinished { folder, spec, checkpoint } => (folder, spec, checkpoint),
     };
     let seed = resume::seed(&spec, &folder)?;
-    let plan = plan(&spec).map_err(|error| error.within(&folder.trial_spec(TRIAL).display().to_string()))?;
+    let plan = Plan::new(&spec).map_err(|error| error.within(&folder.trial_spec(TRIAL).display().to_string()))?;
     let mut sessions = Session::all(&spec.name, TRIAL, plan.max_session);
     let mut cohort = cohort(&plan, seed, &sessions, options.threads)?;
     if let Some(checkpoint) = &checkpoint {
@@ -146,9 +136,9 @@ fn start_over(folder: &RunFolder, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn cohort(plan: &Plan, seed: u32, sessions: &[Session], _threads: usize) -> Result<Cohort> {
+fn cohort(plan: &Plan, seed: u32, sessions: &[Session], threads: usize) -> Result<Cohort> {
     let indices: Vec<u32> = sessions.iter().map(|session| session.index).collect();
-    Cohort::new(plan, seed, &indices)
+    Cohort::new(plan, seed, &indices, threads)
 }
 
 /// Strings that go into every model file and checkpoint.
@@ -230,12 +220,11 @@ impl Trial<'_> {
 
     /// Opens log and events: when the specs are on disk, or where the checkpoint left them.
     fn reporter(&self, begin: Begin) -> Result<Reporter> {
-        let random_return = env::find(self.plan.env_name)?.random_return;
         let options = |meta| ReportOptions {
             folder: self.folder.clone(),
             trial: TRIAL,
             sessions: self.sessions.iter().map(|session| session.index).collect(),
-            random_return,
+            random_return: self.plan.env.random_return,
             meta,
             tensorboard: true,
             graphs: true,
