@@ -1,3 +1,9 @@
 //! The lab: Session, Trial and the cohort that carries a trial's sessions through one program.
 
 pub mod cohort;
+pub mod enjoy;
+pub mod git;
+pub mod progress;
+pub mod resume;
+pub mod session;
+pub mod trial;

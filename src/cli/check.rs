@@ -1,0 +1,47 @@
+//! `slm-fast check` and `slm-fast schema`.
+
+use std::path::Path;
+
+use slm_fast::error::Result;
+use slm_fast::plan::Plan;
+use slm_fast::spec;
+
+use super::{CheckArgs, Ending, complain, say};
+
+/// Prints the resolved plan of every spec of every file; the problems of all of them, not just the first.
+pub fn check(args: &CheckArgs) -> Ending {
+    let mut ending = Ending::Success;
+    let mut failed = |error| {
+        complain(&error);
+        ending = Ending::Failure;
+    };
+    for path in &args.specs {
+        match spec::names(path) {
+            Ok(names) => {
+                for name in names {
+                    if let Err(error) = check_one(path, &name, &args.set) {
+                        failed(error);
+                    }
+                }
+            }
+            Err(error) => failed(error),
+        }
+    }
+    ending
+}
+
+fn check_one(path: &Path, name: &str, set: &[(String, String)]) -> Result<()> {
+    let loaded = spec::load(path, Some(name), set)?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {}: {warning}", path.display());
+    }
+    let plan = Plan::new(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
+    say(&format!("{}: {}\n{plan}", path.display(), loaded.spec.name));
+    Ok(())
+}
+
+/// Prints the JSON Schema of a spec file.
+pub fn schema() -> Ending {
+    say(&format!("{:#}", spec::schema()));
+    Ending::Success
+}

@@ -1,0 +1,36 @@
+//! `slm-fast devices`: what this machine can run on.
+
+use slm_fast::device::cpu::Isa;
+
+use super::{Ending, say};
+
+/// Lists the devices, one line each.
+pub fn list() -> Ending {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut line = format!("cpu   {cores} core{}, {}", if cores == 1 { "" } else { "s" }, Isa::detect().name());
+    if let Some(gib) = memory_gib() {
+        line += &format!(", {gib:.1} GiB memory");
+    }
+    if let Some(model) = cpu_model() {
+        line += &format!(" ({model})");
+    }
+    say(&line);
+    say("cuda  not built into this version");
+    say("wgpu  not built into this version");
+    Ending::Success
+}
+
+/// Physical memory, where the system tells it as Linux does.
+fn memory_gib() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: f64 =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
+    Some(kib / (1024.0 * 1024.0))
+}
+
+/// The processor's name, where the system tells it as Linux does.
+fn cpu_model() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}

@@ -1,0 +1,246 @@
+//! What a person types: every command and option, and the code that the process ends with.
+
+mod check;
+mod dev;
+mod devices;
+mod enjoy;
+mod screen;
+mod train;
+mod verify;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use slm_fast::env::verify::DEFAULT_TOLERANCE;
+use slm_fast::error::{Error, Result};
+use slm_fast::spec::DeviceChoice;
+
+/// What the program found around itself when it started.
+pub struct Surroundings {
+    /// When the process started.
+    pub started: Instant,
+    /// Whether a window can be opened.
+    pub has_display: bool,
+}
+
+/// How a command ended, as the process tells its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// 0.
+    Success,
+    /// 1: an environment does not match its trace.
+    Mismatch,
+    /// 2: the command could not do what was asked; the message is already printed.
+    Failure,
+    /// 130: stopped by Ctrl-C, with a checkpoint saved.
+    Interrupted,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> ExitCode {
+        ExitCode::from(match ending {
+            Ending::Success => 0,
+            Ending::Mismatch => 1,
+            Ending::Failure => 2,
+            Ending::Interrupted => 130,
+        })
+    }
+}
+
+/// A deep-RL lab: one JSON spec in, trained agents, data and graphs out.
+#[derive(Debug, Parser)]
+#[command(name = "slm-fast", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 verify-env found a difference; 2 something is wrong (the message says what and where);
+130 stopped by Ctrl-C with a checkpoint saved.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a trial: every session of a spec, together
+    Train(TrainArgs),
+    /// One quick session with debug output of every update, in a window where a display exists
+    Dev(DevArgs),
+    /// Replay the best model of a finished run; never writes into its folder
+    Enjoy(EnjoyArgs),
+    /// Print the resolved plan of each spec, or everything that is wrong with it
+    Check(CheckArgs),
+    /// Print the JSON Schema of a spec file, for editors
+    Schema,
+    /// Replay recorded transitions through an environment and print the worst errors
+    VerifyEnv(VerifyArgs),
+    /// List the devices of this machine
+    Devices,
+}
+
+#[derive(Debug, Args)]
+struct SpecArgs {
+    /// Which spec of the file, where it holds several
+    name: Option<String>,
+    /// Set any key of the spec, or fill a `${var}`: `--set agent.algorithm.gamma=0.98`
+    #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Where it runs
+    #[arg(long, value_parser = device_parser())]
+    device: Option<DeviceChoice>,
+    /// The seed of every random number (default: the spec's `meta.random_seed`, else drawn once and saved)
+    #[arg(long)]
+    seed: Option<u32>,
+    /// Folder that receives the run's folder
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// CPU threads (default: one per core); changes the speed, never a result
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+struct TrainArgs {
+    /// The spec file (JSON or YAML)
+    #[arg(required_unless_present = "resume")]
+    spec: Option<PathBuf>,
+    #[command(flatten)]
+    common: SpecArgs,
+    /// Continue the run in this folder, with its own spec and seed
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["spec", "name", "set", "seed", "data"])]
+    resume: Option<PathBuf>,
+    /// Seconds between resumable checkpoints
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
+    checkpoint_every: f64,
+    /// Print every log row
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Print only the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct DevArgs {
+    /// The spec file (JSON or YAML)
+    spec: PathBuf,
+    #[command(flatten)]
+    common: SpecArgs,
+    /// Open no window
+    #[arg(long)]
+    no_render: bool,
+}
+
+#[derive(Debug, Args)]
+struct EnjoyArgs {
+    /// The folder of a run
+    folder: PathBuf,
+    /// Episodes to play
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    episodes: u32,
+    /// Act by the policy's mode, not by a sample
+    #[arg(long)]
+    deterministic: bool,
+    /// Show the environment in a window
+    #[arg(long)]
+    render: bool,
+    /// Write an animation of the episodes
+    #[arg(long, value_name = "FILE.gif")]
+    record: Option<PathBuf>,
+    /// The seed of the episodes
+    #[arg(long, default_value_t = 0)]
+    seed: u32,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Spec files (JSON or YAML)
+    #[arg(required = true)]
+    specs: Vec<PathBuf>,
+    /// Set any key of every spec, or fill a `${var}`
+    #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// Gymnasium's id, for example `CartPole-v1`
+    env: String,
+    /// Recorded one-step transitions
+    trace: PathBuf,
+    /// Where the environment runs
+    #[arg(long, value_parser = device_parser(), default_value = "auto")]
+    device: DeviceChoice,
+    /// Largest error of a field that passes, as a share of 1 + |recorded|
+    #[arg(long, value_name = "X", default_value_t = DEFAULT_TOLERANCE)]
+    tolerance: f64,
+}
+
+fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
+    PossibleValuesParser::new(["auto", "cpu", "cuda", "wgpu"]).map(|name| match name.as_str() {
+        "cpu" => DeviceChoice::Cpu,
+        "cuda" => DeviceChoice::Cuda,
+        "wgpu" => DeviceChoice::Wgpu,
+        _ => DeviceChoice::Auto,
+    })
+}
+
+fn key_value(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
+        _ => Err("write KEY=VALUE, for example `--set agent.algorithm.gamma=0.98`".to_string()),
+    }
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("not a number of seconds".to_string()),
+    }
+}
+
+/// Reads the arguments, does what they say, prints what went wrong.
+pub fn run(around: &Surroundings) -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Train(args) => train::train(&args, around),
+        Command::Dev(args) => train::dev(&args, around),
+        Command::Enjoy(args) => enjoy::enjoy(&args, around),
+        Command::Check(args) => Ok(check::check(&args)),
+        Command::Schema => Ok(check::schema()),
+        Command::VerifyEnv(args) => verify::verify_env(&args),
+        Command::Devices => Ok(devices::list()),
+    };
+    outcome
+        .unwrap_or_else(|error| {
+            complain(&error);
+            Ending::Failure
+        })
+        .into()
+}
+
+/// Prints an error the way every command does.
+fn complain(error: &Error) {
+    // a closed stderr leaves nobody to tell
+    let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+}
+
+/// Prints a line of a command's result. A reader that has gone away (`| head`) is no failure.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// The device that will run, and why; or what to ask for instead.
+fn resolve(device: DeviceChoice) -> Result<&'static str> {
+    let missing = |name: &str| {
+        Error::new("--device", format!("no {name} device: not built into this version")).hint("use `--device cpu`")
+    };
+    match device {
+        DeviceChoice::Cpu => Ok("cpu"),
+        DeviceChoice::Auto => Ok("cpu (auto: this version has no other device)"),
+        DeviceChoice::Cuda => Err(missing("cuda")),
+        DeviceChoice::Wgpu => Err(missing("wgpu")),
+    }
+}

@@ -1,0 +1,105 @@
+//! `enjoy`: the best model of a finished run acts again. Reads the run's folder, never writes into it.
+
+use std::path::Path;
+
+use crate::env::EnvSpec;
+use crate::error::{Error, Result};
+use crate::lab::cohort::{Player, Step};
+use crate::lab::resume::saved_spec;
+use crate::lab::trial::TRIAL;
+use crate::metric::SessionMetrics;
+use crate::plan::Plan;
+use crate::report::checkpoint::Checkpoint;
+use crate::report::files::RunFolder;
+use crate::report::json;
+
+/// A trained session that plays.
+pub struct Enjoy {
+    /// `{spec}_t{T}_s{S}`.
+    pub name: String,
+    /// The session's `total_reward_ma`; none where the run is not finished.
+    pub total_reward_ma: Option<f64>,
+    pub env: &'static EnvSpec,
+    player: Player,
+}
+
+/// One episode that was played.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Episode {
+    /// Sum of the rewards, as the environment gives them.
+    pub total_reward: f64,
+    pub steps: u64,
+}
+
+impl Enjoy {
+    /// Loads the best checkpoint of the session with the highest `total_reward_ma` in the run's `folder`.
+    ///
+    /// # Errors
+    /// A folder that is no run or has no model yet, a model that is damaged or does not fit the saved spec.
+    pub fn open(folder: &Path, seed: u32, deterministic: bool) -> Result<Enjoy> {
+        let folder = RunFolder::open(folder)?;
+        let spec = saved_spec(&folder)?;
+        let plan = Plan::new(&spec).map_err(|e| e.within(&folder.trial_spec(TRIAL).display().to_string()))?;
+        let (session, total_reward_ma) = best_session(&folder, plan.max_session)?;
+        let path = folder.best_model(TRIAL, session);
+        let model = Checkpoint::read(&path)?;
+        let player = Player::new(&plan, &model.tensors, seed, deterministic)
+            .map_err(|error| error.within(&path.display().to_string()))?;
+        let name = format!("{}_t{TRIAL}_s{session}", folder.spec_name());
+        Ok(Enjoy { name, total_reward_ma, env: plan.env, player })
+    }
+
+    /// Plays one episode to its end; `see` is shown every step.
+    ///
+    /// # Errors
+    /// Whatever `see` returns.
+    pub fn episode(&mut self, mut see: impl FnMut(&Step) -> Result<()>) -> Result<Episode> {
+        let mut episode = Episode { total_reward: 0.0, steps: 0 };
+        loop {
+            let step = self.player.step();
+            episode.total_reward += f64::from(step.reward);
+            episode.steps += 1;
+            see(&step)?;
+            if step.terminated || step.truncated {
+                return Ok(episode);
+            }
+        }
+    }
+}
+
+/// The session with the highest `total_reward_ma` among those with a model; the first one where no metrics are written.
+fn best_session(folder: &RunFolder, max_session: u32) -> Result<(u32, Option<f64>)> {
+    let mut best: Option<(u32, Option<f64>)> = None;
+    for session in (0..max_session).filter(|&session| folder.best_model(TRIAL, session).exists()) {
+        let path = folder.session_info(TRIAL, session, "metrics_scalar_train.json");
+        let score = if path.exists() { Some(json::read::<SessionMetrics>(&path)?.total_reward_ma) } else { None };
+        let score = score.filter(|score| score.is_finite());
+        // a session without a score comes before none at all, and after every session with one
+        if best.is_none_or(|(_, highest)| score > highest) {
+            best = Some((session, score));
+        }
+    }
+    best.ok_or_else(|| {
+        Error::new(folder.root().display().to_string(), "no session of this run has a best model yet")
+            .hint("a model is written once an episode has ended; `slm-fast train --resume FOLDER` continues the run")
+    })
+}
+
+/// Mean and sample standard deviation; 0 for the deviation of one value.
+pub fn mean_std(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_deviation() {
+        assert_eq!(mean_std(&[2.0, 4.0, 6.0]), (4.0, 2.0));
+        assert_eq!(mean_std(&[5.0]), (5.0, 0.0));
+    }
+}

@@ -1,0 +1,359 @@
+//! A Trial: the sessions of one spec, trained together in one cohort, from frame 0 or from a checkpoint to the last frame.
+//!
+//! The loop is `cohort.iterate()` and hands what it gives to the report thread; everything a person or a file needs is
+//! made beside the training, never in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::lab::cohort::{COLUMNS, Cohort, Row};
+use crate::lab::git::Source;
+use crate::lab::progress::{Progress, Verbosity, count};
+use crate::lab::resume::{self, Found};
+use crate::lab::session::Session;
+use crate::plan::Plan;
+use crate::report::checkpoint::Checkpoint;
+use crate::report::files::RunFolder;
+use crate::report::log::Level;
+use crate::report::writer::{Options as ReportOptions, Reporter};
+use crate::report::{json, writer};
+use crate::spec::Spec;
+
+/// Time to the first resumable checkpoint; the later ones come every [`Options::checkpoint_every`].
+const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
+/// The only trial of a `train` run; a search counts on from here.
+pub(super) const TRIAL: u32 = 0;
+
+/// Called after every iteration, for what a person wants to see of the training itself.
+pub type Watch<'a> = dyn FnMut(&Plan, &Cohort) -> Result<()> + 'a;
+
+/// How a trial is run; nothing here changes a result.
+pub struct Options<'a> {
+    /// Receives the run's folder.
+    pub data: PathBuf,
+    /// CPU threads, 0 for one per core.
+    pub threads: usize,
+    /// Time between resumable checkpoints.
+    pub checkpoint_every: Duration,
+    pub verbosity: Verbosity,
+    /// Set from outside to stop after the iteration in progress, with a checkpoint.
+    pub stop: Arc<AtomicBool>,
+    /// When the process started; the clock of `wall_t` and of the summary.
+    pub started: Instant,
+    pub watch: Option<Box<Watch<'a>>>,
+}
+
+/// How a trial ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Every frame is done.
+    Finished(Summary),
+    /// Stopped from outside; the checkpoint at `frame` is on disk.
+    Interrupted { folder: PathBuf, frame: u64 },
+    /// Was finished before; nothing was done.
+    AlreadyComplete { folder: PathBuf },
+}
+
+/// What a finished trial came to.
+#[derive(Debug)]
+pub struct Summary {
+    pub folder: PathBuf,
+    pub outcome: writer::Outcome,
+    /// Frames done in this process, summed over sessions.
+    pub frames: u64,
+    /// Wall time since the process started, files included.
+    pub wall: Duration,
+    /// Sessions that a number that is not finite stopped.
+    pub faults: usize,
+}
+
+/// Trains a spec from frame 0 in a new folder below [`Options::data`].
+///
+/// # Errors
+/// A spec that cannot be planned, a folder that cannot be written. Nothing is written before the plan stands.
+pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
+    let seed = *spec.meta.random_seed.get_or_insert_with(seed_from_system);
+    let plan = Plan::new(&spec)?;
+    let sessions = Session::all(&spec.name, TRIAL, plan.max_session);
+    let cohort = cohort(&plan, seed, &sessions, options.threads)?;
+    let folder = RunFolder::create(&options.data, &spec.name)?;
+    // reading the state of a large working tree, and two fsyncs, take longer than the first iteration
+    let scribe = {
+        let (folder, spec) = (folder.clone(), spec);
+        std::thread::spawn(move || write_specs(&folder, spec))
+    };
+    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::New(scribe))
+}
+
+/// Continues the run in `folder` from its last checkpoint, or from frame 0 where it has none.
+///
+/// # Errors
+/// A folder that is no run, a checkpoint that is damaged, of another program or of a newer version. Nothing is written
+/// before the checkpoint is restored.
+pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
+    let (folder, spec, checkpoint) = match resume::find(folder)? {
+        Found::Complete(folder) => return Ok(Ending::AlreadyComplete { folder: folder.root().to_path_buf() }),
+        Found::Unfinished { folder, spec, checkpoint } => (folder, spec, checkpoint),
+    };
+    let seed = resume::seed(&spec, &folder)?;
+    let plan = Plan::new(&spec).map_err(|error| error.within(&folder.trial_spec(TRIAL).display().to_string()))?;
+    let mut sessions = Session::all(&spec.name, TRIAL, plan.max_session);
+    let mut cohort = cohort(&plan, seed, &sessions, options.threads)?;
+    if let Some(checkpoint) = &checkpoint {
+        let place = folder.resume(TRIAL).display().to_string();
+        cohort.restore(&checkpoint.tensors).map_err(|error| error.within(&place))?;
+        for (s, session) in sessions.iter_mut().enumerate() {
+            session.check(&cohort, s);
+        }
+    }
+    if checkpoint.is_none() {
+        start_over(&folder, &spec)?;
+    }
+    let meta = file_meta(&spec)?;
+    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::Again { meta, checkpoint })
+}
+
+/// Makes the folder of a run that was killed before its first checkpoint as it was at frame 0.
+fn start_over(folder: &RunFolder, spec: &Spec) -> Result<()> {
+    if !folder.trial_spec(TRIAL).exists() {
+        let mut spec = spec.clone();
+        spec.meta.trial = Some(i64::from(TRIAL));
+        json::write(&folder.trial_spec(TRIAL), &spec)?;
+    }
+    // curves of the same frames would be drawn twice
+    let log = folder.log_dir();
+    for entry in std::fs::read_dir(&log).map_err(|error| Error::io(&log, "cannot read", &error))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("events.out.tfevents.") {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(|error| Error::io(&path, "cannot remove", &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn cohort(plan: &Plan, seed: u32, sessions: &[Session], threads: usize) -> Result<Cohort> {
+    let indices: Vec<u32> = sessions.iter().map(|session| session.index).collect();
+    Cohort::new(plan, seed, &indices, threads)
+}
+
+/// Strings that go into every model file and checkpoint.
+type FileMeta = BTreeMap<String, String>;
+
+/// Where a run begins, with what its files say about it.
+enum Begin {
+    /// Frame 0; the thread writes the specs meanwhile.
+    New(JoinHandle<Result<FileMeta>>),
+    /// A checkpoint, or frame 0 where there was no time to save one.
+    Again { meta: FileMeta, checkpoint: Option<Checkpoint> },
+}
+
+/// A trial in training.
+struct Trial<'a> {
+    plan: Plan,
+    seed: u32,
+    sessions: Vec<Session>,
+    cohort: Cohort,
+    folder: RunFolder,
+    options: Options<'a>,
+}
+
+impl Trial<'_> {
+    fn run(mut self, begin: Begin) -> Result<Ending> {
+        let started = self.options.started;
+        let start_frame = self.cohort.frame();
+        let label = format!("{}_t{TRIAL}", self.folder.spec_name());
+        let names: Vec<String> = self.sessions.iter().map(|session| session.name.clone()).collect();
+        let resumed = matches!(begin, Begin::Again { .. });
+        // the first iteration runs while the specs are being written
+        let mut fresh = !self.cohort.done();
+        if fresh {
+            self.cohort.iterate();
+        }
+        let first_ms = started.elapsed().as_secs_f64() * 1e3;
+        let mut reporter = self.reporter(begin)?;
+        let mut progress = Progress::new(&label, &names, start_frame, self.plan.max_frame, self.options.verbosity);
+        let from = if resumed { format!("continued from frame {start_frame}") } else { format!("seed {}", self.seed) };
+        let opening = format!("{label}: {} sessions, {from}, in {}", names.len(), self.folder.root().display());
+        progress.line(&opening);
+        reporter.log(Level::Info, opening)?;
+        reporter.log(Level::Info, format!("first iteration done {first_ms:.1} ms after the start of the program"))?;
+
+        let clock_offset_s = reporter.wall_t_s();
+        let mut next_checkpoint = started + FIRST_CHECKPOINT.min(self.options.checkpoint_every);
+        while fresh || !self.cohort.done() {
+            if !fresh {
+                self.cohort.iterate();
+            }
+            fresh = false;
+            let now = Instant::now();
+            self.report(&mut reporter, &progress, clock_offset_s + (now - started).as_secs_f64())?;
+            let shown: Vec<(f64, bool)> = (self.sessions.iter().enumerate())
+                .map(|(s, session)| (reporter.total_reward_ma(s), session.fault.is_some()))
+                .collect();
+            progress.update(self.cohort.frame(), &shown);
+            if let Some(watch) = &mut self.options.watch {
+                watch(&self.plan, &self.cohort)?;
+            }
+            if self.options.stop.load(Ordering::Relaxed) && !self.cohort.done() {
+                self.checkpoint(&mut reporter)?;
+                reporter.log(Level::Warning, format!("interrupted at frame {}", self.cohort.frame()))?;
+                reporter.sync()?;
+                progress.finish();
+                return Ok(Ending::Interrupted {
+                    folder: self.folder.root().to_path_buf(),
+                    frame: self.cohort.frame(),
+                });
+            }
+            if now >= next_checkpoint {
+                self.checkpoint(&mut reporter)?;
+                next_checkpoint = now + self.options.checkpoint_every;
+            }
+        }
+        progress.finish();
+        self.finish(reporter, start_frame)
+    }
+
+    /// Opens log and events: when the specs are on disk, or where the checkpoint left them.
+    fn reporter(&self, begin: Begin) -> Result<Reporter> {
+        let options = |meta| ReportOptions {
+            folder: self.folder.clone(),
+            trial: TRIAL,
+            sessions: self.sessions.iter().map(|session| session.index).collect(),
+            random_return: self.plan.env.random_return,
+            meta,
+            tensorboard: true,
+            graphs: true,
+        };
+        match begin {
+            Begin::New(scribe) => Reporter::start(options(scribe.join().expect("the scribe returns its errors")?)),
+            Begin::Again { meta, checkpoint: Some(checkpoint) } => Reporter::resume(options(meta), &checkpoint),
+            Begin::Again { meta, checkpoint: None } => Reporter::start(options(meta)),
+        }
+    }
+
+    /// Hands on what the last iteration gave: rows, better models, faults.
+    fn report(&mut self, reporter: &mut Reporter, progress: &Progress, wall_t_s: f64) -> Result<()> {
+        for (s, session) in self.sessions.iter_mut().enumerate() {
+            let rows = self.cohort.rows(s);
+            if !rows.is_empty() && reporter.rows(s, wall_t_s, rows)? {
+                reporter.best_model(s, self.cohort.frame(), self.cohort.model(s))?;
+            }
+            if self.options.verbosity == Verbosity::Verbose {
+                for row in rows {
+                    progress.line(&describe_row(&session.name, row));
+                }
+            }
+            if let Some(message) = session.check(&self.cohort, s) {
+                progress.warn(&format!("warning: {message}"));
+                reporter.log(Level::Error, message)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, reporter: &mut Reporter) -> Result<()> {
+        reporter.checkpoint(self.cohort.frame(), BTreeMap::new(), self.cohort.snapshot())
+    }
+
+    /// Final models, the last checkpoint, graphs and metrics.
+    fn finish(self, mut reporter: Reporter, start_frame: u64) -> Result<Ending> {
+        let started = self.options.started;
+        let frame = self.cohort.frame();
+        let faults = self.sessions.iter().filter(|session| session.fault.is_some()).count();
+        for (s, session) in self.sessions.iter().enumerate() {
+            match &session.fault {
+                None => reporter.model(s, frame, self.cohort.model(s))?,
+                Some(fault) => reporter.log(
+                    Level::Error,
+                    format!("{} has no final model: it stopped at frame {}", session.name, fault.frame),
+                )?,
+            }
+        }
+        self.checkpoint(&mut reporter)?;
+        let frames_of = |session: &Session| session.fault.as_ref().map_or(frame, |fault| fault.frame) - start_frame;
+        let frames: u64 = self.sessions.iter().map(frames_of).sum();
+        let rate = count(frames as f64 / started.elapsed().as_secs_f64());
+        reporter.log(Level::Info, format!("trained to frame {frame}: {rate} frames/s over all sessions"))?;
+        let outcome = reporter.finish()?;
+        let folder = self.folder.root().to_path_buf();
+        Ok(Ending::Finished(Summary { folder, outcome, frames, wall: started.elapsed(), faults }))
+    }
+}
+
+/// A log row as one line: the names and numbers of every column that has one.
+fn describe_row(session: &str, row: &Row) -> String {
+    let numbers = COLUMNS.iter().zip(row).filter(|(_, value)| value.is_finite());
+    let text: Vec<String> = numbers.map(|(name, value)| format!("{name} {}", (*value as f32))).collect();
+    format!("{session}  {}", text.join("  "))
+}
+
+/// Writes the spec at experiment and trial level, with what the run knows of itself.
+fn write_specs(folder: &RunFolder, mut spec: Spec) -> Result<FileMeta> {
+    let source = Source::of(Path::new("."));
+    let meta = &mut spec.meta;
+    let stem = format!("{}_t{TRIAL}", folder.spec_name());
+    let below = |inner: &str| Some(folder.root().join(inner).join(&stem).display().to_string());
+    meta.git_sha = Some(source.sha);
+    meta.git_dirty = source.dirty;
+    let name = folder.root().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    meta.experiment_ts = name.strip_prefix(&format!("{}_", folder.spec_name())).map(str::to_string);
+    meta.experiment = Some(0);
+    meta.session = Some(-1);
+    meta.predir = Some(folder.root().display().to_string());
+    meta.prepath = below("");
+    meta.graph_prepath = below("graph");
+    meta.info_prepath = below("info");
+    meta.log_prepath = below("log");
+    meta.model_prepath = below("model");
+    meta.trial = Some(-1);
+    json::write(&folder.spec(), &spec)?;
+    spec.meta.trial = Some(i64::from(TRIAL));
+    json::write(&folder.trial_spec(TRIAL), &spec)?;
+    file_meta(&spec)
+}
+
+/// What every model file and checkpoint of a run says about it.
+fn file_meta(spec: &Spec) -> Result<FileMeta> {
+    let text = serde_json::to_string(spec)
+        .map_err(|error| Error::new("", format!("the spec cannot be expressed in JSON: {error}")))?;
+    let mut meta = FileMeta::from([
+        ("spec".to_string(), text),
+        ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ("git_sha".to_string(), spec.meta.git_sha.clone().unwrap_or_default()),
+    ]);
+    if let Some(seed) = spec.meta.random_seed {
+        meta.insert("seed".to_string(), seed.to_string());
+    }
+    Ok(meta)
+}
+
+/// A seed that no two runs share: the standard library's own source of hash keys, which the system seeds.
+fn seed_from_system() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    let word = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    (word ^ (word >> 32)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_well() {
+        let mut row = [f64::NAN; COLUMNS.len()];
+        row[0] = 500.0;
+        row[6] = 0.1f32.into();
+        assert_eq!(describe_row("x_t0_s0", &row), "x_t0_s0  frame 500  loss 0.1");
+    }
+
+    #[test]
+    fn seeds_differ() {
+        let seeds: std::collections::HashSet<u32> = (0..16).map(|_| seed_from_system()).collect();
+        assert!(seeds.len() > 12, "{seeds:?}");
+    }
+}

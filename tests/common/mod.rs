@@ -1,0 +1,102 @@
+//! What the tests of the command line share: a small spec, a way to run the program, and a look at its folder.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The program under test, with nothing of the tester's surroundings that it reads.
+pub fn slm_fast() -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("slm-fast"));
+    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    command
+}
+
+/// Runs the program in `folder`.
+pub fn run(folder: &Path, args: &[&str]) -> Output {
+    slm_fast().current_dir(folder).args(args).output().expect("the program starts")
+}
+
+/// Stdout and stderr together, for messages.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs the program and asserts its exit code.
+#[track_caller]
+pub fn expect(folder: &Path, args: &[&str], code: i32) -> String {
+    let output = run(folder, args);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(code), "slm-fast {}\n{text}", args.join(" "));
+    text
+}
+
+/// A CartPole spec small enough for a test: `max_frame` frames of `sessions` sessions, a row every 128 frames.
+pub fn small_spec(max_frame: u64, sessions: u32, seed: Option<u32>) -> serde_json::Value {
+    let constant = |value: f64| {
+        serde_json::json!({
+            "name": "no_decay", "start_val": value, "end_val": value, "start_step": 0, "end_step": max_frame,
+        })
+    };
+    serde_json::json!({ "small": {
+        "agent": {
+            "name": "PPO",
+            "algorithm": {
+                "name": "PPO",
+                "gamma": 0.98,
+                "lam": 0.92,
+                "clip_eps_spec": constant(0.2),
+                "entropy_coef_spec": constant(0.01),
+                "val_loss_coef": 0.5,
+                "time_horizon": 32,
+                "minibatch_size": 32,
+                "training_epoch": 4,
+            },
+            "memory": { "name": "OnPolicyBatchReplay" },
+            "net": {
+                "type": "MLPNet",
+                "shared": false,
+                "hid_layers": [16, 16],
+                "hid_layers_activation": "tanh",
+                "clip_grad_val": 0.5,
+                "use_same_optim": false,
+                "actor_optim_spec": { "name": "Adam", "lr": 0.003 },
+                "critic_optim_spec": { "name": "Adam", "lr": 0.003 },
+            },
+        },
+        "env": { "name": "CartPole-v1", "num_envs": 4, "max_frame": max_frame, "normalize_obs": true },
+        "meta": { "log_frequency": 128, "max_session": sessions, "max_trial": 1, "random_seed": seed },
+    }})
+}
+
+/// Writes a spec into `folder` and returns its file name.
+pub fn write_spec(folder: &Path, spec: &serde_json::Value) -> &'static str {
+    std::fs::write(folder.join("small.json"), serde_json::to_vec_pretty(spec).expect("plain JSON")).expect("writable");
+    "small.json"
+}
+
+/// The only run below `data`.
+#[track_caller]
+pub fn only_run(data: &Path) -> PathBuf {
+    let mut runs: Vec<PathBuf> =
+        std::fs::read_dir(data).expect("a data folder").map(|e| e.expect("entry").path()).collect();
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    runs.pop().expect("one run")
+}
+
+/// Every file below `root`, relative to it, sorted.
+pub fn files(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(root).expect("below root").display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}

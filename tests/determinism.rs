@@ -1,0 +1,54 @@
+//! Same spec and seed twice: same bits? Alone or in a cohort? With one thread or two?
+
+mod common;
+
+use std::path::Path;
+
+use common::{expect, only_run, small_spec, write_spec};
+use slm_fast::report::checkpoint::Checkpoint;
+use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
+
+const SESSIONS: u32 = 3;
+
+fn data_frame(run: &Path, session: u32) -> DataFrame {
+    let path = run.join(format!("info/small_t0_s{session}_session_df_train.csv"));
+    let text = std::fs::read_to_string(&path).expect("written");
+    DataFrame::from_csv(&text, "csv").expect("as written").without(&CLOCK_COLUMNS)
+}
+
+fn model(run: &Path, session: u32, prefix: &str) -> Checkpoint {
+    Checkpoint::read(&run.join(format!("model/small_t0_s{session}_{prefix}net_model.safetensors"))).expect("whole")
+}
+
+/// Trains into `data` and returns the run's folder.
+fn train(folder: &Path, data: &str, more: &[&str]) -> std::path::PathBuf {
+    let args: Vec<&str> = ["train", "small.json", "--quiet", "--data", data].iter().chain(more).copied().collect();
+    expect(folder, &args, 0);
+    only_run(&folder.join(data))
+}
+
+#[track_caller]
+fn assert_same(a: &Path, b: &Path, sessions: u32, what: &str) {
+    for s in 0..sessions {
+        assert!(data_frame(a, s).same_bits(&data_frame(b, s)), "{what}: data frame of session {s}");
+        for prefix in ["", "ckpt-best_"] {
+            assert!(model(a, s, prefix).tensors == model(b, s, prefix).tensors, "{what}: {prefix}model of session {s}");
+        }
+    }
+}
+
+#[test]
+fn equal_runs_end_in_equal_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    write_spec(folder.path(), &small_spec(4000, SESSIONS, Some(11)));
+    let first = train(folder.path(), "first", &["--threads", "1"]);
+    assert_same(&first, &train(folder.path(), "again", &["--threads", "1"]), SESSIONS, "again");
+    assert_same(&first, &train(folder.path(), "threads", &["--threads", "2"]), SESSIONS, "two threads");
+    let every = &["--threads", "2", "--checkpoint-every", "0"];
+    assert_same(&first, &train(folder.path(), "checkpoints", every), SESSIONS, "a checkpoint every iteration");
+    assert_same(&first, &train(folder.path(), "alone", &["--set", "meta.max_session=1"]), 1, "alone");
+    // and the comparison can fail
+    assert!(!data_frame(&first, 0).same_bits(&data_frame(&first, 1)), "sessions differ");
+    let other = train(folder.path(), "other", &["--seed", "12"]);
+    assert!(model(&first, 0, "").tensors != model(&other, 0, "").tensors, "seeds differ");
+}

@@ -1,0 +1,211 @@
+//! Resumed after a kill at any moment: same bits as unbroken? And what if the folder or its checkpoint is damaged?
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{expect, files, only_run, slm_fast, small_spec, write_spec};
+use slm_fast::op::lib::rng::{philox, unit};
+use slm_fast::report::checkpoint::Checkpoint;
+use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
+
+/// Frames of a run: about half a second of training.
+const FRAMES: u64 = 60_000;
+const SESSIONS: u32 = 2;
+
+/// Starts a training in the background.
+fn start(folder: &Path, args: &[&str]) -> std::process::Child {
+    slm_fast()
+        .current_dir(folder)
+        .args(args)
+        .args(["--quiet", "--checkpoint-every", "0.02"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts")
+}
+
+/// Everything of a run that must repeat: models, the resumable checkpoint, data frames without their clocks.
+fn outcome(run: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let frame = |frame: DataFrame| frame.without(&CLOCK_COLUMNS).to_csv();
+    for name in files(run) {
+        if name.ends_with(".safetensors") {
+            let checkpoint = Checkpoint::read(&run.join(&name)).expect("whole");
+            let frames: Vec<String> = checkpoint.frames.into_iter().map(frame).collect();
+            // the digest keeps a failure readable
+            let digest = fnv(&format!("{:?}{frames:?}{:?}", checkpoint.tensors, checkpoint.meta.get("frame")));
+            found.insert(name, format!("{} tensors, {digest:016x}", checkpoint.tensors.len()));
+        } else if name.ends_with("df_train.csv") {
+            let text = std::fs::read_to_string(run.join(&name)).expect("readable");
+            found.insert(name, frame(DataFrame::from_csv(&text, "csv").expect("as written")));
+        }
+    }
+    found
+}
+
+/// FNV-1a.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[test]
+fn killed_at_ten_moments_ends_in_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(FRAMES, SESSIONS, Some(5)));
+    let begun = Instant::now();
+    expect(folder.path(), &["train", spec, "--quiet", "--data", "whole"], 0);
+    let whole_s = begun.elapsed().as_secs_f64();
+    let expected = outcome(&only_run(&folder.path().join("whole")));
+    assert_eq!(expected.len(), 3 * SESSIONS as usize + 1, "{:?}", expected.keys());
+
+    let mut resumed_from_checkpoint = 0;
+    for moment in 0..10u32 {
+        let data = format!("killed{moment}");
+        let after = Duration::from_secs_f64(whole_s * 0.95 * f64::from(unit(philox([moment, 0, 0, 0], [5, 0])[0])));
+        let mut child = start(folder.path(), &["train", spec, "--data", &data]);
+        std::thread::sleep(after);
+        // a child that has already finished makes this round a test of resuming a finished run
+        let _ = child.kill();
+        child.wait().expect("ended");
+        let Some(run) = std::fs::read_dir(folder.path().join(&data)).ok().and_then(|mut entries| entries.next()) else {
+            continue;
+        };
+        let run = run.expect("entry").path();
+        if !run.join("small_spec.json").exists() {
+            // killed before the run had a spec: there is nothing to resume, and the program says so
+            expect(folder.path(), &["train", "--resume", run.to_str().unwrap()], 2);
+            continue;
+        }
+        resumed_from_checkpoint += u32::from(run.join("model/small_t0_resume.safetensors").exists());
+        expect(folder.path(), &["train", "--quiet", "--resume", run.to_str().unwrap()], 0);
+        assert_eq!(outcome(&run), expected, "killed after {after:?}");
+    }
+    assert!(resumed_from_checkpoint >= 3, "only {resumed_from_checkpoint} of ten had a checkpoint");
+}
+
+#[test]
+fn killed_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(FRAMES / 4, 1, Some(6)));
+    expect(folder.path(), &["train", spec, "--quiet", "--data", "whole"], 0);
+    let run = kill_at_first_checkpoint(folder.path(), &["train", spec, "--data", "data"], "data");
+    for _ in 0..3 {
+        let mut child = start(folder.path(), &["train", "--resume", run.to_str().unwrap()]);
+        std::thread::sleep(Duration::from_millis(60));
+        let _ = child.kill();
+        child.wait().expect("ended");
+    }
+    expect(folder.path(), &["train", "--quiet", "--resume", run.to_str().unwrap()], 0);
+    assert_eq!(outcome(&run), outcome(&only_run(&folder.path().join("whole"))));
+}
+
+/// Starts a training, kills it as soon as it has a resumable checkpoint, and returns the run's folder.
+fn kill_at_first_checkpoint(folder: &Path, args: &[&str], data: &str) -> PathBuf {
+    let mut child = start(folder, args);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let run = loop {
+        let run = std::fs::read_dir(folder.join(data)).ok().and_then(|mut entries| entries.next());
+        let run = run.map(|entry| entry.expect("entry").path());
+        if let Some(run) = run.filter(|run| run.join("model/small_t0_resume.safetensors").exists()) {
+            break run;
+        }
+        assert!(Instant::now() < deadline, "no checkpoint within 30 s");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    child.kill().expect("still running");
+    child.wait().expect("ended");
+    run
+}
+
+#[test]
+#[cfg(unix)]
+fn ctrl_c_saves_a_checkpoint_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(100_000_000, 1, Some(5)));
+    let child = slm_fast()
+        .current_dir(folder.path())
+        .args(["train", spec])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let data = folder.path().join("data");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !data.exists() || !only_run(&data).join("log/small_t0.log").exists() {
+        assert!(Instant::now() < deadline, "no run within 30 s");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    let text = common::text(&output);
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    let run = only_run(&data);
+    assert!(text.contains("continue with: slm-fast train --resume data/small_"), "{text}");
+    let checkpoint = Checkpoint::read(&run.join("model/small_t0_resume.safetensors")).unwrap();
+    assert!(text.contains("interrupted at frame"), "{text}");
+    assert!(checkpoint.meta("frame").unwrap().parse::<u64>().unwrap() > 0);
+}
+
+#[test]
+fn a_finished_run_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(512, 1, Some(5)));
+    expect(folder.path(), &["train", spec, "--quiet"], 0);
+    let run = only_run(&folder.path().join("data"));
+    let before = files(&run);
+    let text = expect(folder.path(), &["train", "--resume", run.to_str().unwrap()], 0);
+    assert!(text.contains("this run is complete"), "{text}");
+    assert_eq!(files(&run), before);
+}
+
+#[test]
+fn damaged_and_foreign_checkpoints_are_refused_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(FRAMES, 1, Some(5)));
+    let run = kill_at_first_checkpoint(folder.path(), &["train", spec, "--data", "data"], "data");
+    let path = run.join("model/small_t0_resume.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    write_spec(folder.path(), &small_spec(FRAMES, 1, Some(6)));
+    let other = kill_at_first_checkpoint(folder.path(), &["train", spec, "--data", "other"], "other");
+    let foreign = std::fs::read(other.join("model/small_t0_resume.safetensors")).unwrap();
+
+    let newer = {
+        let at = find(&whole, b"\"format_version\":\"").expect("in the header") + b"\"format_version\":\"".len();
+        let mut bytes = whole.clone();
+        bytes[at] = b'9';
+        bytes
+    };
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("truncated", &whole[..whole.len() / 2], "hint:"),
+        ("empty", b"", "hint:"),
+        ("no safetensors", b"this is something else entirely", "hint:"),
+        ("of another run", &foreign, "another run"),
+        ("of a newer version", &newer, "newer"),
+    ];
+    for (what, bytes, expected) in cases {
+        std::fs::write(&path, bytes).unwrap();
+        let before = files(&run);
+        let text = expect(folder.path(), &["train", "--resume", run.to_str().unwrap()], 2);
+        assert!(text.contains("small_t0_resume.safetensors") && text.contains(expected), "{what}: {text}");
+        assert_eq!(files(&run), before, "{what}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "{what}");
+    }
+
+    // a spec of a newer program
+    std::fs::write(&path, &whole).unwrap();
+    let saved = run.join("small_t0_spec.json");
+    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&saved).unwrap()).unwrap();
+    spec["meta"]["spec_version"] = 99.into();
+    std::fs::write(&saved, spec.to_string()).unwrap();
+    let text = expect(folder.path(), &["train", "--resume", run.to_str().unwrap()], 2);
+    assert!(text.contains("newer") && text.contains("99"), "{text}");
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|window| window == part)
+}
