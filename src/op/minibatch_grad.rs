@@ -4,6 +4,7 @@
 //! Activations are recomputed here, never stored by the rollout. Each tile of rows gives its own partial gradient, so
 //! that the sum over tiles has an order of its own, whatever ran them.
 
+use super::advantage;
 use super::hyper::{self, update};
 use super::lib::mlp::{ROWS, backward, forward, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
@@ -110,7 +111,7 @@ crate::op! {
         read value: f32[d.rows + d.envs] in -1.0..1.0;
         read advantage: f32[d.rows] in -2.0..2.0;
         read returns: f32[d.rows] in -3.0..3.0;
-        read value_moments: f32[4] in 3.0..9.0;
+        read value_moments: f32[4] in 0.2..1.0;
         read hyper: f32[hyper::len(d.nets.groups())];
         read schedule: f32[schedule::LEN + d.nets.groups()] in 0.05..0.3;
         read params: f32[d.nets.len()] in -0.7..0.7;
@@ -134,15 +135,13 @@ struct Numbers {
 
 impl Numbers {
     fn new(d: &GradShape, hyper: &[f32], schedule: &[f32], moments: &[f32], value_moments: &[f32]) -> Numbers {
-        // (count, mean, m2); deviations below 1 do not stretch the targets
-        let deviation = (value_moments[2] / value_moments[0].max(1.0)).sqrt().max(1.0);
         Numbers {
             clip_eps: schedule[schedule::CLIP_EPS],
             entropy_coef: schedule[schedule::ENTROPY_COEF],
             // PPO has no such coefficient
             policy_coef: if d.clipped { 1.0 } else { hyper[hyper::POLICY_LOSS_COEF] },
             value_coef: hyper[hyper::VAL_LOSS_COEF],
-            target_scale: if d.normalize_targets { 1.0 / deviation } else { 1.0 },
+            target_scale: if d.normalize_targets { value_moments[advantage::SCALE] } else { 1.0 },
             mean: moments[2 * d.minibatch],
             scale: moments[2 * d.minibatch + 1],
         }
