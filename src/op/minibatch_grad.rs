@@ -9,7 +9,7 @@ use super::hyper::{self, update};
 use super::lib::mlp::{ROWS, backward, forward, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, LOG_RATIO, Lanes, OUTPUTS, Policy};
-use super::lib::simd::{Simd, sum16};
+use super::lib::simd::sum16;
 use super::lib::trig;
 use super::schedule;
 use super::{Draw, Shape};
@@ -437,51 +437,48 @@ fn gather(d: &GradShape, a: &Tile<'_>, index: &[u32], w: &mut Work) {
     }
 }
 
-crate::per_simd! {
-    fn losses(d: &GradShape, n: Numbers, w: &mut Work) = losses_body;
-}
-
-/// Losses of 16 rows and their slopes at the nets' outputs. Lanes without a row hold finite numbers and count 0.
-#[inline(always)]
-fn losses_body<I: Simd>(d: &GradShape, n: Numbers, w: &mut Work) {
-    let inv_len = 1.0 / d.len as f32;
-    let (log_prob, entropy) = d.nets.policy.evaluate(&w.out, &w.action, &mut w.d_out, &mut w.d_entropy);
-    let mut d_log_prob = [0.0; LANES];
-    for i in 0..LANES {
-        let advantage = (w.advantage[i] - n.mean) * n.scale;
-        let raw = log_prob[i] - w.log_prob[i];
-        let log_ratio = trig::clamp(raw, -LOG_RATIO, LOG_RATIO);
-        let ratio = trig::exp(log_ratio);
-        let free = ratio * advantage;
-        let held = trig::clamp(ratio, 1.0 - n.clip_eps, 1.0 + n.clip_eps) * advantage;
-        let (policy, slope) = if d.clipped {
-            let inside = free <= held && raw.abs() < LOG_RATIO;
-            (-(if free < held { free } else { held }), if inside { -free } else { 0.0 })
-        } else {
-            (-log_prob[i] * advantage, -advantage)
-        };
-        d_log_prob[i] = n.policy_coef * slope * inv_len * w.live[i];
-        let outside = if (ratio - 1.0).abs() > n.clip_eps && d.clipped { 1.0 } else { 0.0 };
-        w.sums[update::POLICY][i] += policy * w.live[i];
-        w.sums[update::ENTROPY][i] += entropy[i] * w.live[i];
-        w.sums[update::KL][i] += (ratio - 1.0 - log_ratio) * w.live[i];
-        w.sums[update::CLIP_FRAC][i] += outside * w.live[i];
-    }
-    let outputs = match d.nets.policy {
-        Policy::Categorical { n } => n,
-        Policy::Gaussian { n, .. } => 2 * n,
-    };
-    for j in 0..outputs {
+crate::per_isa! {
+    /// Losses of 16 rows and their slopes at the nets' outputs. Lanes without a row hold finite numbers and count 0.
+    fn losses(d: &GradShape, n: Numbers, w: &mut Work) {
+        let inv_len = 1.0 / d.len as f32;
+        let (log_prob, entropy) = d.nets.policy.evaluate(&w.out, &w.action, &mut w.d_out, &mut w.d_entropy);
+        let mut d_log_prob = [0.0; LANES];
         for i in 0..LANES {
-            let bonus = n.entropy_coef * inv_len * w.live[i];
-            w.d_out[j][i] = d_log_prob[i] * w.d_out[j][i] - bonus * w.d_entropy[j][i];
+            let advantage = (w.advantage[i] - n.mean) * n.scale;
+            let raw = log_prob[i] - w.log_prob[i];
+            let log_ratio = trig::clamp(raw, -LOG_RATIO, LOG_RATIO);
+            let ratio = trig::exp(log_ratio);
+            let free = ratio * advantage;
+            let held = trig::clamp(ratio, 1.0 - n.clip_eps, 1.0 + n.clip_eps) * advantage;
+            let (policy, slope) = if d.clipped {
+                let inside = free <= held && raw.abs() < LOG_RATIO;
+                (-(if free < held { free } else { held }), if inside { -free } else { 0.0 })
+            } else {
+                (-log_prob[i] * advantage, -advantage)
+            };
+            d_log_prob[i] = n.policy_coef * slope * inv_len * w.live[i];
+            let outside = if (ratio - 1.0).abs() > n.clip_eps && d.clipped { 1.0 } else { 0.0 };
+            w.sums[update::POLICY][i] += policy * w.live[i];
+            w.sums[update::ENTROPY][i] += entropy[i] * w.live[i];
+            w.sums[update::KL][i] += (ratio - 1.0 - log_ratio) * w.live[i];
+            w.sums[update::CLIP_FRAC][i] += outside * w.live[i];
         }
-    }
-    if d.nets.has_value() {
-        for i in 0..LANES {
-            let (loss, slope) = value_loss(d, n, w.value[i], w.old_value[i], w.returns[i]);
-            w.sums[update::VALUE][i] += loss * w.live[i];
-            w.d_value[i] = n.value_coef * slope * inv_len * w.live[i];
+        let outputs = match d.nets.policy {
+            Policy::Categorical { n } => n,
+            Policy::Gaussian { n, .. } => 2 * n,
+        };
+        for j in 0..outputs {
+            for i in 0..LANES {
+                let bonus = n.entropy_coef * inv_len * w.live[i];
+                w.d_out[j][i] = d_log_prob[i] * w.d_out[j][i] - bonus * w.d_entropy[j][i];
+            }
+        }
+        if d.nets.has_value() {
+            for i in 0..LANES {
+                let (loss, slope) = value_loss(d, n, w.value[i], w.old_value[i], w.returns[i]);
+                w.sums[update::VALUE][i] += loss * w.live[i];
+                w.d_value[i] = n.value_coef * slope * inv_len * w.live[i];
+            }
         }
     }
 }

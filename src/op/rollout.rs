@@ -7,7 +7,6 @@ use super::lib::mlp::{ROWS, forward};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
-use super::lib::simd::Simd;
 use super::lib::trig;
 use super::{Draw, Shape};
 use crate::device::Cx;
@@ -417,33 +416,30 @@ struct Work {
     log_prob: Lanes,
 }
 
-/// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
-#[inline(always)]
-fn act_body<I: Simd>(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
-    let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
-    for block in 0..blocks {
-        let mut drawn = [[0; LANES]; 4];
-        for i in 0..LANES {
-            let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
-            for w in 0..4 {
-                drawn[w][i] = four[w];
+crate::per_isa! {
+    /// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
+    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
+        let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
+        for block in 0..blocks {
+            let mut drawn = [[0; LANES]; 4];
+            for i in 0..LANES {
+                let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
+                for w in 0..4 {
+                    drawn[w][i] = four[w];
+                }
+            }
+            w.words[block * 4..][..4].copy_from_slice(&drawn);
+        }
+        let space = &d.env.spec.action_space;
+        if let Some(policy) = policy {
+            w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
+            return;
+        }
+        w.log_prob = [0.0; LANES];
+        for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
+            for i in 0..LANES {
+                action[i] = random_action(space, j, unit(w.words[j][i]));
             }
         }
-        w.words[block * 4..][..4].copy_from_slice(&drawn);
     }
-    let space = &d.env.spec.action_space;
-    if let Some(policy) = policy {
-        w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
-        return;
-    }
-    w.log_prob = [0.0; LANES];
-    for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
-        for i in 0..LANES {
-            action[i] = random_action(space, j, unit(w.words[j][i]));
-        }
-    }
-}
-
-crate::per_simd! {
-    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) = act_body;
 }

@@ -2,7 +2,6 @@
 //! functions that definitions use.
 
 use super::rng::{Purpose, philox, unit};
-use super::simd::Simd;
 use crate::device::cpu::Isa;
 use crate::env::{self, ActionSpace, Dynamics, EnvSpec, LANES, Lanes, Visitor, gather, scatter};
 
@@ -100,12 +99,14 @@ impl EnvFns {
     }
 }
 
-crate::per_simd! {
-    fn step<E: Dynamics>(b: Block<'_>) = step_body;
+crate::per_isa! {
+    fn step<E: Dynamics>(b: Block<'_>) {
+        step_block::<E>(b);
+    }
 }
 
 #[inline(always)]
-fn step_body<I: Simd, E: Dynamics>(b: Block<'_>) {
+fn step_block<E: Dynamics>(b: Block<'_>) {
     let env = E::default();
     let (k, a) = (E::State::default().as_ref().len(), E::Action::default().as_ref().len());
     // copies on the stack, of known length, so that lanes become vectors
