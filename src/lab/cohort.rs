@@ -287,8 +287,15 @@ impl Player {
         let (layout, Program { buffers: b, .. }) = algorithm::record(&plan, 1);
         let env = EnvFns::new(plan.env);
         let normalize_obs = plan.spec.env.normalize_obs;
-        let shape =
-            RolloutShape { env, nets: Some(plan.nets.clone()), t: 1, n: 1, greedy: deterministic, normalize_obs };
+        let shape = RolloutShape {
+            env,
+            nets: Some(plan.nets.clone()),
+            t: 1,
+            n: 1,
+            limit: plan.time_limit(),
+            greedy: deterministic,
+            normalize_obs,
+        };
         let mut queue = Queue::default();
         algorithm::rollout(&b, shape).record(&layout, &mut queue);
         let mut memory = layout.allocate()?;

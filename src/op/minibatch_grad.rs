@@ -16,12 +16,12 @@ use super::{Draw, Shape};
 use crate::device::Cx;
 
 /// How the value's distance from its target is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Distance {
     /// `d^2`
     Mse,
-    /// `d^2 / 2` below 1, `|d| - 1/2` beyond (Huber 1964, PyTorch's `SmoothL1Loss`).
-    SmoothL1,
+    /// `d^2 / (2 beta)` below `beta`, `|d| - beta / 2` beyond (PyTorch's `SmoothL1Loss`).
+    SmoothL1 { beta: f32 },
 }
 
 /// What is fixed when a minibatch is recorded.
@@ -197,8 +197,14 @@ fn define_losses(
         let e = p - t;
         match d.distance {
             Distance::Mse => (e * e, 2.0 * e * slope),
-            Distance::SmoothL1 if e.abs() < 1.0 => (0.5 * e * e, e * slope),
-            Distance::SmoothL1 => (e.abs() - 0.5, e.signum() * slope),
+            Distance::SmoothL1 { beta } => {
+                let beta = f64::from(beta);
+                if e.abs() < beta {
+                    (0.5 * e * e / beta, e * slope / beta)
+                } else {
+                    (e.abs() - 0.5 * beta, e.signum() * slope)
+                }
+            }
         }
     };
     let (value_loss, d_value) = if d.clip_value {
@@ -498,9 +504,10 @@ fn value_loss(d: &GradShape, n: Numbers, value: f32, old: f32, returns: f32) -> 
         };
         match d.distance {
             Distance::Mse => (e * e, 2.0 * e * slope),
-            Distance::SmoothL1 => {
-                let near = e.abs() < 1.0;
-                (if near { 0.5 * e * e } else { e.abs() - 0.5 }, if near { e } else { 1.0f32.copysign(e) } * slope)
+            Distance::SmoothL1 { beta } => {
+                let near = e.abs() < beta;
+                let loss = if near { 0.5 * e * e / beta } else { e.abs() - 0.5 * beta };
+                (loss, if near { e / beta } else { 1.0f32.copysign(e) } * slope)
             }
         }
     };

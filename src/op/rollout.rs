@@ -22,6 +22,8 @@ pub struct RolloutShape {
     /// Vector steps, `T`, and environments, `N`.
     pub t: usize,
     pub n: usize,
+    /// Steps after which an episode is truncated.
+    pub limit: u32,
     /// The most likely action instead of a sample.
     pub greedy: bool,
     pub normalize_obs: bool,
@@ -82,7 +84,7 @@ impl Shape for RolloutShape {
             }
             // one environment in four is at its time limit
             "episode_step" => {
-                let limit = self.env.spec.max_episode_steps;
+                let limit = self.limit;
                 words
                     .iter_mut()
                     .for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
@@ -193,7 +195,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             a.reward[at] = reward;
             a.episode_return[n] += reward;
             a.episode_step[n] += 1;
-            let truncated = a.episode_step[n] >= d.env.spec.max_episode_steps;
+            let truncated = a.episode_step[n] >= d.limit;
             let ended = u32::from(terminated) * TERMINATED + u32::from(truncated) * TRUNCATED;
             a.ended[at] = ended;
             a.bootstrap[at] = 0.0;
@@ -317,6 +319,7 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     first: n as u32,
                     step: step + 1,
                     key,
+                    limit: d.limit,
                 },
             );
             // SAFETY: as above

@@ -35,6 +35,8 @@ pub struct Block<'a> {
     pub first: u32,
     pub step: u32,
     pub key: [u32; 2],
+    /// Steps after which an episode is truncated.
+    pub limit: u32,
 }
 
 /// The functions of one environment.
@@ -117,12 +119,11 @@ fn step_block<E: Dynamics>(b: Block<'_>) {
     let (mut reward, mut terminated) = ([0.0; LANES], [0; LANES]);
     env::step_block(&env, &mut state[..k], &action[..a], &mut reward, &mut terminated);
 
-    let limit = E::SPEC.max_episode_steps;
     let (mut any, mut cut) = (0, 0);
     for i in 0..LANES {
         b.steps[i] += 1;
         b.returns[i] += reward[i];
-        let ended = terminated[i] * TERMINATED + u32::from(b.steps[i] >= limit) * TRUNCATED;
+        let ended = terminated[i] * TERMINATED + u32::from(b.steps[i] >= b.limit) * TRUNCATED;
         any |= ended;
         cut |= u32::from(ended == TRUNCATED);
         b.ended[i] = ended;
