@@ -424,3 +424,151 @@ fn returns(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cpu::Isa;
+
+    /// Outputs of one run on one environment with gamma 0.5 and lam 0.5.
+    #[derive(Debug, PartialEq)]
+    struct Out {
+        advantage: Vec<f32>,
+        returns: Vec<f32>,
+        discounted: Vec<f32>,
+        rewards: [f32; 4],
+        values: [f32; 4],
+        percentiles: [f32; 4],
+        explained_var: f32,
+    }
+
+    fn shape(t: usize, mode: Mode) -> AdvantageShape {
+        AdvantageShape { t, n: 1, groups: 0, mode, normalize_reward: false, normalize_values: false, percentile: false }
+    }
+
+    /// The definition's answer, which the fast variant must share here to the last bit or nearly.
+    fn go(d: &AdvantageShape, reward: &[f32], value: &[f32], bootstrap: &[f32], ended: &[u32]) -> Out {
+        let mut hyper = [0.0; hyper::LEN];
+        (hyper[hyper::GAMMA], hyper[hyper::LAM], hyper[hyper::REWARD_SCALE]) = (0.5, 0.5, 1.0);
+        (hyper[hyper::REWARD_CLIP_LOW], hyper[hyper::REWARD_CLIP_HIGH]) = (f32::NEG_INFINITY, f32::INFINITY);
+        let [defined, fast] = [false, true].map(|fast| {
+            let mut out = Out {
+                advantage: vec![f32::NAN; d.t],
+                returns: vec![f32::NAN; d.t],
+                discounted: vec![2.0],
+                rewards: [0.0; 4],
+                values: [0.0; 4],
+                percentiles: [0.0; 4],
+                explained_var: 0.0,
+            };
+            let mut update = [f32::NAN; update::LEN];
+            let args = Args {
+                reward,
+                value,
+                bootstrap,
+                ended,
+                hyper: &hyper,
+                discounted: &mut out.discounted,
+                reward_moments: &mut out.rewards,
+                value_moments: &mut out.values,
+                percentiles: &mut out.percentiles,
+                advantage: &mut out.advantage,
+                returns: &mut out.returns,
+                update: &mut update,
+            };
+            if fast {
+                estimate(Isa::Base, d, args, &mut vec![f32::NAN; d.t])
+            } else {
+                define(d, args)
+            }
+            out.explained_var = update[update::EXPLAINED_VAR];
+            assert!(update[..update::EXPLAINED_VAR].iter().all(|sum| *sum == 0.0));
+            out
+        });
+        for (x, y) in fast.advantage.iter().zip(&defined.advantage) {
+            assert!((x - y).abs() < 1e-6, "{fast:?} {defined:?}");
+        }
+        defined
+    }
+
+    const REWARD: [f32; 4] = [1.0, 2.0, 3.0, 4.0];
+    const VALUE: [f32; 5] = [1.0, 1.0, 2.0, 0.0, 4.0];
+    const BOOTSTRAP: [f32; 4] = [100.0, 6.0, 100.0, 100.0];
+
+    fn of(mode: Mode, ended: u32) -> Out {
+        go(&shape(4, mode), &REWARD, &VALUE, &BOOTSTRAP, &[0, ended, 0, 0])
+    }
+
+    #[test]
+    fn gae_by_hand() {
+        // errors: 1 + 0.5 - 1, 2 + 0.5 * 6 - 1, 3 + 0 - 2, 4 + 0.5 * 4 - 0; the second ends an episode
+        let truncated = of(Mode::Gae, TRUNCATED);
+        assert_eq!(truncated.advantage, [1.5, 4.0, 2.5, 6.0]);
+        assert_eq!(truncated.returns, [2.5, 5.0, 4.5, 6.0]);
+        // without the bootstrap
+        for ended in [TERMINATED, TERMINATED | TRUNCATED] {
+            assert_eq!(of(Mode::Gae, ended).advantage, [0.75, 1.0, 2.5, 6.0]);
+        }
+        assert_eq!(of(Mode::Gae, 0).advantage, [0.5 + 0.25 * 2.625, 2.0 + 0.25 * 2.5, 2.5, 6.0]);
+    }
+
+    #[test]
+    fn n_step_by_hand() {
+        assert_eq!(of(Mode::NStep(1), TRUNCATED).returns, [1.5, 5.0, 3.0, 6.0]);
+        let two = of(Mode::NStep(2), TRUNCATED);
+        assert_eq!(two.returns, [3.5, 5.0, 6.0, 6.0]);
+        assert_eq!(two.advantage, [2.5, 4.0, 4.0, 6.0]);
+        assert_eq!(of(Mode::NStep(2), TERMINATED).returns, [2.0, 2.0, 6.0, 6.0]);
+        assert_eq!(of(Mode::NStep(2), 0).returns, [2.5, 3.5, 6.0, 6.0]);
+        assert_eq!(of(Mode::NStep(99), TRUNCATED).returns, [3.5, 5.0, 6.0, 6.0]);
+    }
+
+    #[test]
+    fn returns_end_with_the_episode_and_need_no_value() {
+        for ended in [TERMINATED, TRUNCATED] {
+            let plain = of(Mode::Returns { center: false }, ended);
+            assert_eq!(plain.returns, [2.0, 2.0, 5.0, 4.0]);
+            assert_eq!(plain.advantage, plain.returns);
+            assert!(plain.explained_var.is_nan());
+        }
+        assert_eq!(of(Mode::Returns { center: true }, TRUNCATED).advantage, [-1.25, -1.25, 1.75, 0.75]);
+    }
+
+    #[test]
+    fn rewards_are_divided_by_the_std_of_the_discounted_return() {
+        let d = AdvantageShape { normalize_reward: true, ..shape(3, Mode::NStep(1)) };
+        let out = go(&d, &[1.0, 2.0, 3.0], &[0.0; 4], &[0.0; 3], &[TERMINATED, 0, 0]);
+        // carried: 0.5 * 2 + 1, then 2 and 4 after the reset; variance 8 / 9
+        assert_eq!(out.discounted, [4.0]);
+        let scale = (1.0 / (8.0f64 / 9.0 + 1e-8).sqrt()) as f32;
+        assert_eq!(out.rewards, [3.0, 8.0 / 3.0, 24.0 / 9.0, scale]);
+        for (x, y) in out.returns.iter().zip([1.0, 2.0, 3.0]) {
+            assert!((x - y * scale).abs() < 1e-6);
+        }
+        let off = go(&shape(3, Mode::NStep(1)), &[1.0, 2.0, 3.0], &[0.0; 4], &[0.0; 3], &[0; 3]);
+        assert_eq!((off.discounted, off.rewards), (vec![2.0], [0.0, 0.0, 0.0, 1.0]));
+    }
+
+    #[test]
+    fn running_statistics_see_a_rollout_once() {
+        let d = AdvantageShape { normalize_values: true, percentile: true, ..shape(21, Mode::NStep(1)) };
+        let reward: Vec<f32> = (0..21u8).map(|i| f32::from(i * 8 % 21)).collect();
+        let out = go(&d, &reward, &[0.0; 22], &[0.0; 21], &[0; 21]);
+        assert_eq!(out.percentiles, [1.0, 19.0, 1.0, 0.0]);
+        assert_eq!(out.values[..3], [21.0, 10.0, 770.0]);
+        assert!((out.values[SCALE] - 1.0 / (770f32 / 21.0).sqrt()).abs() < 1e-7);
+        assert_eq!(out.explained_var, 0.0);
+        let mut state = [1.0, 19.0, 1.0, 0.0];
+        move_percentiles([2.0, 119.0], &mut state);
+        assert!((state[LOW] - 1.01).abs() < 1e-6 && (state[HIGH] - 20.0).abs() < 1e-5 && state[SEEN] == 2.0);
+        // small targets are left as they are
+        let d = AdvantageShape { normalize_values: true, ..shape(2, Mode::NStep(1)) };
+        assert_eq!(go(&d, &[0.1, 0.2], &[0.0; 3], &[0.0; 2], &[0; 2]).values[SCALE], 1.0);
+    }
+
+    #[test]
+    fn a_reward_that_is_no_number_is_not_clipped_away() {
+        assert!(clip(f32::NAN, -1.0, 1.0).is_nan());
+        assert_eq!([clip(-2.0, -1.0, 1.0), clip(0.5, -1.0, 1.0), clip(2.0, -1.0, 1.0)], [-1.0, 0.5, 1.0]);
+    }
+}

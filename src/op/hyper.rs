@@ -90,7 +90,7 @@ pub const CLOCK_EPISODES: usize = 3;
 pub const CLOCK_LEN: usize = 4;
 
 /// Words of `update: f32`, the sums over the minibatches of one update. `advantage` zeroes them, `optimize` adds to
-/// them, `log` divides by [`update::COUNT`](COUNT).
+/// them, `log` divides by [`COUNT`](update::COUNT).
 pub mod update {
     /// Policy loss without its coefficient and without the entropy bonus.
     pub const POLICY: usize = 0;

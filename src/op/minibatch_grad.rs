@@ -4,6 +4,7 @@
 //! Activations are recomputed here, never stored by the rollout. Each tile of rows gives its own partial gradient, so
 //! that the sum over tiles has an order of its own, whatever ran them.
 
+use super::advantage;
 use super::hyper::{self, update};
 use super::lib::mlp::{ROWS, backward, forward, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
@@ -110,7 +111,7 @@ crate::op! {
         read value: f32[d.rows + d.envs] in -1.0..1.0;
         read advantage: f32[d.rows] in -2.0..2.0;
         read returns: f32[d.rows] in -3.0..3.0;
-        read value_moments: f32[4] in 3.0..9.0;
+        read value_moments: f32[4] in 0.2..1.0;
         read hyper: f32[hyper::len(d.nets.groups())];
         read schedule: f32[schedule::LEN + d.nets.groups()] in 0.05..0.3;
         read params: f32[d.nets.len()] in -0.7..0.7;
@@ -134,15 +135,13 @@ struct Numbers {
 
 impl Numbers {
     fn new(d: &GradShape, hyper: &[f32], schedule: &[f32], moments: &[f32], value_moments: &[f32]) -> Numbers {
-        // (count, mean, m2); deviations below 1 do not stretch the targets
-        let deviation = (value_moments[2] / value_moments[0].max(1.0)).sqrt().max(1.0);
         Numbers {
             clip_eps: schedule[schedule::CLIP_EPS],
             entropy_coef: schedule[schedule::ENTROPY_COEF],
             // PPO has no such coefficient
             policy_coef: if d.clipped { 1.0 } else { hyper[hyper::POLICY_LOSS_COEF] },
             value_coef: hyper[hyper::VAL_LOSS_COEF],
-            target_scale: if d.normalize_targets { 1.0 / deviation } else { 1.0 },
+            target_scale: if d.normalize_targets { value_moments[advantage::SCALE] } else { 1.0 },
             mean: moments[2 * d.minibatch],
             scale: moments[2 * d.minibatch + 1],
         }
@@ -297,27 +296,27 @@ fn define(d: &GradShape, a: Args<'_>) {
     }
 }
 
-fn run(d: &GradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
-    grad(cx.isa, d, cx.tile, cx.scratch, a);
-}
-
-crate::per_simd! {
-    fn grad(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'_>) = grad_body;
-}
-
-/// Rows of 16 lanes with everything a loss reads.
-struct Gathered {
+/// 16 rows, one per lane: what a loss reads, and the slopes that it writes.
+struct Work {
     action: [Lanes; OUTPUTS],
     log_prob: Lanes,
-    value: Lanes,
+    old_value: Lanes,
     advantage: Lanes,
     returns: Lanes,
     /// 1 where the lane holds a row.
     live: Lanes,
+    /// Outputs of the nets, and the slopes of the loss there.
+    out: [Lanes; OUTPUTS],
+    value: Lanes,
+    d_out: [Lanes; OUTPUTS],
+    d_entropy: [Lanes; OUTPUTS],
+    d_value: Lanes,
+    /// Losses so far, by lane.
+    sums: [Lanes; update::LOSSES],
 }
 
-#[inline(always)]
-fn grad_body<I: Simd>(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'_>) {
+fn run(d: &GradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+    let (isa, tile, scratch) = (cx.isa, cx.tile, &mut *cx.scratch);
     let p = d.nets.len();
     // SAFETY: every tile has its own rows of both outputs
     let (partial, partial_loss) = unsafe {
@@ -337,7 +336,20 @@ fn grad_body<I: Simd>(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'
     let d_actor = cut(&mut scratch, ROWS * d.nets.actor.out_pad());
     let d_critic = cut(&mut scratch, ROWS * d.nets.critic.as_ref().map_or(0, |c| c.out_pad()));
     let x = cut(&mut scratch, ROWS * d.obs);
-    let mut sums = [[0.0f32; LANES]; update::LOSSES];
+    let mut w = Work {
+        action: [[0.0; LANES]; OUTPUTS],
+        log_prob: [0.0; LANES],
+        old_value: [0.0; LANES],
+        advantage: [0.0; LANES],
+        returns: [0.0; LANES],
+        live: [0.0; LANES],
+        out: [[0.0; LANES]; OUTPUTS],
+        value: [0.0; LANES],
+        d_out: [[0.0; LANES]; OUTPUTS],
+        d_entropy: [[0.0; LANES]; OUTPUTS],
+        d_value: [0.0; LANES],
+        sums: [[0.0; LANES]; update::LOSSES],
+    };
     let mut free = [[0.0f32; LANES]; OUTPUTS];
     let outputs = d.nets.policy.outputs();
 
@@ -353,35 +365,34 @@ fn grad_body<I: Simd>(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'
                 x.iter_mut().enumerate().for_each(|(o, x)| *x = normalize(*x, o, a.normalizer, clip));
             }
         }
-        forward::<I>(&d.nets.actor, nets.actor.packed, (x, d.obs), rows, nets.actor.acts, nets.actor.out);
+        forward(isa, &d.nets.actor, nets.actor.packed, (x, d.obs), rows, nets.actor.acts, nets.actor.out);
         if let (Some(mlp), Some(critic)) = (&d.nets.critic, &mut nets.critic) {
-            forward::<I>(mlp, critic.packed, (x, d.obs), rows, critic.acts, critic.out);
+            forward(isa, mlp, critic.packed, (x, d.obs), rows, critic.acts, critic.out);
         }
         for first in (0..rows).step_by(LANES) {
-            let g = gather(d, &a, &index[first..(first + LANES).min(rows)]);
-            let mut out = [[0.0; LANES]; OUTPUTS];
-            nets.policy_lanes(&d.nets, a.params, first, &mut out);
-            let value = nets.value_lanes(&d.nets, first);
-            let (mut d_out, mut d_value) = ([[0.0; LANES]; OUTPUTS], [0.0; LANES]);
-            losses(d, n, &g, &out, &value, &mut d_out, &mut d_value, &mut sums);
+            gather(d, &a, &index[first..(first + LANES).min(rows)], &mut w);
+            nets.policy_lanes(&d.nets, a.params, first, &mut w.out);
+            w.value = nets.value_lanes(&d.nets, first);
+            losses(isa, d, n, &mut w);
             let pad = d.nets.actor.out_pad();
             for i in 0..LANES {
                 for j in 0..outputs {
-                    d_actor[(first + i) * pad + j] = d_out[j][i];
+                    d_actor[(first + i) * pad + j] = w.d_out[j][i];
                 }
             }
             if d.nets.shared() {
-                (0..LANES).for_each(|i| d_actor[(first + i) * pad + outputs] = d_value[i]);
+                (0..LANES).for_each(|i| d_actor[(first + i) * pad + outputs] = w.d_value[i]);
             } else if let Some(mlp) = &d.nets.critic {
-                (0..LANES).for_each(|i| d_critic[(first + i) * mlp.out_pad()] = d_value[i]);
+                (0..LANES).for_each(|i| d_critic[(first + i) * mlp.out_pad()] = w.d_value[i]);
             }
             for j in 0..d.nets.policy.free_len() {
                 for i in 0..LANES {
-                    free[j][i] += d_out[outputs + j][i];
+                    free[j][i] += w.d_out[outputs + j][i];
                 }
             }
         }
-        backward::<I>(
+        backward(
+            isa,
             &d.nets.actor,
             nets.actor.packed,
             (x, d.obs),
@@ -392,7 +403,7 @@ fn grad_body<I: Simd>(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'
             grad_actor,
         );
         if let (Some(mlp), Some(critic)) = (&d.nets.critic, &nets.critic) {
-            backward::<I>(mlp, critic.packed, (x, d.obs), rows, critic.acts, d_critic, scratch, grad_critic);
+            backward(isa, mlp, critic.packed, (x, d.obs), rows, critic.acts, d_critic, scratch, grad_critic);
         }
         at += rows;
     }
@@ -404,56 +415,41 @@ fn grad_body<I: Simd>(d: &GradShape, tile: usize, scratch: &mut [f32], a: Tile<'
     if let Some(critic) = &d.nets.critic {
         unpack_grad(critic, grad_critic, &mut partial[d.nets.actor_len()..]);
     }
-    for (c, sum) in sums.iter().enumerate() {
+    for (c, sum) in w.sums.iter().enumerate() {
         partial_loss[c] = if c == update::VALUE && d.value_at().is_none() { 0.0 } else { sum16(sum) };
     }
 }
 
-#[inline(always)]
-fn gather(d: &GradShape, a: &Tile<'_>, index: &[u32]) -> Gathered {
+/// Puts rows into lanes; lanes without a row keep finite numbers and do not count.
+fn gather(d: &GradShape, a: &Tile<'_>, index: &[u32], w: &mut Work) {
     let actions = d.nets.policy.action_len();
-    let mut g = Gathered {
-        action: [[0.0; LANES]; OUTPUTS],
-        log_prob: [0.0; LANES],
-        value: [0.0; LANES],
-        advantage: [0.0; LANES],
-        returns: [0.0; LANES],
-        live: [0.0; LANES],
-    };
+    w.live = [0.0; LANES];
     for (i, &m) in index.iter().enumerate() {
         let m = m as usize;
         for j in 0..actions {
-            g.action[j][i] = a.action[m * actions + j];
+            w.action[j][i] = a.action[m * actions + j];
         }
-        g.log_prob[i] = a.log_prob[m];
-        g.value[i] = a.value[m];
-        g.advantage[i] = a.advantage[m];
-        g.returns[i] = a.returns[m];
-        g.live[i] = 1.0;
+        w.log_prob[i] = a.log_prob[m];
+        w.old_value[i] = a.value[m];
+        w.advantage[i] = a.advantage[m];
+        w.returns[i] = a.returns[m];
+        w.live[i] = 1.0;
     }
-    g
+}
+
+crate::per_simd! {
+    fn losses(d: &GradShape, n: Numbers, w: &mut Work) = losses_body;
 }
 
 /// Losses of 16 rows and their slopes at the nets' outputs. Lanes without a row hold finite numbers and count 0.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // inputs, then outputs, of one straight line of code
-fn losses(
-    d: &GradShape,
-    n: Numbers,
-    g: &Gathered,
-    out: &[Lanes; OUTPUTS],
-    value: &Lanes,
-    d_out: &mut [Lanes; OUTPUTS],
-    d_value: &mut Lanes,
-    sums: &mut [Lanes; update::LOSSES],
-) {
+fn losses_body<I: Simd>(d: &GradShape, n: Numbers, w: &mut Work) {
     let inv_len = 1.0 / d.len as f32;
-    let mut d_entropy = [[0.0; LANES]; OUTPUTS];
-    let (log_prob, entropy) = d.nets.policy.evaluate(out, &g.action, d_out, &mut d_entropy);
+    let (log_prob, entropy) = d.nets.policy.evaluate(&w.out, &w.action, &mut w.d_out, &mut w.d_entropy);
     let mut d_log_prob = [0.0; LANES];
     for i in 0..LANES {
-        let advantage = (g.advantage[i] - n.mean) * n.scale;
-        let raw = log_prob[i] - g.log_prob[i];
+        let advantage = (w.advantage[i] - n.mean) * n.scale;
+        let raw = log_prob[i] - w.log_prob[i];
         let log_ratio = trig::clamp(raw, -LOG_RATIO, LOG_RATIO);
         let ratio = trig::exp(log_ratio);
         let free = ratio * advantage;
@@ -464,12 +460,12 @@ fn losses(
         } else {
             (-log_prob[i] * advantage, -advantage)
         };
-        d_log_prob[i] = n.policy_coef * slope * inv_len * g.live[i];
+        d_log_prob[i] = n.policy_coef * slope * inv_len * w.live[i];
         let outside = if (ratio - 1.0).abs() > n.clip_eps && d.clipped { 1.0 } else { 0.0 };
-        sums[update::POLICY][i] += policy * g.live[i];
-        sums[update::ENTROPY][i] += entropy[i] * g.live[i];
-        sums[update::KL][i] += (ratio - 1.0 - log_ratio) * g.live[i];
-        sums[update::CLIP_FRAC][i] += outside * g.live[i];
+        w.sums[update::POLICY][i] += policy * w.live[i];
+        w.sums[update::ENTROPY][i] += entropy[i] * w.live[i];
+        w.sums[update::KL][i] += (ratio - 1.0 - log_ratio) * w.live[i];
+        w.sums[update::CLIP_FRAC][i] += outside * w.live[i];
     }
     let outputs = match d.nets.policy {
         Policy::Categorical { n } => n,
@@ -477,15 +473,15 @@ fn losses(
     };
     for j in 0..outputs {
         for i in 0..LANES {
-            let bonus = n.entropy_coef * inv_len * g.live[i];
-            d_out[j][i] = d_log_prob[i] * d_out[j][i] - bonus * d_entropy[j][i];
+            let bonus = n.entropy_coef * inv_len * w.live[i];
+            w.d_out[j][i] = d_log_prob[i] * w.d_out[j][i] - bonus * w.d_entropy[j][i];
         }
     }
     if d.nets.has_value() {
         for i in 0..LANES {
-            let (loss, slope) = value_loss(d, n, value[i], g.value[i], g.returns[i]);
-            sums[update::VALUE][i] += loss * g.live[i];
-            d_value[i] = n.value_coef * slope * inv_len * g.live[i];
+            let (loss, slope) = value_loss(d, n, w.value[i], w.old_value[i], w.returns[i]);
+            w.sums[update::VALUE][i] += loss * w.live[i];
+            w.d_value[i] = n.value_coef * slope * inv_len * w.live[i];
         }
     }
 }

@@ -11,6 +11,7 @@ use super::lib::simd::Simd;
 use super::lib::trig;
 use super::{Draw, Shape};
 use crate::device::Cx;
+use crate::device::cpu::Isa;
 use crate::env::ActionSpace;
 
 /// What is fixed when a rollout is recorded.
@@ -213,14 +214,6 @@ fn define(d: &RolloutShape, a: Args<'_>) {
     }
 }
 
-fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
-    rollout(cx.isa, d, cx, a);
-}
-
-crate::per_simd! {
-    fn rollout(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) = rollout_body;
-}
-
 /// What of the environments of a tile lives from step to step.
 struct Envs {
     state: [[Lanes; 16]; BLOCKS],
@@ -228,8 +221,7 @@ struct Envs {
     returns: [Lanes; BLOCKS],
 }
 
-#[inline(always)]
-fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let isa = cx.isa;
     let (o, k, len) = (d.obs(), d.state(), d.action());
     let first = cx.tile * ROWS;
@@ -261,6 +253,12 @@ fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         (d.env.plain_observe)(&env_state[n * k..(n + 1) * k], &mut next[n * o..(n + 1) * o]);
     }
 
+    let mut w = Work {
+        out: [[0.0; LANES]; OUTPUTS],
+        words: [[0; LANES]; ACTION_WORDS],
+        action: [[0.0; LANES]; ACTION_WORDS],
+        log_prob: [0.0; LANES],
+    };
     for t in 0..d.t {
         let at = t * d.n + first;
         // SAFETY: as above
@@ -276,8 +274,8 @@ fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         bootstrap.fill(0.0);
         if let Some((mlps, packed)) = &mut nets {
             let x = see.rows(obs, seen, envs);
-            forward::<I>(&mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
-            values::<I>(mlps, packed, x, o, envs, value);
+            forward(isa, &mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
+            values(isa, mlps, packed, x, o, envs, value);
         } else {
             value.fill(0.0);
         }
@@ -285,17 +283,19 @@ fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         for b in 0..envs.div_ceil(LANES) {
             let n = first + b * LANES;
             let lanes = LANES.min(envs - b * LANES);
-            let mut action = [[0.0; LANES]; ACTION_WORDS];
-            let log_p = act::<I>(d, nets.as_ref(), a.params, b * LANES, [n as u32, step], key, &mut action);
-            log_prob[b * LANES..][..lanes].copy_from_slice(&log_p[..lanes]);
+            if let Some((mlps, packed)) = &nets {
+                packed.policy_lanes(mlps, a.params, b * LANES, &mut w.out);
+            }
+            act(isa, d, d.nets.as_ref().map(|nets| nets.policy), [n as u32, step], key, &mut w);
+            log_prob[b * LANES..][..lanes].copy_from_slice(&w.log_prob[..lanes]);
             let at = at + b * LANES;
             // SAFETY: as above
             let stored = unsafe { a.action.part(at * len..(at + lanes) * len) };
             for (i, row) in stored.chunks_exact_mut(len).enumerate() {
-                row.iter_mut().zip(&action).for_each(|(to, from)| *to = from[i]);
+                row.iter_mut().zip(&w.action).for_each(|(to, from)| *to = from[i]);
             }
             if d.nets.is_some() {
-                for (j, words) in action[..len].iter_mut().enumerate() {
+                for (j, words) in w.action[..len].iter_mut().enumerate() {
                     words.iter_mut().for_each(|x| *x = to_env(&d.env.spec.action_space, d.squashed(), j, *x));
                 }
             }
@@ -307,7 +307,7 @@ fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     state: &mut live.state[b],
                     steps: &mut live.steps[b],
                     returns: &mut live.returns[b],
-                    action: &action,
+                    action: &w.action,
                     reward: &mut reward,
                     ended: &mut ended,
                     episode_return: &mut finished_return,
@@ -335,11 +335,11 @@ fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     let mut saved = [0.0; LANES * OUTPUTS];
                     let kept = LANES * mlps.actor.out_pad();
                     saved[..kept].copy_from_slice(&packed.actor.out[..kept]);
-                    forward::<I>(&mlps.actor, packed.actor.packed, (x, o), lanes, packed.actor.acts, packed.actor.out);
+                    forward(isa, &mlps.actor, packed.actor.packed, (x, o), lanes, packed.actor.acts, packed.actor.out);
                     values_of(mlps, packed, &mut value[..lanes]);
                     packed.actor.out[..kept].copy_from_slice(&saved[..kept]);
                 } else {
-                    values::<I>(mlps, packed, x, o, lanes, &mut value[..lanes]);
+                    values(isa, mlps, packed, x, o, lanes, &mut value[..lanes]);
                 }
                 for i in 0..lanes {
                     bootstrap[b * LANES + i] = if ended[i] == TRUNCATED { value[i] } else { 0.0 };
@@ -354,9 +354,9 @@ fn rollout_body<I: Simd>(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     if let Some((mlps, packed)) = &mut nets {
         let x = see.rows(next, seen, envs);
         if mlps.shared() {
-            forward::<I>(&mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
+            forward(isa, &mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
         }
-        values::<I>(mlps, packed, x, o, envs, value);
+        values(isa, mlps, packed, x, o, envs, value);
     }
     for n in 0..envs {
         let (b, i) = (n / LANES, n % LANES);
@@ -394,9 +394,9 @@ impl Seen<'_> {
 
 /// Values of `rows` observations: by the critic's net, or read off a shared net that has just gone forward.
 #[inline(always)]
-fn values<I: Simd>(nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
+fn values(isa: Isa, nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
     if let (Some(mlp), Some(critic)) = (&nets.critic, &mut packed.critic) {
-        forward::<I>(mlp, critic.packed, (x, o), rows, critic.acts, critic.out);
+        forward(isa, mlp, critic.packed, (x, o), rows, critic.acts, critic.out);
     }
     values_of(nets, packed, value);
 }
@@ -409,19 +409,18 @@ fn values_of(nets: &Nets, packed: &Packed<'_>, value: &mut [f32]) {
     }
 }
 
-/// Actions of 16 environments, as stored, and their log-probabilities. `at` is (first environment, step).
+/// Arrays of 16 lanes that every step writes before it reads them.
+struct Work {
+    out: [Lanes; OUTPUTS],
+    words: [[u32; LANES]; ACTION_WORDS],
+    action: [Lanes; ACTION_WORDS],
+    log_prob: Lanes,
+}
+
+/// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
 #[inline(always)]
-fn act<I: Simd>(
-    d: &RolloutShape,
-    nets: Option<&(&Nets, Packed<'_>)>,
-    params: &[f32],
-    row: usize,
-    at: [u32; 2],
-    key: [u32; 2],
-    action: &mut [Lanes; ACTION_WORDS],
-) -> Lanes {
-    let mut words = [[0; LANES]; ACTION_WORDS];
-    let blocks = nets.map_or(d.action().div_ceil(4), |(nets, _)| nets.policy.blocks());
+fn act_body<I: Simd>(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
+    let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
     for block in 0..blocks {
         let mut drawn = [[0; LANES]; 4];
         for i in 0..LANES {
@@ -430,17 +429,21 @@ fn act<I: Simd>(
                 drawn[w][i] = four[w];
             }
         }
-        words[block * 4..][..4].copy_from_slice(&drawn);
+        w.words[block * 4..][..4].copy_from_slice(&drawn);
     }
-    let Some((nets, packed)) = nets else {
-        for (j, action) in action[..d.action()].iter_mut().enumerate() {
-            for i in 0..LANES {
-                action[i] = random_action(&d.env.spec.action_space, j, unit(words[j][i]));
-            }
+    let space = &d.env.spec.action_space;
+    if let Some(policy) = policy {
+        w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
+        return;
+    }
+    w.log_prob = [0.0; LANES];
+    for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
+        for i in 0..LANES {
+            action[i] = random_action(space, j, unit(w.words[j][i]));
         }
-        return [0.0; LANES];
-    };
-    let mut out = [[0.0; LANES]; OUTPUTS];
-    packed.policy_lanes(nets, params, row, &mut out);
-    nets.policy.sample(&out, &words, d.greedy, action)
+    }
+}
+
+crate::per_simd! {
+    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) = act_body;
 }

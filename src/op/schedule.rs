@@ -155,7 +155,7 @@ mod tests {
             100.0,
             0.3,
         ]);
-        let mut at = |step: u32| {
+        let at = |step: u32| {
             let mut schedule = vec![f32::NAN; LEN + 2];
             define(&d, Args { hyper: &hyper, clock: &[step, 0, 0, 0], schedule: &mut schedule });
             schedule

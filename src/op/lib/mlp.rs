@@ -7,6 +7,7 @@
 
 use super::simd::{Init, Mat, Simd, gemm};
 use super::trig;
+use crate::device::cpu::Isa;
 
 /// Rows that go through a net together; their activations fit the second-level cache up to width 512.
 pub const ROWS: usize = 64;
@@ -85,52 +86,78 @@ impl Activation {
     fn needs_input(self) -> bool {
         matches!(self, Activation::Gelu | Activation::Silu)
     }
+}
 
+crate::per_simd! {
     /// Replaces `x` by its activation; `before` keeps the inputs where the slope needs them.
-    #[inline(always)]
-    fn forward<I: Simd>(self, x: &mut [f32], before: &mut [f32]) {
-        if self.needs_input() {
-            before.copy_from_slice(x);
-        }
-        match self {
-            Activation::Tanh => each(x, tanh::<I>),
-            Activation::Relu => each(x, |x| if x > 0.0 { x } else { 0.0 }),
-            Activation::LeakyRelu => each(x, |x| if x > 0.0 { x } else { LEAK as f32 * x }),
-            Activation::Elu => each(x, |x| if x > 0.0 { x } else { trig::exp(x) - 1.0 }),
-            Activation::Selu => each(x, |x| {
-                let low = (SELU_SCALE * SELU_ALPHA) as f32 * (trig::exp(x) - 1.0);
-                if x > 0.0 { SELU_SCALE as f32 * x } else { low }
-            }),
-            Activation::Gelu => each(x, |x| x * normal_cdf(x)),
-            Activation::Silu => each(x, |x| x * sigmoid::<I>(x)),
-            Activation::Sigmoid => each(x, sigmoid::<I>),
-            Activation::Identity => {}
-        }
-    }
+    fn activate(kind: Activation, x: &mut [f32], before: &mut [f32]) = activate_body;
+}
 
+crate::per_simd! {
     /// Multiplies `d` by the slope, read off the activated values `y` (and their inputs where needed).
-    #[inline(always)]
-    fn backward<I: Simd>(self, d: &mut [f32], y: &[f32], before: &[f32]) {
-        match self {
-            Activation::Tanh => each2(d, y, |d, y| d * I::fma(-y, y, 1.0)),
-            Activation::Relu => each2(d, y, |d, y| if y > 0.0 { d } else { 0.0 }),
-            Activation::LeakyRelu => each2(d, y, |d, y| if y > 0.0 { d } else { LEAK as f32 * d }),
-            Activation::Elu => each2(d, y, |d, y| if y > 0.0 { d } else { d * (y + 1.0) }),
-            Activation::Selu => each2(d, y, |d, y| {
-                let low = y + (SELU_SCALE * SELU_ALPHA) as f32;
-                d * if y > 0.0 { SELU_SCALE as f32 } else { low }
-            }),
-            Activation::Gelu => each2(d, before, |d, x| {
-                let density = 0.398_942_28 * trig::exp(-0.5 * x * x);
-                d * (normal_cdf(x) + x * density)
-            }),
-            Activation::Silu => each2(d, before, |d, x| {
-                let s = sigmoid::<I>(x);
-                d * (s * (1.0 + x * (1.0 - s)))
-            }),
-            Activation::Sigmoid => each2(d, y, |d, y| d * (y * (1.0 - y))),
-            Activation::Identity => {}
+    fn slope(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32]) = slope_body;
+}
+
+crate::per_simd! {
+    /// Adds rows of `sum.len()` words, in order.
+    fn add_rows(rows: &[f32], sum: &mut [f32]) = add_rows_body;
+}
+
+#[inline(always)]
+fn add_rows_body<I: Simd>(rows: &[f32], sum: &mut [f32]) {
+    let wide = sum.len();
+    for (at, sum) in sum.chunks_exact_mut(LANES).enumerate() {
+        let mut lanes = [0.0; LANES];
+        lanes.copy_from_slice(sum);
+        for row in rows.chunks_exact(wide) {
+            lanes.iter_mut().zip(&row[at * LANES..][..LANES]).for_each(|(sum, x)| *sum += x);
         }
+        sum.copy_from_slice(&lanes);
+    }
+}
+
+#[inline(always)]
+fn activate_body<I: Simd>(kind: Activation, x: &mut [f32], before: &mut [f32]) {
+    if kind.needs_input() {
+        before.copy_from_slice(x);
+    }
+    match kind {
+        Activation::Tanh => each(x, tanh::<I>),
+        Activation::Relu => each(x, |x| if x > 0.0 { x } else { 0.0 }),
+        Activation::LeakyRelu => each(x, |x| if x > 0.0 { x } else { LEAK as f32 * x }),
+        Activation::Elu => each(x, |x| if x > 0.0 { x } else { trig::exp(x) - 1.0 }),
+        Activation::Selu => each(x, |x| {
+            let low = (SELU_SCALE * SELU_ALPHA) as f32 * (trig::exp(x) - 1.0);
+            if x > 0.0 { SELU_SCALE as f32 * x } else { low }
+        }),
+        Activation::Gelu => each(x, |x| x * normal_cdf(x)),
+        Activation::Silu => each(x, |x| x * sigmoid::<I>(x)),
+        Activation::Sigmoid => each(x, sigmoid::<I>),
+        Activation::Identity => {}
+    }
+}
+
+#[inline(always)]
+fn slope_body<I: Simd>(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32]) {
+    match kind {
+        Activation::Tanh => each2(d, y, |d, y| d * I::fma(-y, y, 1.0)),
+        Activation::Relu => each2(d, y, |d, y| if y > 0.0 { d } else { 0.0 }),
+        Activation::LeakyRelu => each2(d, y, |d, y| if y > 0.0 { d } else { LEAK as f32 * d }),
+        Activation::Elu => each2(d, y, |d, y| if y > 0.0 { d } else { d * (y + 1.0) }),
+        Activation::Selu => each2(d, y, |d, y| {
+            let low = y + (SELU_SCALE * SELU_ALPHA) as f32;
+            d * if y > 0.0 { SELU_SCALE as f32 } else { low }
+        }),
+        Activation::Gelu => each2(d, before, |d, x| {
+            let density = 0.398_942_28 * trig::exp(-0.5 * x * x);
+            d * (normal_cdf(x) + x * density)
+        }),
+        Activation::Silu => each2(d, before, |d, x| {
+            let s = sigmoid::<I>(x);
+            d * (s * (1.0 + x * (1.0 - s)))
+        }),
+        Activation::Sigmoid => each2(d, y, |d, y| d * (y * (1.0 - y))),
+        Activation::Identity => {}
     }
 }
 
@@ -352,7 +379,6 @@ impl Mlp {
 }
 
 /// Lays parameters out for [`forward`] and [`backward`]: padded rows, and each matrix both ways.
-#[inline(always)]
 pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
     let last = mlp.hidden.len();
     for (l, y) in mlp.layers().enumerate() {
@@ -381,8 +407,15 @@ pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
 
 /// Sends `rows <= ROWS` rows through a packed net. `x` holds rows of `mlp.input` words, `x_row` words apart; `out` gets
 /// rows of `mlp.out_pad()` words; `acts` keeps what [`backward`] reads.
-#[inline(always)]
-pub fn forward<I: Simd>(mlp: &Mlp, packed: &[f32], x: (&[f32], usize), rows: usize, acts: &mut [f32], out: &mut [f32]) {
+pub fn forward(
+    isa: Isa,
+    mlp: &Mlp,
+    packed: &[f32],
+    x: (&[f32], usize),
+    rows: usize,
+    acts: &mut [f32],
+    out: &mut [f32],
+) {
     assert!(
         rows <= ROWS && (rows == 0 || x.0.len() >= (rows - 1) * x.1 + mlp.input) && packed.len() >= mlp.packed_len()
     );
@@ -397,13 +430,13 @@ pub fn forward<I: Simd>(mlp: &Mlp, packed: &[f32], x: (&[f32], usize), rows: usi
             let weight = (packed.as_ptr().add(y.ahead), wide);
             let bias = Init::Bias(packed.as_ptr().add(y.packed_bias));
             if l == last {
-                gemm::<I>([rows, wide, y.input], from, weight, (out.as_mut_ptr(), wide), bias);
+                gemm(isa, [rows, wide, y.input], from, weight, (out.as_mut_ptr(), wide), bias);
                 return;
             }
             let (here, rest) = std::mem::take(&mut acts).split_at_mut(2 * ROWS * wide);
-            gemm::<I>([rows, wide, y.input], from, weight, (here.as_mut_ptr(), wide), bias);
+            gemm(isa, [rows, wide, y.input], from, weight, (here.as_mut_ptr(), wide), bias);
             let (after, before) = here.split_at_mut(ROWS * wide);
-            mlp.activation.forward::<I>(&mut after[..rows * wide], &mut before[..rows * wide]);
+            activate(isa, mlp.activation, &mut after[..rows * wide], &mut before[..rows * wide]);
             from = Mat { start: after.as_ptr(), row: wide, col: 1 };
             acts = rest;
         }
@@ -412,8 +445,8 @@ pub fn forward<I: Simd>(mlp: &Mlp, packed: &[f32], x: (&[f32], usize), rows: usi
 
 /// Adds the gradient of `rows` rows to the packed gradient `grad`. `d_out` is the slope of the loss at the outputs, rows
 /// of `mlp.out_pad()` words; `slopes` is scratch.
-#[inline(always)]
-pub fn backward<I: Simd>(
+pub fn backward(
+    isa: Isa,
     mlp: &Mlp,
     packed: &[f32],
     x: (&[f32], usize),
@@ -457,13 +490,14 @@ pub fn backward<I: Simd>(
                         for o in 0..y.output {
                             for i in 0..y.input {
                                 d_weight[o * deep + i] =
-                                    I::fma(*d.add(r * wide + o), *below.add(r * below_row + i), d_weight[o * deep + i]);
+                                    d_weight[o * deep + i] + *d.add(r * wide + o) * *below.add(r * below_row + i);
                             }
                         }
                     }
                 } else {
                     let left = Mat { start: d, row: 1, col: wide };
-                    gemm::<I>(
+                    gemm(
+                        isa,
                         [y.output, deep, rows],
                         left,
                         (below, below_row),
@@ -473,19 +507,15 @@ pub fn backward<I: Simd>(
                 }
             } else {
                 let left = Mat { start: below, row: 1, col: below_row };
-                gemm::<I>([y.input, wide, rows], left, (d, wide), (d_weight.as_mut_ptr(), wide), Init::Add);
+                gemm(isa, [y.input, wide, rows], left, (d, wide), (d_weight.as_mut_ptr(), wide), Init::Add);
             }
-            for row in 0..rows {
-                for (sum, d) in d_bias.iter_mut().zip(std::slice::from_raw_parts(d.add(row * wide), wide)) {
-                    *sum += d;
-                }
-            }
+            add_rows(isa, std::slice::from_raw_parts(d, rows * wide), d_bias);
             if l > 0 {
                 let left = Mat { start: d, row: wide, col: 1 };
                 let weight = (packed.as_ptr().add(y.back), deep);
-                gemm::<I>([rows, deep, y.output], left, weight, (d_here.as_mut_ptr(), deep), Init::Zero);
+                gemm(isa, [rows, deep, y.output], left, weight, (d_here.as_mut_ptr(), deep), Init::Zero);
                 let (after, before) = acts[acts_end..acts_end + 2 * ROWS * deep].split_at(ROWS * deep);
-                mlp.activation.backward::<I>(&mut d_here[..rows * deep], &after[..rows * deep], &before[..rows * deep]);
+                slope(isa, mlp.activation, &mut d_here[..rows * deep], &after[..rows * deep], &before[..rows * deep]);
                 d = d_here.as_ptr();
                 std::mem::swap(&mut d_here, &mut d_next);
             }
@@ -494,7 +524,6 @@ pub fn backward<I: Simd>(
 }
 
 /// Writes a packed gradient in the order of the parameters.
-#[inline(always)]
 pub fn unpack_grad(mlp: &Mlp, packed: &[f32], grad: &mut [f32]) {
     let last = mlp.hidden.len();
     let mut at = 0;

@@ -135,18 +135,32 @@ impl Simd for Avx512 {
 /// Compiles one `#[inline(always)]` body, generic over [`Simd`], for every instruction set and picks at run time.
 #[macro_export]
 macro_rules! per_simd {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<$g:ident: $bound:path>)? ($($arg:ident: $t:ty),* $(,)?) = $body:ident;) => {
-        $(#[$doc])*
-        $vis fn $name $(<$g: $bound>)? (isa: $crate::device::cpu::Isa, $($arg: $t),*) {
+    ($(#[$doc:meta])* $vis:vis fn $($rest:tt)*) => {
+        $crate::per_simd!(@ [$(#[$doc])* $vis] [] $($rest)*);
+    };
+    ($(#[$doc:meta])* $vis:vis unsafe fn $($rest:tt)*) => {
+        $crate::per_simd!(@ [$(#[$doc])* $vis] [unsafe] $($rest)*);
+    };
+    (
+        @ [$($head:tt)*] [$($unsafe:tt)?]
+        $name:ident $(<$g:ident: $bound:path>)? ($($arg:ident: $t:ty),* $(,)?) = $body:ident;
+    ) => {
+        $($head)* $($unsafe)? fn $name $(<$g: $bound>)? (isa: $crate::device::cpu::Isa, $($arg: $t),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-            fn avx512 $(<$g: $bound>)? ($($arg: $t),*) {
-                $body::<$crate::op::lib::simd::Avx512 $(, $g)?>($($arg),*)
+            #[inline(never)]
+            $($unsafe)? fn avx512 $(<$g: $bound>)? ($($arg: $t),*) {
+                $crate::per_simd!(@call [$($unsafe)?] $body::<$crate::op::lib::simd::Avx512 $(, $g)?>($($arg),*))
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2 $(<$g: $bound>)? ($($arg: $t),*) {
-                $body::<$crate::op::lib::simd::Avx2 $(, $g)?>($($arg),*)
+            #[inline(never)]
+            $($unsafe)? fn avx2 $(<$g: $bound>)? ($($arg: $t),*) {
+                $crate::per_simd!(@call [$($unsafe)?] $body::<$crate::op::lib::simd::Avx2 $(, $g)?>($($arg),*))
+            }
+            #[inline(never)]
+            $($unsafe)? fn base $(<$g: $bound>)? ($($arg: $t),*) {
+                $crate::per_simd!(@call [$($unsafe)?] $body::<$crate::op::lib::simd::Base $(, $g)?>($($arg),*))
             }
             match isa {
                 // SAFETY: `Isa` names only what this machine has
@@ -155,10 +169,14 @@ macro_rules! per_simd {
                 // SAFETY: as above
                 #[cfg(target_arch = "x86_64")]
                 $crate::device::cpu::Isa::Avx2 => unsafe { avx2 $(::<$g>)? ($($arg),*) },
-                _ => $body::<$crate::op::lib::simd::Base $(, $g)?>($($arg),*),
+                // SAFETY: what the caller promised, where it had to promise anything
+                _ => $crate::per_simd!(@call [$($unsafe)?] base $(::<$g>)? ($($arg),*)),
             }
         }
     };
+    // SAFETY: the function's own promise
+    (@call [unsafe] $($call:tt)*) => { unsafe { $($call)* } };
+    (@call [] $($call:tt)*) => { $($call)* };
 }
 
 /// A matrix in memory: element (i, j) is at `start + i * row + j * col`.
@@ -179,12 +197,17 @@ pub enum Init {
     Add,
 }
 
-/// `c[m, n] = init + a[m, k] b[k, n]`, where `n` is a multiple of 16 and the rows of `b` and `c` are contiguous.
-///
-/// # Safety
-/// All matrices lie in memory of their own; the instruction set of `I` is present.
+crate::per_simd! {
+    /// `c[m, n] = init + a[m, k] b[k, n]`, where `n` is a multiple of 16 and the rows of `b` and `c` are contiguous
+    /// (start, words from row to row). Compiled once per instruction set: a call costs nothing beside the product.
+    ///
+    /// # Safety
+    /// All matrices are readable, and `c` is writable memory of its own.
+    pub unsafe fn gemm(size: [usize; 3], a: Mat, b: (*const f32, usize), c: (*mut f32, usize), init: Init) = gemm_body;
+}
+
 #[inline(always)]
-pub unsafe fn gemm<I: Simd>(size: [usize; 3], a: Mat, b: (*const f32, usize), c: (*mut f32, usize), init: Init) {
+unsafe fn gemm_body<I: Simd>(size: [usize; 3], a: Mat, b: (*const f32, usize), c: (*mut f32, usize), init: Init) {
     let [m, n, k] = size;
     let mut j = 0;
     // SAFETY: tiles stay inside m x n
