@@ -11,27 +11,22 @@ use super::{CheckArgs, Ending, complain, say};
 /// Prints the resolved plan of every spec of every file; the problems of all of them, not just the first.
 pub fn check(args: &CheckArgs) -> Ending {
     let mut ending = Ending::Success;
-    let mut failed = |error| {
-        complain(&error);
-        ending = Ending::Failure;
-    };
     for path in &args.specs {
-        match spec::names(path) {
-            Ok(names) => {
-                for name in names {
-                    if let Err(error) = check_one(path, &name, &args.set) {
-                        failed(error);
-                    }
-                }
+        // a file without a name in it is loaded too, for the message
+        let names = spec::names(path).unwrap_or_default();
+        let names = if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+        for name in names {
+            if let Err(error) = check_one(path, name.as_deref(), &args.set) {
+                complain(&error);
+                ending = Ending::Failure;
             }
-            Err(error) => failed(error),
         }
     }
     ending
 }
 
-fn check_one(path: &Path, name: &str, set: &[(String, String)]) -> Result<()> {
-    let loaded = spec::load(path, Some(name), set)?;
+fn check_one(path: &Path, name: Option<&str>, set: &[(String, String)]) -> Result<()> {
+    let loaded = spec::load(path, name, set)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {}: {warning}", path.display());
     }
