@@ -7,7 +7,6 @@ use super::lib::mlp::{ROWS, forward};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
-use super::lib::simd::Simd;
 use super::lib::trig;
 use super::{Draw, Shape};
 use crate::device::Cx;
@@ -23,6 +22,8 @@ pub struct RolloutShape {
     /// Vector steps, `T`, and environments, `N`.
     pub t: usize,
     pub n: usize,
+    /// Steps after which an episode is truncated.
+    pub limit: u32,
     /// The most likely action instead of a sample.
     pub greedy: bool,
     pub normalize_obs: bool,
@@ -83,7 +84,7 @@ impl Shape for RolloutShape {
             }
             // one environment in four is at its time limit
             "episode_step" => {
-                let limit = self.env.spec.max_episode_steps;
+                let limit = self.limit;
                 words
                     .iter_mut()
                     .for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
@@ -194,7 +195,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             a.reward[at] = reward;
             a.episode_return[n] += reward;
             a.episode_step[n] += 1;
-            let truncated = a.episode_step[n] >= d.env.spec.max_episode_steps;
+            let truncated = a.episode_step[n] >= d.limit;
             let ended = u32::from(terminated) * TERMINATED + u32::from(truncated) * TRUNCATED;
             a.ended[at] = ended;
             a.bootstrap[at] = 0.0;
@@ -318,6 +319,7 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     first: n as u32,
                     step: step + 1,
                     key,
+                    limit: d.limit,
                 },
             );
             // SAFETY: as above
@@ -417,33 +419,30 @@ struct Work {
     log_prob: Lanes,
 }
 
-/// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
-#[inline(always)]
-fn act_body<I: Simd>(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
-    let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
-    for block in 0..blocks {
-        let mut drawn = [[0; LANES]; 4];
-        for i in 0..LANES {
-            let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
-            for w in 0..4 {
-                drawn[w][i] = four[w];
+crate::per_isa! {
+    /// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
+    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
+        let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
+        for block in 0..blocks {
+            let mut drawn = [[0; LANES]; 4];
+            for i in 0..LANES {
+                let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
+                for w in 0..4 {
+                    drawn[w][i] = four[w];
+                }
+            }
+            w.words[block * 4..][..4].copy_from_slice(&drawn);
+        }
+        let space = &d.env.spec.action_space;
+        if let Some(policy) = policy {
+            w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
+            return;
+        }
+        w.log_prob = [0.0; LANES];
+        for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
+            for i in 0..LANES {
+                action[i] = random_action(space, j, unit(w.words[j][i]));
             }
         }
-        w.words[block * 4..][..4].copy_from_slice(&drawn);
     }
-    let space = &d.env.spec.action_space;
-    if let Some(policy) = policy {
-        w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
-        return;
-    }
-    w.log_prob = [0.0; LANES];
-    for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
-        for i in 0..LANES {
-            action[i] = random_action(space, j, unit(w.words[j][i]));
-        }
-    }
-}
-
-crate::per_simd! {
-    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) = act_body;
 }
