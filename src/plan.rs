@@ -377,8 +377,6 @@ impl fmt::Display for Plan {
             )?;
         }
         writeln!(f, "  log rows      every {} frames", self.log_frequency)?;
-        writeln!(f, "  sessions      {}, in one cohort, on the cpu ({})", self.max_session, Isa::detect().name())?;
-        let spec = serde_json::to_string_pretty(spec).map_err(|_| fmt::Error)?;
-        write!(f, "  spec with every default:\n{spec}")
+        write!(f, "  sessions      {}, in one cohort, on the cpu ({})", self.max_session, Isa::detect().name())
     }
 }

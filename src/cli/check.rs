@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use slm_fast::error::Result;
+use slm_fast::device::human_bytes;
+use slm_fast::error::{Error, Result};
+use slm_fast::lab::cohort;
 use slm_fast::plan::Plan;
 use slm_fast::spec;
 
@@ -31,7 +33,14 @@ fn check_one(path: &Path, name: Option<&str>, set: &[(String, String)]) -> Resul
         eprintln!("warning: {}: {warning}", path.display());
     }
     let plan = Plan::new(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
-    say(&format!("{}: {}\n{plan}", path.display(), loaded.spec.name));
+    let memory = human_bytes(cohort::bytes(&plan, plan.max_session as usize));
+    let spec = serde_json::to_string_pretty(&loaded.spec)
+        .map_err(|error| Error::new(path.display().to_string(), error.to_string()))?;
+    say(&format!(
+        "{}: {}\n{plan}\n  memory        {memory} for all buffers of the cohort\n  spec with every default:\n{spec}",
+        path.display(),
+        loaded.spec.name
+    ));
     Ok(())
 }
 

@@ -177,7 +177,8 @@ impl Trial<'_> {
         }
         let first_ms = started.elapsed().as_secs_f64() * 1e3;
         let mut reporter = self.reporter(begin)?;
-        let mut progress = Progress::new(&label, &names, start_frame, self.plan.max_frame, self.options.verbosity);
+        let mut progress =
+            Progress::new(&label, &names, start_frame..self.plan.max_frame, started, self.options.verbosity);
         let from = if resumed { format!("continued from frame {start_frame}") } else { format!("seed {}", self.seed) };
         let opening = format!("{label}: {} sessions, {from}, in {}", names.len(), self.folder.root().display());
         progress.line(&opening);
