@@ -223,22 +223,35 @@ macro_rules! op {
                 queue.push(self);
             }
 
+            /// A launch with buffers of its own, planned in the layout in the order of the arguments.
+            pub fn alone(shape: $Shape, layout: &mut $crate::device::Layout) -> Self {
+                let args = Self::args(&shape);
+                let mut args = args.iter();
+                $( let $arg = {
+                    let arg = args.next().expect("one buffer per argument");
+                    layout.buf::<$t>(arg.name, &arg.dims, $crate::device::Keep::Saved)
+                }; )*
+                $Op { shape, $( $arg, )* }
+            }
+
+            /// Words for every argument, drawn from its domain.
+            pub fn inputs(shape: &$Shape, draw: &mut $crate::op::Draw) -> Vec<Vec<u32>> {
+                Self::args(shape).iter().map(|arg| {
+                    let mut words = vec![0; arg.len()];
+                    if !$crate::op::Shape::sample(shape, arg.name, &mut words, draw) {
+                        $crate::op::fill(arg, &mut words, draw);
+                    }
+                    words
+                }).collect()
+            }
+
             /// What tests and benches need.
             pub const ENTRY: $crate::op::Entry = $crate::op::Entry {
                 name: $name,
                 tolerance: $tol,
                 cases: || <$Shape as $crate::op::Shape>::cases().len(),
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),
-                sample: |case, draw| {
-                    let shape = &<$Shape as $crate::op::Shape>::cases()[case];
-                    Self::args(shape).iter().map(|arg| {
-                        let mut words = vec![0; arg.len()];
-                        if !$crate::op::Shape::sample(shape, arg.name, &mut words, draw) {
-                            $crate::op::fill(arg, &mut words, draw);
-                        }
-                        words
-                    }).collect()
-                },
+                sample: |case, draw| Self::inputs(&<$Shape as $crate::op::Shape>::cases()[case], draw),
                 define: |case, words| {
                     let shape = &<$Shape as $crate::op::Shape>::cases()[case];
                     let mut words = words.iter_mut();
@@ -248,14 +261,7 @@ macro_rules! op {
                     }, )* });
                 },
                 launch: |case, layout| {
-                    let shape = <$Shape as $crate::op::Shape>::cases().swap_remove(case);
-                    let args = Self::args(&shape);
-                    let mut args = args.iter();
-                    $( let $arg = {
-                        let arg = args.next().expect("one buffer per argument");
-                        layout.buf::<$t>(arg.name, &arg.dims, $crate::device::Keep::Saved)
-                    }; )*
-                    Box::new($Op { shape, $( $arg, )* })
+                    Box::new(Self::alone(<$Shape as $crate::op::Shape>::cases().swap_remove(case), layout))
                 },
                 compared: |case, arg| {
                     $crate::op::Shape::compared(&<$Shape as $crate::op::Shape>::cases()[case], arg)

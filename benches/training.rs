@@ -1,0 +1,114 @@
+//! Whole trainings, without files: from first parameters to the last frame.
+//!
+//! `cargo bench --bench training`. Frames are trained frames of all sessions; a CPU-second is a second of one core, from
+//! the process's own CPU clock.
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::{Effort, Report, median, time};
+use criterion::Criterion;
+use slm_fast::lab::cohort::{COLUMNS, Cohort};
+use slm_fast::plan::Plan;
+use slm_fast::spec::{self, Spec};
+
+/// Criterion takes no fewer samples; one sample is one training.
+const EFFORT: Effort = Effort { samples: 10, warm_up: Duration::from_millis(1), measure: Duration::from_secs(5) };
+
+/// The settings of PureJaxRL's `ppo.py` for CartPole.
+fn purejaxrl() -> Spec {
+    let spec = serde_json::json!({
+        "name": "purejaxrl",
+        "agent": {
+            "algorithm": {
+                "name": "PPO", "gamma": 0.99, "lam": 0.95,
+                "clip_eps_spec": {"name": "no_decay", "start_val": 0.2},
+                "entropy_coef_spec": {"name": "no_decay", "start_val": 0.01},
+                "val_loss_coef": 0.5, "clip_vloss": true,
+                "time_horizon": 128, "minibatch_size": 128, "training_epoch": 4
+            },
+            "memory": {"name": "OnPolicyBatchReplay"},
+            "net": {
+                "type": "MLPNet", "shared": false, "hid_layers": [64, 64], "hid_layers_activation": "tanh",
+                "init_fn": "orthogonal_", "actor_init_std": 0.01, "critic_init_std": 1.0, "clip_grad_val": 0.5,
+                "optim_spec": {"name": "Adam", "lr": 2.5e-4, "eps": 1e-5},
+                "lr_scheduler_spec": {"name": "LinearToZero", "frame": 500_000}
+            }
+        },
+        "env": {"name": "CartPole-v1", "num_envs": 4, "max_frame": 500_000},
+        "meta": {"log_frequency": 5_000, "max_session": 1}
+    });
+    serde_json::from_value(spec).expect("the spec of the bench is valid")
+}
+
+/// The same net over many environments, in four large minibatches.
+fn many_envs() -> Spec {
+    let mut spec = purejaxrl();
+    spec.env.num_envs = 1024;
+    spec.env.max_frame = 1_048_576;
+    if let spec::Algorithm::PPO(ppo) = &mut spec.agent.algorithm {
+        (ppo.time_horizon, ppo.minibatch_size) = (32, 8192);
+    }
+    spec
+}
+
+fn slm_lab() -> Spec {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/ppo/ppo_cartpole.json");
+    spec::load(&path, None, &[]).expect("the shipped spec loads").spec
+}
+
+/// Times whole trainings of a spec on `threads` threads (0 for all).
+fn training(criterion: &mut Criterion, report: &mut Report, name: &str, spec: &Spec, threads: usize) {
+    let plan = Plan::new(spec).expect("the spec can be planned");
+    let sessions: Vec<u32> = (0..plan.max_session).collect();
+    let frames = (plan.steps() * u64::from(plan.num_envs)) as f64 * sessions.len() as f64;
+    let reward = COLUMNS.iter().position(|&column| column == "total_reward").expect("a column of log rows");
+    let (mut cpu, mut last) = (Vec::new(), f64::NAN);
+    let seconds = time(criterion, "training", name, EFFORT, || {
+        let start = cpu_seconds();
+        let mut cohort = Cohort::new(&plan, 1, &sessions, threads).expect("memory for a training");
+        while !cohort.done() {
+            cohort.iterate();
+            last = cohort.rows(0).last().map_or(last, |row| row[reward]);
+        }
+        cpu.push(cpu_seconds() - start);
+    });
+    let (Some(seconds), Some(cpu)) = (seconds, median(&mut cpu)) else { return };
+    let name = format!("training.{name}");
+    report.line(&name, frames / seconds, "frames/s");
+    report.line(&name, frames / cpu, "frames/CPU-s");
+    report.line(&name, seconds, "s");
+    report.line(&name, last, "final total_reward");
+}
+
+/// Seconds of CPU that this process has used.
+#[cfg(unix)]
+fn cpu_seconds() -> f64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a timespec to write to
+    let code = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut now) };
+    assert_eq!(code, 0, "every unix has this clock");
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+/// Unknown here: figures by CPU-second come out as not a number.
+#[cfg(not(unix))]
+fn cpu_seconds() -> f64 {
+    f64::NAN
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut report = Report::open();
+    for (name, spec, threads) in [
+        ("ppo_cartpole_4x128_purejaxrl.1_thread", purejaxrl(), 1),
+        ("ppo_cartpole_1024x32.1_thread", many_envs(), 1),
+        ("ppo_cartpole_1024x32.all_threads", many_envs(), 0),
+        ("ppo_cartpole_slm_lab_4_sessions.all_threads", slm_lab(), 0),
+    ] {
+        training(&mut criterion, &mut report, name, &spec, threads);
+    }
+    criterion.final_summary();
+}
