@@ -51,7 +51,9 @@ pub struct Learning {
 
 /// Hidden layers that a kernel's tables have room for.
 const MAX_HIDDEN: usize = 15;
-/// Most words of rollout that fit the 32-bit row numbers of the kernels.
+/// Most units of a hidden layer; with this, no size of a plan overflows.
+const MAX_WIDTH: usize = 1 << 16;
+/// Rows of a rollout stay below this, so that the kernels can number them in 32 bits.
 const MAX_ROWS: usize = 1 << 31;
 
 impl Plan {
@@ -81,7 +83,7 @@ impl Plan {
         if nets.critic.is_some() {
             groups.push(Group { range: nets.actor_len()..nets.len(), kind: kind(spec.agent.net.critic().optim) });
         }
-        Ok(Plan {
+        let plan = Plan {
             env,
             env_name: env.name,
             max_session: u32::try_from(spec.meta.max_session)
@@ -97,7 +99,15 @@ impl Plan {
             groups,
             learning,
             spec: spec.clone(),
-        })
+        };
+        // the clock of a session is 32-bit words
+        for (what, count) in [("vector steps", plan.steps()), ("opt steps", plan.opt_steps())] {
+            if u32::try_from(count).is_err() {
+                return Err(Error::new("env.max_frame", format!("{count} {what} are more than a session counts"))
+                    .hint("lower `env.max_frame`, or step more environments at once"));
+            }
+        }
+        Ok(plan)
     }
 
     /// Rows of one rollout, `M = T N`.
@@ -128,7 +138,8 @@ impl Plan {
 
     /// Optimiser calls of the whole run, one per net and minibatch.
     pub fn opt_steps(&self) -> u64 {
-        self.iterations().0 * (self.epochs * self.minibatches() * self.groups.len()) as u64
+        let each = [self.epochs, self.minibatches(), self.groups.len()];
+        each.iter().fold(self.iterations().0, |steps, &n| steps.saturating_mul(n as u64))
     }
 }
 
@@ -169,6 +180,9 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
                 "agent.net.hid_layers",
                 format!("{} hidden layers; at most {MAX_HIDDEN} fit", net.hidden.len()),
             ));
+        }
+        if let Some(width) = net.hidden.iter().find(|width| **width > MAX_WIDTH) {
+            return Err(Error::new("agent.net.hid_layers", format!("{width} units; at most {MAX_WIDTH} fit a layer")));
         }
     }
     if actor.output >= OUTPUTS {

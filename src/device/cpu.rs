@@ -1,7 +1,8 @@
 //! The cpu device: which vector instructions there are, and a small pool of threads that replays a queue.
 
 use super::{Call, Cx, Memory};
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -63,20 +64,25 @@ const SPINS: u32 = 2_000;
 pub struct Cpu {
     pub isa: Isa,
     pool: Pool,
-    /// One scratch per thread, grown before a replay when a queue asks for more than any before.
-    scratch: Vec<UnsafeCell<Vec<f32>>>,
+    /// One per thread, grown before a replay when a queue asks for more than any before.
+    scratch: Vec<Scratch>,
+    /// Two replays at once would share scratches, so a device is lent to one thread at a time.
+    one_replay: PhantomData<Cell<()>>,
 }
 
-// SAFETY: a scratch is used by one thread at a time, the one whose index it has
-unsafe impl Sync for Cpu {}
+struct Scratch(UnsafeCell<Vec<f32>>);
+
+// SAFETY: during a replay a scratch is used by the thread whose index it has, between replays by the device's only user
+unsafe impl Sync for Scratch {}
 
 impl Cpu {
-    /// `threads` threads, 0 for one per available core.
+    /// `threads` threads, 0 for one per available core; `isa` is one of [`Isa::available`].
     pub fn new(threads: usize, isa: Isa) -> Cpu {
+        assert!(Isa::available().contains(&isa), "kernels run only instructions that this machine has");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { cores } else { threads };
-        let scratch = (0..threads).map(|_| UnsafeCell::new(Vec::new())).collect();
-        Cpu { isa, pool: Pool::new(threads), scratch }
+        let scratch = (0..threads).map(|_| Scratch(UnsafeCell::new(Vec::new()))).collect();
+        Cpu { isa, pool: Pool::new(threads), scratch, one_replay: PhantomData }
     }
 
     pub fn threads(&self) -> usize {
@@ -88,14 +94,18 @@ impl Cpu {
     /// work depends on shapes alone.
     pub(super) fn replay(&self, calls: &[Box<dyn Call>], memory: &Memory, sessions: &[usize]) {
         let need = calls.iter().map(|c| c.scratch_words()).max().unwrap_or(0);
+        for scratch in &self.scratch {
+            // SAFETY: no thread has work yet
+            let scratch = unsafe { &mut *scratch.0.get() };
+            if scratch.len() < need {
+                scratch.resize(need, 0.0);
+            }
+        }
+        let (isa, scratch) = (self.isa, &self.scratch[..]);
         let tiles_of = |call: &dyn Call, s: usize, thread: usize, tile: usize| {
             // SAFETY: `thread` is this thread's own index; (s, tile) is claimed once; calls of one session are in order
             unsafe {
-                let scratch = &mut *self.scratch[thread].get();
-                if scratch.len() < need {
-                    scratch.resize(need, 0.0);
-                }
-                call.run(memory, s, &mut Cx { isa: self.isa, tile, scratch });
+                call.run(memory, s, &mut Cx { isa, tile, scratch: &mut *scratch[thread].0.get() });
             }
         };
         if sessions.len() >= self.threads() {

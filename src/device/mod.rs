@@ -102,8 +102,9 @@ impl Layout {
 
     /// Plans a buffer `[S, shape..]`.
     pub fn buf<T: Word>(&mut self, name: &str, shape: &[usize], keep: Keep) -> Buf<T> {
-        let len = shape.iter().product::<usize>();
-        let stride = len.next_multiple_of(GUARD);
+        // sizes past the end of the address space stay there, and `allocate` refuses them
+        let len = shape.iter().fold(1, |len: usize, size| len.saturating_mul(*size));
+        let stride = len.checked_next_multiple_of(GUARD).unwrap_or(usize::MAX);
         let entry = Entry {
             name: name.to_string(),
             dtype: T::DTYPE,
@@ -113,14 +114,14 @@ impl Layout {
             offset: self.words,
             stride,
         };
-        self.words += stride * self.sessions + GUARD;
+        self.words = self.words.saturating_add(stride.saturating_mul(self.sessions)).saturating_add(GUARD);
         self.entries.push(entry);
         Buf { id: self.entries.len() as u32 - 1, word: PhantomData }
     }
 
     /// Bytes of device memory that [`Layout::allocate`] will ask for.
     pub fn bytes(&self) -> usize {
-        self.words * 4
+        self.words.saturating_mul(4)
     }
 
     pub fn entries(&self) -> &[Entry] {
@@ -310,9 +311,12 @@ mod tests {
 
     #[test]
     fn a_plan_too_large_says_so() {
-        let mut layout = Layout::new(1);
-        layout.buf::<f32>("x", &[1 << 60], Keep::Saved);
-        let error = layout.allocate().err().unwrap().to_string();
-        assert!(error.starts_with("out of memory: the plan needs"), "{error}");
+        // the last one would wrap to a small number
+        for shape in [[1, 1 << 60], [1 << 32, 1 << 32]] {
+            let mut layout = Layout::new(3);
+            layout.buf::<f32>("x", &shape, Keep::Saved);
+            let error = layout.allocate().err().unwrap().to_string();
+            assert!(error.starts_with("out of memory: the plan needs"), "{error}");
+        }
     }
 }

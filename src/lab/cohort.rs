@@ -62,7 +62,8 @@ impl Cohort {
             memory,
             program,
             active: (0..sessions.len()).collect(),
-            rows: vec![Vec::with_capacity(room); sessions.len()],
+            // one by one: a clone of an empty vector has no room
+            rows: sessions.iter().map(|_| Vec::with_capacity(room)).collect(),
             faults: vec![None; sessions.len()],
             step: 0,
         })

@@ -4,13 +4,9 @@
 //! of the true final observation; neither ever comes from the first observation of the next episode.
 
 use crate::device::Cx;
+use crate::op::lib::envs::TRUNCATED;
 use crate::op::lib::sums;
 use crate::op::{Draw, Shape, hyper, hyper::update};
-
-/// Bit of `ended`: the episode ended for good.
-pub const TERMINATED: u32 = 1;
-/// Bit of `ended`: the episode was cut by a time limit.
-pub const TRUNCATED: u32 = 2;
 
 /// Words of `reward_moments` and `value_moments`: count, mean, sum of squared deviations, and what to multiply with.
 pub const COUNT: usize = 0;
@@ -119,7 +115,7 @@ crate::op! {
         read value: f32[d.t + 1, d.n] in -3.0..3.0;
         // value of the true final observation, read where a step was truncated
         read bootstrap: f32[d.t, d.n] in -3.0..3.0;
-        // TERMINATED | TRUNCATED
+        // bits of `lib::envs`: TERMINATED | TRUNCATED
         read ended: u32[d.t, d.n] in 0.0..4.0;
         read hyper: f32[hyper::len(d.groups)];
         // discounted return so far of every environment
@@ -429,6 +425,7 @@ fn returns(
 mod tests {
     use super::*;
     use crate::device::cpu::Isa;
+    use crate::op::lib::envs::TERMINATED;
 
     /// Outputs of one run on one environment with gamma 0.5 and lam 0.5.
     #[derive(Debug, PartialEq)]

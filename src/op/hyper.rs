@@ -11,6 +11,7 @@ pub const GAMMA: usize = 0;
 /// Decay of generalised advantage estimation.
 pub const LAM: usize = 1;
 pub const VAL_LOSS_COEF: usize = 2;
+/// 1 for PPO, which has no such coefficient.
 pub const POLICY_LOSS_COEF: usize = 3;
 /// Factor on (normalised) rewards, applied before the clip.
 pub const REWARD_SCALE: usize = 4;

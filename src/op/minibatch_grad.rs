@@ -62,10 +62,6 @@ impl GradShape {
     fn tile_rows(&self) -> usize {
         self.len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS)
     }
-
-    fn value_at(&self) -> Option<usize> {
-        self.nets.has_value().then_some(if self.nets.critic.is_some() { 0 } else { self.nets.policy.outputs() })
-    }
 }
 
 impl Shape for GradShape {
@@ -138,8 +134,7 @@ impl Numbers {
         Numbers {
             clip_eps: schedule[schedule::CLIP_EPS],
             entropy_coef: schedule[schedule::ENTROPY_COEF],
-            // PPO has no such coefficient
-            policy_coef: if d.clipped { 1.0 } else { hyper[hyper::POLICY_LOSS_COEF] },
+            policy_coef: hyper[hyper::POLICY_LOSS_COEF],
             value_coef: hyper[hyper::VAL_LOSS_COEF],
             target_scale: if d.normalize_targets { value_moments[advantage::SCALE] } else { 1.0 },
             mean: moments[2 * d.minibatch],
@@ -422,7 +417,7 @@ fn run(d: &GradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         unpack_grad(critic, grad_critic, &mut partial[d.nets.actor_len()..]);
     }
     for (c, sum) in w.sums.iter().enumerate() {
-        partial_loss[c] = if c == update::VALUE && d.value_at().is_none() { 0.0 } else { sum16(sum) };
+        partial_loss[c] = if c == update::VALUE && !d.nets.has_value() { 0.0 } else { sum16(sum) };
     }
 }
 

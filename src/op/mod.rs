@@ -75,11 +75,6 @@ pub trait Shape: Clone + Send + Sync + 'static {
         let _ = (arg, words, draw);
         false
     }
-    /// Whether output `arg` is compared with the definition (false for free scratch areas).
-    fn compared(&self, arg: &str) -> bool {
-        let _ = arg;
-        true
-    }
 }
 
 /// Repeatable numbers for test inputs.
@@ -157,8 +152,6 @@ pub struct Entry {
     pub define: fn(case: usize, words: &mut [Vec<u32>]),
     /// A recorded launch of the case, its buffers planned in the layout in the order of its arguments.
     pub launch: fn(case: usize, layout: &mut crate::device::Layout) -> Box<dyn crate::device::Call>,
-    /// See [`Shape::compared`].
-    pub compared: fn(case: usize, arg: &str) -> bool,
     /// Largest `|fast - definition| / (1 + |definition|)` that parity allows.
     pub tolerance: f64,
 }
@@ -262,9 +255,6 @@ macro_rules! op {
                 },
                 launch: |case, layout| {
                     Box::new(Self::alone(<$Shape as $crate::op::Shape>::cases().swap_remove(case), layout))
-                },
-                compared: |case, arg| {
-                    $crate::op::Shape::compared(&<$Shape as $crate::op::Shape>::cases()[case], arg)
                 },
             };
         }

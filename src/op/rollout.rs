@@ -5,7 +5,7 @@ use super::hyper::{self, CLOCK_STEP};
 use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
 use super::lib::mlp::{ROWS, forward};
 use super::lib::nets::{Nets, Packed, cut, normalize};
-use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy};
+use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
 use super::{Draw, Shape};
@@ -186,7 +186,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
                     for i in 0..n {
                         let (u, v) = (f64::from(word(i & !1)), f64::from(word((i & !1) + 1)) * std::f64::consts::TAU);
                         let normal = (-2.0 * u.ln()).sqrt() * if i % 2 == 0 { v.cos() } else { v.sin() };
-                        let std = out[n + i].clamp(-5.0, 2.0).exp();
+                        let std = out[n + i].clamp(LOG_STD.0.into(), LOG_STD.1.into()).exp();
                         action[i] = (out[i] + if d.greedy { 0.0 } else { std * normal }) as f32;
                     }
                 }
@@ -349,17 +349,8 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             if let (true, Some((mlps, packed))) = (cut_any, &mut nets) {
                 let x = see.rows(last, seen, lanes);
                 let mut value = [0.0; LANES];
-                if mlps.shared() {
-                    // later blocks of this step still read the outputs that this overwrites
-                    let mut saved = [0.0; LANES * OUTPUTS];
-                    let kept = LANES * mlps.actor.out_pad();
-                    saved[..kept].copy_from_slice(&packed.actor.out[..kept]);
-                    forward(isa, &mlps.actor, packed.actor.packed, (x, o), lanes, packed.actor.acts, packed.actor.out);
-                    values_of(mlps, packed, &mut value[..lanes]);
-                    packed.actor.out[..kept].copy_from_slice(&saved[..kept]);
-                } else {
-                    values(isa, mlps, packed, x, o, lanes, &mut value[..lanes]);
-                }
+                // this overwrites the outputs of the first block, which has acted already
+                values_alone(isa, mlps, packed, x, o, lanes, &mut value[..lanes]);
                 for i in 0..lanes {
                     bootstrap[b * LANES + i] = if ended[i] == TRUNCATED { value[i] } else { 0.0 };
                 }
@@ -371,10 +362,7 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         // SAFETY: as above
         let value = unsafe { a.value.part(d.t * d.n + first..d.t * d.n + first + envs) };
         let x = see.rows(next, seen, envs);
-        if mlps.shared() {
-            forward(isa, &mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
-        }
-        values(isa, mlps, packed, x, o, envs, value);
+        values_alone(isa, mlps, packed, x, o, envs, value);
     }
     for n in 0..envs {
         let (b, i) = (n / LANES, n % LANES);
@@ -426,15 +414,19 @@ fn values(isa: Isa, nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, r
     if let (Some(mlp), Some(critic)) = (&nets.critic, &mut packed.critic) {
         forward(isa, mlp, critic.packed, (x, o), rows, critic.acts, critic.out);
     }
-    values_of(nets, packed, value);
-}
-
-#[inline(always)]
-fn values_of(nets: &Nets, packed: &Packed<'_>, value: &mut [f32]) {
     for (b, value) in value.chunks_mut(LANES).enumerate() {
         let lanes = packed.value_lanes(nets, b * LANES);
         value.copy_from_slice(&lanes[..value.len()]);
     }
+}
+
+/// Values of `rows` observations that no policy has looked at: a shared net has to go forward for them.
+#[inline(always)]
+fn values_alone(isa: Isa, nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
+    if nets.shared() {
+        forward(isa, &nets.actor, packed.actor.packed, (x, o), rows, packed.actor.acts, packed.actor.out);
+    }
+    values(isa, nets, packed, x, o, rows, value);
 }
 
 /// Arrays of 16 lanes that every step writes before it reads them.

@@ -35,6 +35,10 @@ pub fn all_nets() -> Vec<Nets> {
         nets(3, &[9], Activation::Elu, gauss(1, true, true), None, true),
         nets(4, &[130], Activation::Tanh, two, None, false),
         nets(4, &[], Activation::Tanh, two, Some(&[]), false),
+        // edges: one unit, no whole number of vectors, as deep as a plan may be
+        nets(1, &[1], Activation::Tanh, two, Some(&[1, 1]), false),
+        nets(2, &[300], Activation::Relu, two, Some(&[300, 3]), false),
+        nets(3, &[5; 15], Activation::LeakyRelu, gauss(1, false, false), None, true),
     ];
     all.extend(Activation::ALL.map(|activation| nets(3, &[11, 18], activation, two, None, true)));
     all
@@ -109,6 +113,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         case("Pendulum-v1", gauss(false, false), false, 4, 7),
         case("Pendulum-v1", gauss(true, true), true, 4, 70),
         case("MountainCarContinuous-v0", gauss(true, false), true, 3, 3),
+        case("CartPole-v1", discrete(2), true, 1, 1),
     ];
     let with = |case: usize, change: &dyn Fn(&mut RolloutShape)| {
         let mut shape = all[case].clone();

@@ -5,9 +5,9 @@ use super::rng::{Purpose, philox, unit};
 use crate::device::cpu::Isa;
 use crate::env::{self, ActionSpace, Dynamics, EnvSpec, LANES, Lanes, Visitor, gather, scatter};
 
-/// `ended` bit: the episode reached a terminal state.
+/// Bit of `ended`: the episode reached a terminal state, beyond which nothing is worth anything.
 pub const TERMINATED: u32 = 1;
-/// `ended` bit: the time limit cut the episode.
+/// Bit of `ended`: the time limit cut the episode; what would have followed still has a value.
 pub const TRUNCATED: u32 = 2;
 
 /// 16 environments during one step. Action in, everything else out; `state` to `returns` carry over.

@@ -6,8 +6,8 @@
 
 use super::rng::unit;
 use super::trig;
+pub use crate::env::{LANES, Lanes};
 
-pub const LANES: usize = 16;
 /// Most outputs of a policy: bounds the arrays on the stack.
 pub const OUTPUTS: usize = 64;
 /// Range of log standard deviations, as SLM Lab clamps them.
@@ -31,9 +31,6 @@ pub enum Policy {
         squashed: bool,
     },
 }
-
-/// `[f32; 16]` per output or action word: the rows of one block, one per lane.
-pub type Lanes = [f32; LANES];
 
 impl Policy {
     /// Words of one stored action.

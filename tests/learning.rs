@@ -1,0 +1,52 @@
+//! Does it learn, on the cpu, in seconds? Every algorithm at a fixed seed, on a part of the budget in `specs/`.
+
+use slm_fast::lab::cohort::{COLUMNS, Cohort};
+use slm_fast::plan::Plan;
+use std::path::Path;
+
+/// `total_reward`, the mean of the last 100 episodes, in the first row that has it and in the last row; means over
+/// two sessions.
+fn learn(spec: &str, max_frame: u64) -> (f64, f64) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs").join(spec);
+    let set = [("env.max_frame", max_frame), ("meta.log_frequency", 1000)].map(|(k, v)| (k.to_string(), v.to_string()));
+    let plan = Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec that loads").spec).expect("a plan");
+    let column = COLUMNS.iter().position(|name| *name == "total_reward").expect("a column");
+    let mut cohort = Cohort::new(&plan, 1, &[0, 1], 0).expect("memory");
+    let mut seen = [const { Vec::new() }; 2];
+    while !cohort.done() {
+        cohort.iterate();
+        for (s, seen) in seen.iter_mut().enumerate() {
+            assert_eq!(cohort.fault(s), None);
+            seen.extend(cohort.rows(s).iter().map(|row| row[column]).filter(|reward| !reward.is_nan()));
+        }
+    }
+    let mean =
+        |of: fn(&[f64]) -> Option<&f64>| seen.iter().map(|x| of(x).expect("an episode ended")).sum::<f64>() / 2.0;
+    let (first, last) = (mean(<[f64]>::first), mean(<[f64]>::last));
+    println!("{}: {first:.1} -> {last:.1}", path.display());
+    (first, last)
+}
+
+#[test]
+fn ppo_balances_the_pole() {
+    let (first, last) = learn("ppo/ppo_cartpole.json", 60_000);
+    assert!(first < 60.0 && last > 300.0, "{first} -> {last}");
+}
+
+#[test]
+fn a2c_improves() {
+    let (first, last) = learn("a2c/a2c_cartpole.json", 60_000);
+    assert!(first < 60.0 && last > 120.0, "{first} -> {last}");
+}
+
+#[test]
+fn reinforce_improves() {
+    let (first, last) = learn("reinforce/reinforce_cartpole.json", 100_000);
+    assert!(first < 60.0 && last > 100.0, "{first} -> {last}");
+}
+
+#[test]
+fn ppo_swings_the_pendulum_up() {
+    let (first, last) = learn("ppo/ppo_pendulum.json", 100_000);
+    assert!(first < -900.0 && last > first + 300.0, "{first} -> {last}");
+}
