@@ -198,6 +198,44 @@ fn set_overrides_any_dotted_key() {
 }
 
 #[test]
+fn names_stay_inside_the_data_folder() {
+    assert_eq!(spec::from_value(valid(), "x", &sets(&[("name", "y.2-b")])).expect("a name").spec.name, "y.2-b");
+    for name in ["../x", "a/b", "a\\b", "", " ", "a\nb"] {
+        let err = spec::from_value(valid(), name, &[]).expect_err(name);
+        assert!(err.what.ends_with("cannot name a folder"), "{err}");
+        assert!(spec::from_value(valid(), "x", &sets(&[("name", name)])).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn what_nothing_would_read_is_refused() {
+    let pairs = [("meta.rigorous_eval", "8"), ("meta.precision", "bf16"), ("env.name", "cartpole-v1")];
+    let spec = spec::from_value(valid(), "x", &sets(&pairs)).expect("words that are known").spec;
+    insta::assert_snapshot!(spec.require_built(&ENVS).expect_err("not built"), @r"
+    x: asks for what is not built yet:
+      env.name: cartpole-v1 is not built; did you mean `CartPole-v1`?
+      meta.rigorous_eval: evaluation apart from training is not built yet; 0 is
+      meta.precision: bf16 is not built yet; f32 is
+    ");
+}
+
+#[test]
+fn n_step_returns_are_as_long_as_the_batch() {
+    let mut value = valid();
+    value["agent"]["algorithm"] = json!({ "name": "ActorCritic", "gamma": 0.9, "num_step_returns": 5 });
+    let load = |value: &Value| spec::from_value(value.clone(), "x", &[]).expect("a spec");
+    let loaded = load(&value);
+    assert_eq!(loaded.warnings, [] as [String; 0]);
+    let Algorithm::ActorCritic(a2c) = loaded.spec.agent.algorithm else { panic!("an ActorCritic") };
+    assert_eq!(a2c.training_frequency, 5);
+    value["agent"]["algorithm"]["training_frequency"] = json!(7);
+    assert_eq!(
+        load(&value).warnings,
+        ["agent.algorithm.training_frequency: ignored; n-step returns take batches of `num_step_returns`, 5"]
+    );
+}
+
+#[test]
 fn dead_keys_are_taken_out_with_a_reason() {
     let mut value = valid();
     value["agent"]["algorithm"]["clip_val_loss"] = json!(true);
@@ -222,6 +260,17 @@ fn wrong_files_say_where() {
     insta::assert_snapshot!(complaint_of("x.json", "{\n  \"a\": 1,\n  \"a\": 2\n}", None, &[]), @"x.json: not JSON, line 3 column 5: the key `a` stands twice in one object");
     insta::assert_snapshot!(complaint_of("x.yaml", "a: 1\nb: 2\na: 3\n", None, &[]), @"x.yaml: not YAML, line 3 column 1: duplicate mapping key: a");
     insta::assert_snapshot!(complaint_of("x.yaml", "a:\n  b: [1, 2\n", None, &[]), @"x.yaml: not YAML, line 2 column 6: unclosed bracket '['");
+    insta::assert_snapshot!(complaint_of("x.json", "{\n  // a\n  \"a\": 1\n}", None, &[]), @r"
+    x.json: not JSON, line 2 column 3: key must be a string
+      hint: JSON has no comments; YAML has
+    ");
+    insta::assert_snapshot!(complaint_of("x.json", " \n", None, &[]), @r"
+    x.json: the file is empty
+      hint: a spec file is an object of name and spec
+    ");
+    insta::assert_snapshot!(complaint_of("x.yaml", "---\na: 1\n---\nb: 2\n", None, &[]), @"x.yaml: not YAML, line 3 column 1: multiple YAML documents detected");
+    assert!(complaint_of("x.json", "\u{feff}{}", None, &[]).contains("holds no spec"));
+    insta::assert_snapshot!(complaint_of("x.json", &two, Some("ppo_a"), &[("env..name", "8")]), @"x.json: --set env..name: a part of this place is empty");
     insta::assert_snapshot!(complaint_of("x.json", "[]", None, &[]), @"x.json: a spec file is an object of name and spec");
     insta::assert_snapshot!(complaint_of("x.json", "{}", None, &[]), @r"
     x.json: holds no spec
@@ -303,6 +352,8 @@ fn wrong_specs_say_where_and_what() {
     insta::assert_snapshot!(complaint("agent.net", Some(json!([64, 64]))), @"x.json: ppo_cartpole.agent.net: expected an object, found a list");
     insta::assert_snapshot!(complaint("agent.net.hid_layers", Some(json!([64, "wide"]))), @r#"x.json: ppo_cartpole.agent.net.hid_layers[1]: expected a whole number of at least 0, found the text "wide""#);
     insta::assert_snapshot!(complaint("agent.net.hid_layers", Some(json!([64, 0]))), @"x.json: ppo_cartpole.agent.net.hid_layers[1]: must be at least 1, found 0");
+    insta::assert_snapshot!(complaint("agent.net.hid_layers", Some(json!([1e12]))), @"x.json: ppo_cartpole.agent.net.hid_layers[0]: must be at most 1048576, found 1000000000000");
+    insta::assert_snapshot!(complaint("meta.max_session", Some(json!(4e9))), @"x.json: ppo_cartpole.meta.max_session: must be at most 65536, found 4000000000");
     insta::assert_snapshot!(complaint("agent.net.hid_layers", None), @r"
     x.json: ppo_cartpole.agent.net.hid_layers: missing key
       hint: an MLPNet states the widths of its hidden layers, for example `[64, 64]`

@@ -266,7 +266,8 @@ pub struct Ppo {
     /// Divide values and targets by the targets' running standard deviation inside the loss.
     #[serde(default)]
     pub normalize_v_targets: bool,
-    /// Vector steps of one rollout.
+    /// Vector steps of one rollout. As written, where SLM Lab rounds it and `minibatch_size` up to multiples of
+    /// `env.num_envs`.
     pub time_horizon: usize,
     /// Samples of one minibatch.
     #[serde(default = "minibatch_size")]

@@ -85,6 +85,9 @@ pub(super) fn to_mlp(net: &mut Map<String, Value>) {
     // The layers state the activation; the key that MLPNet reads it from only chose the initial gain.
     let gain = net.get("hid_layers_activation").and_then(Value::as_str).unwrap_or("relu").to_string();
     net.insert("type".into(), "MLPNet".into());
+    if net.get("normalize") == Some(&Value::Bool(false)) {
+        net.shift_remove("normalize");
+    }
     net.insert("hid_layers".into(), widths.clone().into());
     net.insert("hid_layers_activation".into(), name(activation));
     if Activation::from_name(&gain) != Some(activation) {

@@ -3,6 +3,15 @@
 use super::{Algorithm, Clip, Decay, Env, LrScheduler, Memory, Meta, Net, Optim, Schedule, Spec};
 use crate::error::{Error, Result};
 
+/// Widest layer; sums of wider products would overflow a count of bytes.
+const MAX_WIDTH: usize = 1 << 20;
+
+/// Most passes over one rollout.
+const MAX_EPOCHS: usize = 1 << 20;
+
+/// Most sessions of one trial.
+const MAX_SESSIONS: usize = 1 << 16;
+
 /// The first number that is out of its range.
 pub(super) fn in_range(spec: &Spec) -> Result<()> {
     algorithm(&spec.agent.algorithm)?;
@@ -40,14 +49,14 @@ fn algorithm(algorithm: &Algorithm) -> Result<()> {
             within(&at("lam"), a.lam, 0.0, 1.0)?;
             positive(&at("time_horizon"), a.time_horizon)?;
             positive(&at("minibatch_size"), a.minibatch_size)?;
-            positive(&at("training_epoch"), a.training_epoch)
+            counted(&at("training_epoch"), a.training_epoch, MAX_EPOCHS)
         }
         Algorithm::PPOSIL(a) => {
             schedule(&at("clip_eps_spec"), Some(&a.clip_eps_spec), 0.0)?;
             within(&at("lam"), a.lam, 0.0, 1.0)?;
             positive(&at("time_horizon"), a.time_horizon)?;
             positive(&at("minibatch_size"), a.minibatch_size)?;
-            positive(&at("training_epoch"), a.training_epoch)
+            counted(&at("training_epoch"), a.training_epoch, MAX_EPOCHS)
         }
         Algorithm::SIL(a) => {
             within(&at("lam"), a.lam.unwrap_or(0.0), 0.0, 1.0)?;
@@ -103,7 +112,7 @@ fn net(place: &str, net: &Net) -> Result<()> {
         ("fc_hid_layers", net.fc_hid_layers.as_ref()),
     ] {
         for (i, width) in widths.into_iter().flatten().enumerate() {
-            positive(&at(&format!("{key}[{i}]")), *width)?;
+            counted(&at(&format!("{key}[{i}]")), *width, MAX_WIDTH)?;
         }
     }
     for (key, std) in [("actor_init_std", net.actor_init_std), ("critic_init_std", net.critic_init_std)] {
@@ -187,7 +196,7 @@ fn clip(place: &str, clip: Option<Clip>) -> Result<()> {
 fn meta(meta: &Meta) -> Result<()> {
     above("meta.log_frequency", meta.log_frequency as f64, 0.0)?;
     above("meta.eval_frequency", meta.eval_frequency as f64, 0.0)?;
-    positive("meta.max_session", meta.max_session)?;
+    counted("meta.max_session", meta.max_session, MAX_SESSIONS)?;
     positive("meta.max_trial", meta.max_trial.unwrap_or(1))?;
     if let Some(s) = &meta.search_scheduler {
         above("meta.search_scheduler.reduction_factor", s.reduction_factor, 1.0)?;
@@ -217,6 +226,12 @@ fn schedule(place: &str, schedule: Option<&Schedule>, least: f64) -> Result<()> 
 
 fn positive(place: &str, n: usize) -> Result<()> {
     if n >= 1 { Ok(()) } else { Err(Error::new(place, "must be at least 1, found 0")) }
+}
+
+/// At least 1, and not so many that a slip of the keys ends in no memory or no end.
+fn counted(place: &str, n: usize, most: usize) -> Result<()> {
+    positive(place, n)?;
+    if n <= most { Ok(()) } else { Err(Error::new(place, format!("must be at most {most}, found {n}"))) }
 }
 
 fn finite(place: &str, x: f64) -> Result<()> {

@@ -32,7 +32,7 @@ pub struct Env {
     /// Environments stepped side by side in one session.
     #[serde(default = "one")]
     pub num_envs: usize,
-    /// Steps after which an episode is truncated; null: the environment's own limit.
+    /// Steps after which an episode is truncated, where that is below the environment's own limit; null: that limit.
     #[serde(default)]
     pub max_t: Option<u64>,
     /// Frames of one session, summed over its environments.

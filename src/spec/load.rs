@@ -60,13 +60,16 @@ pub fn from_value(mut value: Value, name: &str, sets: &[(String, String)]) -> Re
             if key == "env" {
                 name = format!("{name}_{}", short_env(with));
             }
-        } else if key.contains('.') || key == "name" {
+        } else if key == "name" {
+            name.clone_from(with);
+        } else if key.contains('.') {
             text::set(&mut value, key, text::set_value(with))?;
         } else {
             return Err(Error::new(format!("--set {key}"), format!("there is no `${{{key}}}` in the spec"))
                 .hint("write the whole place, for example `--set env.num_envs=8`"));
         }
     }
+    name_is_a_file_name(&name)?;
     placeholders_filled(&value)?;
     text::plain_numbers(&mut value);
     sections_are_objects(&value)?;
@@ -128,7 +131,7 @@ fn searched(mut search: Value, value: &Value, warnings: &mut Vec<String>) -> Res
                 let place = format!("search.{}__{}", param.key, param.distribution.name());
                 if err.place != param.key {
                     // One value of a search may not go with the file's values of other keys.
-                    warnings.push(format!("{place}: {sample} does not go with {}: {}", err.place, err.what));
+                    warnings.push(format!("{place}: with {sample}, {}: {}", err.place, err.what));
                     continue;
                 }
                 return Err(Error::new(place, format!("{sample}: {}", err.what)).hint(err.hint));
@@ -174,6 +177,14 @@ fn defaults_of_context(value: &mut Value) {
             }
         }
     }
+    // SLM Lab's n-step returns are as long as the batch, whatever `training_frequency` says.
+    if let Some(keys) = dead::object(value, "agent.algorithm")
+        && keys.get("name").and_then(Value::as_str) == Some("ActorCritic")
+        && keys.get("lam").is_none_or(Value::is_null)
+        && let Some(steps) = keys.get("num_step_returns").filter(|steps| !steps.is_null()).cloned()
+    {
+        keys.entry("training_frequency").or_insert(steps);
+    }
     for section in ["agent.net", "agent.critic_net"] {
         let Some(net) = dead::object(value, section) else { continue };
         let nested = net.get("hid_layers").and_then(Value::as_array).is_some_and(|l| l.iter().any(Value::is_array));
@@ -190,10 +201,19 @@ fn defaults_of_context(value: &mut Value) {
     }
 }
 
-/// SLM Lab's `no_decay` reads `end_val`, so a `start_val` beside it has no effect there; here it is the value.
+/// Warns of numbers that another key overrules: the `end_val` of `no_decay` (SLM Lab reads that one and not
+/// `start_val`; here `start_val` is the value), and the `training_frequency` of n-step returns.
 fn constants_agree(value: &Value, warnings: &mut Vec<String>) {
-    let keys = value.pointer("/agent/algorithm").and_then(Value::as_object).into_iter().flatten();
-    for (key, schedule) in keys {
+    let keys = value.pointer("/agent/algorithm").and_then(Value::as_object);
+    if let Some(keys) = keys.filter(|keys| keys.get("name").and_then(Value::as_str) == Some("ActorCritic"))
+        && keys.get("lam").is_none_or(Value::is_null)
+        && let Some(steps) = keys.get("num_step_returns").filter(|steps| !steps.is_null())
+        && keys.get("training_frequency").is_some_and(|frequency| frequency != steps)
+    {
+        let what = format!("ignored; n-step returns take batches of `num_step_returns`, {steps}");
+        warnings.push(format!("agent.algorithm.training_frequency: {what}"));
+    }
+    for (key, schedule) in keys.into_iter().flatten() {
         if schedule.get("name").and_then(Value::as_str) == Some("no_decay")
             && schedule["start_val"] != schedule["end_val"]
         {
@@ -246,6 +266,16 @@ fn sections_are_objects(value: &Value) -> Result<()> {
         for (key, found) in keys.filter(|(key, _)| key.ends_with("_spec") || *key == "entropy_anneal") {
             refuse(&format!("agent.{section}.{key}"), Some(found))?;
         }
+    }
+    Ok(())
+}
+
+/// Folders and files of a run are called by the spec's name, so it must not lead out of the data folder.
+fn name_is_a_file_name(name: &str) -> Result<()> {
+    let leads_out = |c: char| matches!(c, '/' | '\\') || c.is_control();
+    if name.trim().is_empty() || name.contains(leads_out) {
+        return Err(Error::new("name", format!("`{}` cannot name a folder", name.escape_debug()))
+            .hint("a spec's name is the name of its run's folder; use letters, digits, `_`, `-` and `.`"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, arc};
+use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Precision, Spec, arc};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -41,6 +41,12 @@ impl Spec {
             list.net("agent.critic_net", critic);
         }
         list.env(&self.env, envs);
+        if self.meta.rigorous_eval != 0 {
+            list.add("meta.rigorous_eval", "evaluation apart from training is not built yet; 0 is");
+        }
+        if self.meta.precision != Precision::F32 {
+            list.add("meta.precision", "bf16 is not built yet; f32 is");
+        }
         if self.meta.distributed != Distributed::No {
             list.add("meta.distributed", "nets shared between sessions are not built yet; `false` is");
         }
@@ -153,7 +159,15 @@ impl List {
 
     fn env(&mut self, env: &Env, envs: &[&str]) {
         if !envs.contains(&env.name.as_str()) {
-            self.add("env.name", format!("{} is not built yet; {} are", env.name, envs.join(", ")));
+            let near =
+                |built: &&&str| strsim::damerau_levenshtein(&env.name.to_lowercase(), &built.to_lowercase()) <= 2;
+            self.add(
+                "env.name",
+                match envs.iter().find(near) {
+                    Some(near) => format!("{} is not built; did you mean `{near}`?", env.name),
+                    None => format!("{} is not built yet; {} are", env.name, envs.join(", ")),
+                },
+            );
         }
         for key in env.arguments() {
             self.add(format!("env.{key}"), format!("{} does not take this argument yet", env.name));

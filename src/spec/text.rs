@@ -10,6 +10,11 @@ use crate::error::Error;
 /// Reads a file as JSON, or as YAML where its name ends so.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Value, Error> {
     let place = path.display().to_string();
+    // Some editors of Windows begin a file with a mark of its encoding.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err(Error::new(place, "the file is empty").hint("a spec file is an object of name and spec"));
+    }
     let is_yaml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"));
     if is_yaml {
         return serde_saphyr::from_str(text).map_err(|err| {
@@ -19,14 +24,23 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Value, Error> {
             let what = what.lines().next().unwrap_or_default();
             let what = what.strip_prefix("error: ").unwrap_or(what);
             let what = if what.starts_with("line ") { what.split_once(": ").map_or(what, |(_, w)| w) } else { what };
-            let what = what.split(", set DuplicateKeyPolicy").next().unwrap_or(what);
+            // Advice for programmers stands behind it.
+            let what = [", set DuplicateKeyPolicy", "; use from_str"]
+                .iter()
+                .fold(what, |what, advice| what.split(advice).next().unwrap_or(what));
             Error::new(place, format!("not YAML{at}: {what}"))
         });
     }
     serde_json::from_str::<Once>(&quote_placeholders(text)).map(|once| once.0).map_err(|err| {
         let what = err.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
-        Error::new(place, format!("not JSON, line {} column {}: {what}", err.line(), err.column()))
+        let error = Error::new(place, format!("not JSON, line {} column {}: {what}", err.line(), err.column()));
+        let rest =
+            text.lines().nth(err.line().saturating_sub(1)).and_then(|line| line.get(err.column().saturating_sub(1)..));
+        match rest {
+            Some(rest) if rest.starts_with(['/', '#']) => error.hint("JSON has no comments; YAML has"),
+            _ => error,
+        }
     })
 }
 
@@ -158,6 +172,9 @@ pub(super) fn set(spec: &mut Value, key: &str, value: Value) -> Result<(), Error
     let mut here = spec;
     let mut walked = String::new();
     for part in key.split('.') {
+        if part.is_empty() {
+            return Err(Error::new(format!("--set {key}"), "a part of this place is empty"));
+        }
         if here.is_null() {
             *here = Value::Object(Map::new());
         }
