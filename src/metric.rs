@@ -4,6 +4,8 @@
 //! policy, `str_i = R_i - R_rand` the local strength. A row whose reward is NaN (no episode finished yet) is left out of
 //! every sum; a metric of no rows is NaN, which JSON shows as `null`.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Rows of the moving average of `total_reward`.
@@ -55,6 +57,37 @@ pub struct TrialMetrics {
     pub stability: f64,
     #[serde(deserialize_with = "nan")]
     pub consistency: f64,
+}
+
+/// `frame:200000 | total_reward_ma:499.44 | ...`, as SLM Lab logs it.
+impl fmt::Display for TrialMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "frame:{}", short(self.frame))?;
+        for (name, x) in [
+            ("total_reward_ma", self.total_reward_ma),
+            ("strength", self.strength),
+            ("max_strength", self.max_strength),
+            ("final_strength", self.final_strength),
+            ("sample_efficiency", self.sample_efficiency),
+            ("training_efficiency", self.training_efficiency),
+            ("stability", self.stability),
+            ("consistency", self.consistency),
+        ] {
+            write!(f, " | {name}:{}", short(x))?;
+        }
+        Ok(())
+    }
+}
+
+/// A number as people read it: integers whole, others with four significant digits or more, `nan` for none.
+pub fn short(x: f64) -> String {
+    match x.abs() {
+        size if size.is_nan() => "nan".to_string(),
+        size if size.fract() == 0.0 && size < 1e15 => format!("{x}"),
+        size if size >= 100.0 => format!("{x:.2}"),
+        size if size >= 0.1 => format!("{x:.4}"),
+        _ => format!("{x:.4e}"),
+    }
 }
 
 /// Local series of one session, one number per log row, with the keys of SLM Lab's `session_metrics_train.json`.
@@ -148,21 +181,20 @@ pub fn total_reward_ma(total_rewards: &[f64]) -> f64 {
     mean(finite(&total_rewards[total_rewards.len().saturating_sub(MA_WINDOW)..]))
 }
 
-/// [`total_reward_ma`] of the rows up to each.
-pub fn moving_average(series: &[f64]) -> Vec<f64> {
-    (1..=series.len()).map(|n| total_reward_ma(&series[..n])).collect()
+/// Mean and sample standard deviation; the deviation of one number is 0, both of none are NaN.
+pub fn mean_std(numbers: &[f64]) -> (f64, f64) {
+    let mean = mean(numbers.iter().copied());
+    let squares: f64 = numbers.iter().map(|x| (x - mean) * (x - mean)).sum();
+    (mean, if numbers.len() > 1 { (squares / (numbers.len() - 1) as f64).sqrt() } else { 0.0 * mean })
 }
 
-/// Row by row, mean and sample standard deviation (0 for one number) over several series, cut to the shortest; NaN where
-/// no series has a number.
+/// Row by row, [`mean_std`] over the numbers of several series, cut to the shortest; NaN where no series has a number.
 pub fn mean_and_std(series: &[Vec<f64>]) -> (Vec<f64>, Vec<f64>) {
     let rows = series.iter().map(Vec::len).min().unwrap_or(0);
     (0..rows)
         .map(|i| {
             let numbers: Vec<f64> = series.iter().map(|s| s[i]).filter(|x| x.is_finite()).collect();
-            let mean = mean(numbers.iter().copied());
-            let squares: f64 = numbers.iter().map(|x| (x - mean) * (x - mean)).sum();
-            (mean, if numbers.len() > 1 { (squares / (numbers.len() - 1) as f64).sqrt() } else { 0.0 * mean })
+            mean_std(&numbers)
         })
         .unzip()
 }
@@ -309,12 +341,23 @@ mod tests {
     #[test]
     fn the_moving_average_sees_100_rows() {
         let rewards: Vec<f64> = (0..250).map(f64::from).collect();
-        let ma = moving_average(&rewards);
-        close(ma[0], 0.0);
-        close(ma[9], 4.5);
-        close(ma[99], 49.5);
-        close(ma[249], 199.5);
+        for (rows, ma) in [(1, 0.0), (10, 4.5), (100, 49.5), (250, 199.5)] {
+            close(total_reward_ma(&rewards[..rows]), ma);
+        }
         close(total_reward_ma(&[NAN, 4.0, NAN, 8.0]), 6.0);
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        let texts = [200_000.0, 498.876_54, 0.125, 1.234_567e-5, -2.0, NAN].map(short);
+        assert_eq!(texts, ["200000", "498.88", "0.1250", "1.2346e-5", "-2", "nan"]);
+    }
+
+    #[test]
+    fn mean_and_deviation() {
+        assert_eq!(mean_std(&[2.0, 4.0, 6.0]), (4.0, 2.0));
+        assert_eq!(mean_std(&[5.0]), (5.0, 0.0));
+        assert!(mean_std(&[]).0.is_nan());
     }
 
     #[test]

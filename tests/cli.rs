@@ -51,7 +51,7 @@ fn train_writes_every_promised_file() {
     let missing: Vec<&String> = promised.iter().filter(|name| !found.contains(name)).collect();
     assert!(missing.is_empty(), "missing {missing:#?}\nfound {found:#?}");
     assert!(found.iter().any(|name| name.starts_with("log/events.out.tfevents")), "{found:#?}");
-    let parts: Vec<&String> = found.iter().filter(|name| name.contains(".tmp")).collect();
+    let parts: Vec<&String> = found.iter().filter(|name| name.contains(".writing-")).collect();
     assert!(parts.is_empty(), "left behind: {parts:?}");
 
     // the spec as it ran, with what the run knows of itself
@@ -108,7 +108,7 @@ fn wrong_inputs_say_what_and_write_nothing() {
     let spec = write_spec(folder.path(), &small_spec(256, 1, Some(0)));
     std::fs::write(folder.path().join("broken.json"), "{ \"a\": ").unwrap();
     std::fs::create_dir(folder.path().join("empty")).unwrap();
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["train"], "<SPEC>"),
         (&["train", "absent.json"], "absent.json"),
         (&["train", "broken.json"], "broken.json"),
@@ -122,6 +122,7 @@ fn wrong_inputs_say_what_and_write_nothing() {
         ),
         (&["train", spec, "--device", "wgpu"], "no wgpu device"),
         (&["train", spec, "--threads", "0"], "--threads"),
+        (&["train", spec, "--checkpoint-every", "1e30"], "not a number of seconds"),
         (&["train", "--resume", "absent"], "absent"),
         (&["train", "--resume", "empty"], "empty"),
         (&["train", spec, "--resume", "empty"], "cannot be used with"),
@@ -236,6 +237,20 @@ fn dev_shows_every_update() {
     assert_eq!(text.lines().filter(|line| line.starts_with("update ")).count(), 4, "{text}");
     assert!(text.contains("actor.0.weight"), "{text}");
     assert_eq!(json(&only_run(&folder.path().join("data")).join("small_t0_spec.json"))["meta"]["max_session"], 1);
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(512, 1, Some(1)));
+    for command in ["dev", "train", "check"] {
+        let mut child = slm_fast();
+        child.current_dir(folder.path()).args([command, spec]);
+        let mut child =
+            child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{command}");
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_trial_leaves_slm_labs_files() {
     for s in 0..2 {
         reporter.model(s, 10_000, model(7.0)).expect("sent");
     }
-    reporter.checkpoint(10_000, BTreeMap::from([("clock".into(), "1".into())]), model(9.0)).expect("sent");
+    reporter.checkpoint(10_000, model(9.0)).expect("sent");
     let outcome = reporter.finish().expect("finished");
 
     assert_eq!(
@@ -185,7 +185,7 @@ fn a_resumed_run_has_the_data_of_an_unbroken_one() {
     let broken = new_run(data.path());
     let mut reporter = Reporter::start(options(&broken)).expect("started");
     feed(&mut reporter, 500, 3_500).expect("fed");
-    reporter.checkpoint(4_000, BTreeMap::new(), model(4.0)).expect("sent");
+    reporter.checkpoint(4_000, model(4.0)).expect("sent");
     // lost: it comes after the checkpoint
     feed(&mut reporter, 4_500, 6_500).expect("fed");
     reporter.sync().expect("synced");
@@ -229,7 +229,7 @@ fn an_error_of_the_thread_reaches_the_trainer() {
     let folder = new_run(data.path());
     let mut reporter = Reporter::start(options(&folder)).expect("started");
     fs::remove_dir(folder.root().join("model")).expect("removed");
-    reporter.checkpoint(0, BTreeMap::new(), model(0.0)).expect("sent");
+    reporter.checkpoint(0, model(0.0)).expect("sent");
     let err = reporter.sync().expect_err("no folder");
     assert!(err.place.ends_with("ppo_x_t0_resume.safetensors"), "{err}");
     assert!(err.what.starts_with("cannot write: "), "{err}");
@@ -481,6 +481,7 @@ fn tensorboard_itself_reads_the_events() {
     let folder = new_run(data.path());
     let mut reporter = Reporter::start(Options { graphs: false, ..options(&folder) }).expect("started");
     feed(&mut reporter, 500, 9_500).expect("fed");
+    reporter.histograms(0, 10_000, model(0.0)).expect("sent");
     reporter.finish().expect("finished");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/check_tensorboard.py");
     let Some(text) = python(&[script, folder.log_dir().to_str().expect("UTF-8")]) else { return };

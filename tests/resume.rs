@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{expect, files, only_run, slm_fast, small_spec, write_spec};
+use slm_fast::lab::cohort::Cohort;
 use slm_fast::op::lib::rng::{philox, unit};
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
@@ -139,6 +140,8 @@ fn ctrl_c_saves_a_checkpoint_and_says_how_to_go_on() {
         .spawn()
         .expect("the program starts");
     let run = wait_for(&folder.path().join("data"), "log/small_t0.log");
+    let text = expect(folder.path(), &["train", "--resume", run.to_str().unwrap()], 2);
+    assert!(text.contains("this run is being trained by another process"), "{text}");
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
@@ -148,6 +151,49 @@ fn ctrl_c_saves_a_checkpoint_and_says_how_to_go_on() {
     let checkpoint = Checkpoint::read(&run.join("model/small_t0_resume.safetensors")).unwrap();
     assert!(text.contains("interrupted at frame"), "{text}");
     assert!(checkpoint.meta("frame").unwrap().parse::<u64>().unwrap() > 0);
+}
+
+#[test]
+fn a_session_that_stops_leaves_the_others_alone_and_a_lost_ending_is_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // a critic that diverges, in some sessions sooner than in others
+    let mut json = small_spec(640, 4, Some(5));
+    let net = &mut json["small"]["agent"]["net"];
+    net["clip_grad_val"] = serde_json::Value::Null;
+    net["critic_optim_spec"] = serde_json::json!({ "name": "SGD", "lr": 0.3 });
+    let spec = write_spec(folder.path(), &json);
+    let text = expect(folder.path(), &["train", spec], 0);
+    let stopped = |s: &u32| text.contains(&format!("warning: small_t0_s{s} stopped: `"));
+    let (stopped, running): (Vec<u32>, Vec<u32>) = (0..4).partition(stopped);
+    assert!(!stopped.is_empty() && !running.is_empty(), "{text}");
+    assert!(text.contains(&format!("{} of 4 sessions stopped early", stopped.len())), "{text}");
+
+    let run = only_run(&folder.path().join("data"));
+    let model = |s: u32, prefix: &str| run.join(format!("model/small_t0_s{s}_{prefix}net_model.safetensors"));
+    let loaded = slm_fast::spec::load(&folder.path().join(spec), None, &[]).unwrap().spec;
+    let plan = slm_fast::plan::Plan::new(&loaded).unwrap();
+    for s in running {
+        let mut alone = Cohort::new(&plan, 5, &[s], 1).unwrap();
+        while !alone.done() {
+            alone.iterate();
+        }
+        assert!(Checkpoint::read(&model(s, "")).unwrap().tensors == alone.model(0), "session {s}");
+    }
+    for s in stopped {
+        assert!(!model(s, "").exists(), "a final model of session {s}");
+        let best = model(s, "ckpt-best_");
+        let tensors = if best.exists() { Checkpoint::read(&best).unwrap().tensors } else { Vec::new() };
+        assert!(tensors.iter().flat_map(|t| t.values()).all(|x| x.is_finite()), "the best model of session {s}");
+    }
+
+    // killed just before the last file was there
+    let before = outcome(&run);
+    std::fs::remove_file(run.join("small_t0_trial_metrics_scalar.json")).unwrap();
+    std::fs::write(run.join("model/.writing-x"), "half").unwrap();
+    let text = expect(folder.path(), &["train", "--resume", run.to_str().unwrap()], 0);
+    assert!(text.contains("\n0 frames in "), "{text}");
+    assert!(run.join("small_t0_trial_metrics_scalar.json").exists() && !run.join("model/.writing-x").exists());
+    assert_eq!(outcome(&run), before);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use slm_fast::lab::cohort;
 use slm_fast::plan::Plan;
 use slm_fast::spec;
 
-use super::{CheckArgs, Ending, complain, say};
+use super::{CheckArgs, Ending, complain, note, say};
 
 /// Prints the resolved plan of every spec of every file; the problems of all of them, not just the first.
 pub fn check(args: &CheckArgs) -> Ending {
@@ -30,7 +30,7 @@ pub fn check(args: &CheckArgs) -> Ending {
 fn check_one(path: &Path, name: Option<&str>, set: &[(String, String)]) -> Result<()> {
     let loaded = spec::load(path, name, set)?;
     for warning in &loaded.warnings {
-        eprintln!("warning: {}: {warning}", path.display());
+        note(&format!("warning: {}: {warning}", path.display()));
     }
     let plan = Plan::new(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
     let memory = human_bytes(cohort::bytes(&plan, plan.max_session as usize));

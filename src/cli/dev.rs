@@ -6,6 +6,7 @@ use slm_fast::error::Result;
 use slm_fast::lab::cohort::{Cohort, Dtype, Player, Tensor};
 use slm_fast::plan::Plan;
 
+use super::note;
 use super::screen::Screen;
 
 /// Compares the parameters after every iteration with those before it.
@@ -22,10 +23,10 @@ impl Updates {
         let moved = movements(&self.before, &after);
         if !self.before.is_empty() && moved.iter().any(|m| m.change > 0.0) {
             self.seen += 1;
-            eprintln!("update {} at frame {}", self.seen, cohort.frame());
+            note(&format!("update {} at frame {}", self.seen, cohort.frame()));
             for m in &moved {
-                let note = if m.change == 0.0 { "  not moved by this update" } else { "" };
-                eprintln!("  {:<24} norm {:<12.5} moved {:.3e}{note}", m.name, m.norm, m.change);
+                let still = if m.change == 0.0 { "  not moved by this update" } else { "" };
+                note(&format!("  {:<24} norm {:<12.5} moved {:.3e}{still}", m.name, m.norm, m.change));
             }
         }
         self.before = after;

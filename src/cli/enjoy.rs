@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use slm_fast::error::{Error, Result};
-use slm_fast::lab::enjoy::{Enjoy, mean_std};
+use slm_fast::lab::enjoy::Enjoy;
+use slm_fast::metric::mean_std;
 
 use super::screen::Screen;
 use super::{Ending, EnjoyArgs, Surroundings, say};

@@ -11,7 +11,7 @@ mod verify;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -113,8 +113,8 @@ struct TrainArgs {
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["spec", "name", "set", "seed", "data"])]
     resume: Option<PathBuf>,
     /// Seconds between resumable checkpoints
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
-    checkpoint_every: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    checkpoint_every: Duration,
     /// Print every log row
     #[arg(long, short, conflicts_with = "quiet")]
     verbose: bool,
@@ -195,10 +195,11 @@ fn key_value(text: &str) -> std::result::Result<(String, String), String> {
     }
 }
 
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
     match text.parse::<f64>() {
-        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
-        _ => Err("not a number of seconds".to_string()),
+        // thirty years: a clock can still count on from now
+        Ok(value) if (0.0..=1e9).contains(&value) => Ok(Duration::from_secs_f64(value)),
+        _ => Err("not a number of seconds from 0 to 1e9".to_string()),
     }
 }
 
@@ -223,8 +224,12 @@ pub fn run(around: &Surroundings) -> ExitCode {
 
 /// Prints an error the way every command does.
 fn complain(error: &Error) {
-    // a closed stderr leaves nobody to tell
-    let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+    note(&format!("error: {error}"));
+}
+
+/// Prints a line about the work to stderr. Nobody to tell is no failure, as it would be with `eprintln!`.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Prints a line of a command's result. A reader that has gone away (`| head`) is no failure.

@@ -11,7 +11,7 @@ use slm_fast::lab::trial::{self, Options, Summary};
 use slm_fast::spec::{self, DeviceChoice, Spec};
 
 use super::dev::{Stage, Updates};
-use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, resolve, say};
+use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, note, resolve, say};
 
 /// Frames of a `dev` session, unless the command sets them.
 const DEV_FRAMES: u64 = 10_000;
@@ -26,7 +26,7 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
     let options = Options {
         data: args.common.data.clone(),
         threads: args.common.threads.map_or(0, usize::from),
-        checkpoint_every: Duration::from_secs_f64(args.checkpoint_every),
+        checkpoint_every: args.checkpoint_every,
         verbosity,
         stop: stop_on_ctrl_c()?,
         started: around.started,
@@ -79,7 +79,7 @@ fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Ve
     let mut spec = loaded.spec;
     if verbosity > Verbosity::Quiet {
         for warning in &loaded.warnings {
-            eprintln!("warning: {warning}");
+            note(&format!("warning: {warning}"));
         }
     }
     if let Some(seed) = common.seed {
@@ -87,7 +87,7 @@ fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Ve
     }
     let device = resolve(common.device.unwrap_or(spec.meta.device))?;
     if verbosity > Verbosity::Quiet {
-        eprintln!("device: {device}");
+        note(&format!("device: {device}"));
     }
     // what is saved says where it ran, not what was asked for
     spec.meta.device = DeviceChoice::Cpu;
@@ -102,7 +102,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this iteration; once more stops at once");
+        note("\nstopping after this iteration; once more stops at once");
     })
     .map_err(|error| Error::new("", format!("cannot listen for Ctrl-C: {error}")))?;
     Ok(stop)
@@ -126,10 +126,7 @@ fn tell(ended: trial::Ending) -> Ending {
 
 /// Prints the result of a trial: metrics, folder, speed.
 fn summarise(summary: &Summary) -> Ending {
-    let metrics = serde_json::to_value(summary.outcome.trial).expect("metrics are plain numbers");
-    let entries = metrics.as_object().expect("metrics are a struct");
-    let text: Vec<String> = entries.iter().map(|(name, value)| format!("{name}:{}", short(value.as_f64()))).collect();
-    say(&format!("trial_metrics: {}", text.join(" | ")));
+    say(&format!("trial_metrics: {}", summary.outcome.trial));
     say(&format!("folder: {}", summary.folder.display()));
     let wall_s = summary.wall.as_secs_f64();
     let rate = summary.frames as f64 / wall_s.max(1e-9);
@@ -139,26 +136,4 @@ fn summarise(summary: &Summary) -> Ending {
         say(&format!("{} of {sessions} sessions stopped early: see the log", summary.faults));
     }
     if summary.faults == sessions { Ending::Failure } else { Ending::Success }
-}
-
-/// A metric in six significant digits; `nan` where there is none.
-fn short(value: Option<f64>) -> String {
-    match value {
-        None => "nan".to_string(),
-        Some(value) if value != 0.0 && value.abs() < 1e-3 => format!("{value:.5e}"),
-        Some(value) => format!("{:.prec$}", value, prec = if value.fract() == 0.0 { 0 } else { 4 }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_are_short() {
-        assert_eq!(short(Some(200_000.0)), "200000");
-        assert_eq!(short(Some(498.876_54)), "498.8765");
-        assert_eq!(short(Some(1.234_567_8e-5)), "1.23457e-5");
-        assert_eq!(short(None), "nan");
-    }
 }

@@ -84,22 +84,3 @@ fn best_session(folder: &RunFolder, max_session: u32) -> Result<(u32, Option<f64
             .hint("a model is written once an episode has ended; `slm-fast train --resume FOLDER` continues the run")
     })
 }
-
-/// Mean and sample standard deviation; 0 for the deviation of one value.
-pub fn mean_std(values: &[f64]) -> (f64, f64) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mean_and_deviation() {
-        assert_eq!(mean_std(&[2.0, 4.0, 6.0]), (4.0, 2.0));
-        assert_eq!(mean_std(&[5.0]), (5.0, 0.0));
-    }
-}

@@ -28,7 +28,9 @@ impl Session {
         self.fault = cohort.fault(s).cloned();
         self.fault.as_ref().map(|Fault { op, frame }| {
             let name = &self.name;
-            format!("{name} stopped: `{op}` gave a number that is not finite at frame {frame}; its best model is kept")
+            format!(
+                "{name} stopped: `{op}` gave a number that is not finite at frame {frame}; the best model so far stays"
+            )
         })
     }
 }

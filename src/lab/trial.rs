@@ -26,6 +26,8 @@ use crate::spec::Spec;
 
 /// Time to the first resumable checkpoint; the later ones come every [`Options::checkpoint_every`].
 const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
+/// TensorBoard's histograms of every parameter array, over a whole run.
+const HISTOGRAMS: u64 = 20;
 /// The only trial of a `train` run; a search counts on from here.
 pub(super) const TRIAL: u32 = 0;
 
@@ -111,29 +113,13 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
             session.check(&cohort, s);
         }
     }
-    if checkpoint.is_none() {
-        start_over(&folder, &spec)?;
-    }
-    let meta = file_meta(&spec)?;
-    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::Again { meta, checkpoint })
-}
-
-/// Makes the folder of a run that was killed before its first checkpoint as it was at frame 0.
-fn start_over(folder: &RunFolder, spec: &Spec) -> Result<()> {
     if !folder.trial_spec(TRIAL).exists() {
         let mut spec = spec.clone();
         spec.meta.trial = Some(i64::from(TRIAL));
         json::write(&folder.trial_spec(TRIAL), &spec)?;
     }
-    // curves of the same frames would be drawn twice
-    let log = folder.log_dir();
-    for entry in std::fs::read_dir(&log).map_err(|error| Error::io(&log, "cannot read", &error))?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("events.out.tfevents.") {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(|error| Error::io(&path, "cannot remove", &error))?;
-        }
-    }
-    Ok(())
+    let meta = file_meta(&spec)?;
+    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::Again { meta, checkpoint })
 }
 
 fn cohort(plan: &Plan, seed: u32, sessions: &[Session], threads: usize) -> Result<Cohort> {
@@ -170,7 +156,7 @@ impl Trial<'_> {
         let names: Vec<String> = self.sessions.iter().map(|session| session.name.clone()).collect();
         let resumed = matches!(begin, Begin::Again { .. });
         // the first iteration runs while the specs are being written
-        let mut fresh = !self.cohort.done();
+        let fresh = !self.cohort.done();
         self.watch()?;
         if fresh {
             self.cohort.iterate();
@@ -184,16 +170,35 @@ impl Trial<'_> {
         progress.line(&opening);
         reporter.log(Level::Info, opening)?;
         reporter.log(Level::Info, format!("first iteration done {first_ms:.1} ms after the start of the program"))?;
+        let root = self.folder.root().to_path_buf();
+        self.go_on(reporter, &mut progress, start_frame, fresh).map_err(|error| continuable(error, &root))
+    }
 
+    /// Trains to the last frame, or until it is stopped. `fresh`: an iteration is done whose results nobody has yet.
+    fn go_on(
+        mut self,
+        mut reporter: Reporter,
+        progress: &mut Progress,
+        start_frame: u64,
+        mut fresh: bool,
+    ) -> Result<Ending> {
+        let started = self.options.started;
         let clock_offset_s = reporter.wall_t_s();
         let mut next_checkpoint = started + FIRST_CHECKPOINT.min(self.options.checkpoint_every);
+        let max_frame = self.plan.max_frame.max(1);
+        let histograms_due = |frame: u64| frame * HISTOGRAMS / max_frame;
+        let mut histograms = histograms_due(start_frame);
         while fresh || !self.cohort.done() {
             if !fresh {
                 self.cohort.iterate();
             }
             fresh = false;
             let now = Instant::now();
-            self.report(&mut reporter, &progress, clock_offset_s + (now - started).as_secs_f64())?;
+            self.report(&mut reporter, progress, clock_offset_s + (now - started).as_secs_f64())?;
+            if histograms_due(self.cohort.frame()) > histograms {
+                histograms = histograms_due(self.cohort.frame());
+                self.histograms(&mut reporter)?;
+            }
             let shown: Vec<(f64, bool)> = (self.sessions.iter().enumerate())
                 .map(|(s, session)| (reporter.total_reward_ma(s), session.fault.is_some()))
                 .collect();
@@ -240,7 +245,9 @@ impl Trial<'_> {
     fn report(&mut self, reporter: &mut Reporter, progress: &Progress, wall_t_s: f64) -> Result<()> {
         for (s, session) in self.sessions.iter_mut().enumerate() {
             let rows = self.cohort.rows(s);
-            if !rows.is_empty() && reporter.rows(s, wall_t_s, rows)? {
+            let is_best = !rows.is_empty() && reporter.rows(s, wall_t_s, rows)?;
+            // the parameters that a fault left behind may be the numbers that are not finite
+            if is_best && self.cohort.fault(s).is_none() {
                 reporter.best_model(s, self.cohort.frame(), self.cohort.model(s))?;
             }
             if self.options.verbosity == Verbosity::Verbose {
@@ -261,7 +268,13 @@ impl Trial<'_> {
     }
 
     fn checkpoint(&self, reporter: &mut Reporter) -> Result<()> {
-        reporter.checkpoint(self.cohort.frame(), BTreeMap::new(), self.cohort.snapshot())
+        reporter.checkpoint(self.cohort.frame(), self.cohort.snapshot())
+    }
+
+    /// The parameters of every session that is still running, for TensorBoard.
+    fn histograms(&self, reporter: &mut Reporter) -> Result<()> {
+        let running = self.sessions.iter().enumerate().filter(|(_, session)| session.fault.is_none());
+        running.map(|(s, _)| reporter.histograms(s, self.cohort.frame(), self.cohort.model(s))).collect()
     }
 
     /// Final models, the last checkpoint, graphs and metrics.
@@ -279,7 +292,9 @@ impl Trial<'_> {
             }
         }
         self.checkpoint(&mut reporter)?;
-        let frames_of = |session: &Session| session.fault.as_ref().map_or(frame, |fault| fault.frame) - start_frame;
+        // a session may have stopped before the checkpoint that this process began with
+        let frames_of =
+            |session: &Session| session.fault.as_ref().map_or(frame, |fault| fault.frame).saturating_sub(start_frame);
         let frames: u64 = self.sessions.iter().map(frames_of).sum();
         let rate = count(frames as f64 / started.elapsed().as_secs_f64());
         reporter.log(Level::Info, format!("trained to frame {frame}: {rate} frames/s over all sessions"))?;
@@ -287,6 +302,13 @@ impl Trial<'_> {
         let folder = self.folder.root().to_path_buf();
         Ok(Ending::Finished(Summary { folder, outcome, frames, wall: started.elapsed(), faults }))
     }
+}
+
+/// Says how a run that an error ended goes on, for example once there is space on the disk.
+fn continuable(error: Error, root: &Path) -> Error {
+    let again = format!("`slm-fast train --resume {}` continues this run", root.display());
+    let hint = if error.hint.is_empty() { again } else { format!("{}; {again}", error.hint) };
+    error.hint(hint)
 }
 
 /// A log row as one line: the names and numbers of every column that has one.

@@ -188,21 +188,6 @@ impl Checkpoint {
         let text = self.meta(key)?;
         text.parse().map_err(|_| Error::new("", format!("the metadata `{key}` is `{text}`, not what was expected")))
     }
-
-    /// An array by name, of the type and shape that is expected.
-    ///
-    /// # Errors
-    /// Where it is missing or different; the message says how.
-    pub fn tensor(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&Tensor> {
-        let found = self.tensors.iter().find(|tensor| tensor.name == name);
-        let tensor = found.ok_or_else(|| Error::new("", format!("the array `{name}` is missing")))?;
-        if tensor.dtype != dtype || tensor.shape != shape {
-            let (is, should) = (format!("{:?} {:?}", tensor.dtype, tensor.shape), format!("{dtype:?} {shape:?}"));
-            return Err(Error::new("", format!("the array `{name}` is {is}, expected {should}"))
-                .hint("the file is of another spec"));
-        }
-        Ok(tensor)
-    }
 }
 
 /// Metadata key of the data frames' column names, a JSON list of lists.
@@ -271,9 +256,6 @@ mod tests {
         let file = small();
         assert_eq!(file.meta_as::<u64>("frame"), Ok(12));
         assert!(file.meta("seed").expect_err("missing").what.contains("`seed`"));
-        assert!(file.tensor("a", Dtype::U32, &[3]).is_ok());
-        let err = file.tensor("a", Dtype::F32, &[4]).expect_err("other");
-        assert_eq!(err.what, "the array `a` is U32 [3], expected F32 [4]");
-        assert!(file.tensor("b", Dtype::F32, &[4]).is_err());
+        assert!(file.meta_as::<u64>("spec").expect_err("text").what.contains("`spec`"));
     }
 }

@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 
+/// Start of the names of event files, by which TensorBoard knows them.
+const NAME: &str = "events.out.tfevents.";
 /// Buckets of a histogram.
 const BUCKETS: usize = 30;
 
@@ -25,7 +27,7 @@ impl EventWriter {
     pub fn create(dir: &Path) -> Result<EventWriter> {
         let (seconds, pid) = (now_s() as u64, std::process::id());
         for n in 0u32.. {
-            let path = dir.join(format!("events.out.tfevents.{seconds:010}.slm-fast.{pid}.{n}"));
+            let path = dir.join(format!("{NAME}{seconds:010}.slm-fast.{pid}.{n}"));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => {
                     let mut writer = EventWriter { path, file: BufWriter::new(file), bytes: 0 };
@@ -38,6 +40,20 @@ impl EventWriter {
             }
         }
         unreachable!("2^32 event files of one process within one second")
+    }
+
+    /// Removes every event file of `dir`.
+    ///
+    /// # Errors
+    /// Where one cannot be removed.
+    pub fn remove_all(dir: &Path) -> Result<()> {
+        for entry in std::fs::read_dir(dir).map_err(|err| Error::io(dir, "cannot read", &err))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(NAME) {
+                let path = entry.path();
+                std::fs::remove_file(&path).map_err(|err| Error::io(&path, "cannot remove", &err))?;
+            }
+        }
+        Ok(())
     }
 
     /// Continues a file after its first `bytes` bytes; what lies behind (written after the checkpoint that is resumed)

@@ -63,8 +63,12 @@ impl RunFolder {
     /// run within the same second gets `_2`, `_3`, ... at the end.
     ///
     /// # Errors
-    /// Where the folder cannot be made.
+    /// Where the folder cannot be made; a name that would lead out of `data`.
     pub fn create(data: &Path, spec: &str) -> Result<RunFolder> {
+        if spec.contains(['/', '\\', '\0']) {
+            return Err(Error::new("", format!("the spec's name `{spec}` cannot be the name of a file"))
+                .hint("give the spec a name without slashes"));
+        }
         fs::create_dir_all(data).map_err(|err| Error::io(data, "cannot make the data folder", &err))?;
         let stamp = jiff::Zoned::now().strftime("%Y_%m_%d_%H%M%S").to_string();
         for n in 1u32.. {
@@ -203,6 +207,16 @@ mod tests {
         roots.dedup();
         assert_eq!(roots.len(), 3);
         assert!(roots.iter().all(|root| INNER.iter().all(|inner| root.join(inner).is_dir())));
+    }
+
+    #[test]
+    fn a_name_never_leads_out_of_the_data_folder() {
+        let data = tempfile::tempdir().expect("a temporary folder");
+        for name in ["../x", "a/b", "a\\b"] {
+            let err = RunFolder::create(&data.path().join("data"), name).expect_err(name);
+            assert!(err.what.contains(name), "{err}");
+        }
+        assert!(!data.path().join("data").exists());
     }
 
     #[test]

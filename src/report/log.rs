@@ -1,6 +1,7 @@
-//! The text log of a trial: `[2026-01-31 12:00:00] [INFO] text`, one line per event, append-only.
+//! The text log of a trial: `[2026-01-31 12:00:00] [INFO] text`, one line per event, append-only. Whoever has it open
+//! owns the run's folder.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -24,13 +25,19 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens (or makes) the file and goes to its end.
+    /// Opens (or makes) the file, locks it until this log or its process ends, and goes to its end.
     ///
     /// # Errors
-    /// Where it cannot be opened.
+    /// Where it cannot be opened, or another process has it open.
     pub fn open(path: &Path) -> Result<Log> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Log { path: path.to_path_buf(), file: file.map_err(|err| Error::io(path, "cannot open the log", &err))? })
+        let file = file.map_err(|err| Error::io(path, "cannot open the log", &err))?;
+        // a file system without locks is no reason not to train
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::new(path.display().to_string(), "this run is being trained by another process")
+                .hint("wait until it ends, or stop it with Ctrl-C"));
+        }
+        Ok(Log { path: path.to_path_buf(), file })
     }
 
     /// Appends a line; the lines of a text with several are indented below the first.
@@ -53,6 +60,17 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_has_one_writer() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x.log");
+        let first = Log::open(&path).expect("opened");
+        let err = Log::open(&path).err().expect("taken");
+        assert_eq!(err.what, "this run is being trained by another process");
+        drop(first);
+        Log::open(&path).expect("free again");
+    }
 
     #[test]
     fn lines_have_time_and_level_and_are_appended() {

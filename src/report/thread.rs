@@ -1,7 +1,6 @@
 //! The work of the report thread: it keeps the data frames of a trial and writes its files, most of them every two
 //! seconds, graphs every ten, everything at the end.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,12 +17,13 @@ use super::plot::{Graph, Series};
 use super::writer::{Options, Outcome};
 use crate::device::Dtype;
 use crate::error::{Error, Result};
-use crate::metric::{self, LocalMetrics, SessionMetrics, TrialMetrics};
+use crate::metric::{self, LocalMetrics, SessionMetrics};
 use crate::net::Tensor;
 
-/// Time between writes of csv, json and best models.
+/// Time between writes of csv, json and best models, at least; as with the graphs, they never take more than a twentieth
+/// of the time.
 const INFO_EVERY: Duration = Duration::from_secs(2);
-/// Time between drawings of the graphs, at least; drawing never takes more than a twentieth of the time.
+/// Time between drawings of the graphs, at least.
 const GRAPHS_EVERY: Duration = Duration::from_secs(10);
 /// Threads that write the last files; an fsync mostly waits, and several at once share one journal commit.
 const LAST_THREADS: usize = 8;
@@ -33,12 +33,6 @@ pub(super) enum Message {
     Rows {
         s: usize,
         rows: Vec<Vec<f64>>,
-    },
-    BestModel {
-        s: usize,
-        frame: u64,
-        total_reward_ma: f64,
-        tensors: Vec<Tensor>,
     },
     Model {
         s: usize,
@@ -54,11 +48,10 @@ pub(super) enum Message {
     /// `done` is dropped when the file is on disk.
     Checkpoint {
         frame: u64,
-        meta: BTreeMap<String, String>,
         tensors: Vec<Tensor>,
         done: Sender<()>,
     },
-    /// `done` is dropped when everything before is on disk.
+    /// `done` is told when everything before is on disk, and dropped when that failed.
     Sync {
         done: Sender<()>,
     },
@@ -68,6 +61,17 @@ pub(super) enum Message {
     },
     Finish,
 }
+
+/// Parameters at a session's best score.
+pub(super) struct BestModel {
+    pub(super) frame: u64,
+    pub(super) total_reward_ma: f64,
+    pub(super) tensors: Vec<Tensor>,
+}
+
+/// The latest best model not yet written, per session: a better one takes its place, so that they do not pile up in the
+/// channel while the thread is busy.
+pub(super) type Waiting = Arc<Mutex<Vec<Option<BestModel>>>>;
 
 /// A file to write, with the work that makes its bytes.
 type Job<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
@@ -83,8 +87,7 @@ pub(super) struct Thread {
     tags: Vec<Vec<String>>,
     log: Log,
     events: Option<EventWriter>,
-    /// Best models not yet written, per session.
-    best: Vec<Option<(u64, f64, Vec<Tensor>)>>,
+    waiting: Waiting,
     error: Arc<Mutex<Option<Error>>>,
     /// Rows came since csv and json were written; since the graphs were drawn.
     info_is_old: bool,
@@ -101,6 +104,7 @@ impl Thread {
         log: Log,
         events: Option<EventWriter>,
         in_events: Vec<usize>,
+        waiting: Waiting,
         error: Arc<Mutex<Option<Error>>>,
     ) -> Thread {
         let tags = |s: &u32| {
@@ -110,7 +114,7 @@ impl Thread {
         Thread {
             tags: options.sessions.iter().map(tags).collect(),
             sent_rows: in_events,
-            best: vec![None; frames.len()],
+            waiting,
             info_is_old: false,
             graphs_are_old: false,
             next_info: now + INFO_EVERY,
@@ -155,21 +159,19 @@ impl Thread {
                 self.graphs_are_old = true;
                 self.write_events(s)
             }
-            Message::BestModel { s, frame, total_reward_ma, tensors } => {
-                self.best[s] = Some((frame, total_reward_ma, tensors));
-                Ok(())
-            }
             Message::Model { s, frame, total_reward_ma, tensors } => {
-                self.write_histograms(s, frame, &tensors)?;
                 let path = self.options.folder.model(self.options.trial, self.options.sessions[s]);
                 self.model_file(s, frame, total_reward_ma, tensors).write(&path)
             }
             Message::Histograms { s, frame, tensors } => self.write_histograms(s, frame, &tensors),
-            Message::Checkpoint { frame, meta, tensors, done: _done } => self.write_checkpoint(frame, meta, tensors),
-            Message::Sync { done: _done } => {
+            Message::Checkpoint { frame, tensors, done: _done } => self.write_checkpoint(frame, tensors),
+            Message::Sync { done } => {
                 self.write_best()?;
                 self.write_info()?;
-                self.events.as_mut().map_or(Ok(()), EventWriter::sync)
+                self.events.as_mut().map_or(Ok(()), EventWriter::sync)?;
+                // whoever waits may be gone by now
+                let _ = done.send(());
+                Ok(())
             }
             Message::Log { level, text } => self.log.line(level, &text),
             Message::Finish => unreachable!("taken by `run`"),
@@ -182,7 +184,7 @@ impl Thread {
             self.write_best()?;
             self.write_info()?;
             self.events.as_mut().map_or(Ok(()), EventWriter::flush)?;
-            self.next_info = Instant::now() + INFO_EVERY;
+            self.next_info = Instant::now() + INFO_EVERY.max(now.elapsed() * 20);
         }
         if now >= self.next_graphs {
             let start = Instant::now();
@@ -228,10 +230,10 @@ impl Thread {
     }
 
     /// Best models that wait.
-    fn write_best(&mut self) -> Result<()> {
-        for s in 0..self.best.len() {
-            if let Some((frame, total_reward_ma, tensors)) = self.best[s].take() {
-                self.write_histograms(s, frame, &tensors)?;
+    fn write_best(&self) -> Result<()> {
+        for s in 0..self.frames.len() {
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner)[s].take();
+            if let Some(BestModel { frame, total_reward_ma, tensors }) = waiting {
                 let path = self.options.folder.best_model(self.options.trial, self.options.sessions[s]);
                 self.model_file(s, frame, total_reward_ma, tensors).write(&path)?;
             }
@@ -240,21 +242,20 @@ impl Thread {
     }
 
     /// A resumable checkpoint. What it counts on, best models and events up to here, is on disk before it.
-    fn write_checkpoint(&mut self, frame: u64, meta: BTreeMap<String, String>, tensors: Vec<Tensor>) -> Result<()> {
+    fn write_checkpoint(&mut self, frame: u64, tensors: Vec<Tensor>) -> Result<()> {
         self.write_best()?;
-        let mut all = self.options.meta.clone();
-        all.extend(meta);
-        all.insert("kind".into(), "resume".into());
-        all.insert("trial".into(), self.options.trial.to_string());
-        all.insert("sessions".into(), join(&self.options.sessions));
-        all.insert("frame".into(), frame.to_string());
+        let mut meta = self.options.meta.clone();
+        meta.insert("kind".into(), "resume".into());
+        meta.insert("trial".into(), self.options.trial.to_string());
+        meta.insert("sessions".into(), join(&self.options.sessions));
+        meta.insert("frame".into(), frame.to_string());
         if let Some(events) = &mut self.events {
             events.sync()?;
             let name = events.path().file_name().unwrap_or_default().to_string_lossy();
-            all.insert("events_file".into(), name.into_owned());
-            all.insert("events_bytes".into(), events.len_bytes().to_string());
+            meta.insert("events_file".into(), name.into_owned());
+            meta.insert("events_bytes".into(), events.len_bytes().to_string());
         }
-        let checkpoint = Checkpoint { meta: all, tensors, frames: self.frames.clone() };
+        let checkpoint = Checkpoint { meta, tensors, frames: self.frames.clone() };
         checkpoint.write(&self.options.folder.resume(self.options.trial))
     }
 
@@ -270,7 +271,7 @@ impl Thread {
                     .iter()
                     .zip(row)
                     .filter(|(_, x)| x.is_finite())
-                    .map(|(name, x)| format!("{name}:{}", short(*x)))
+                    .map(|(name, x)| format!("{name}:{}", metric::short(*x)))
                     .collect();
                 let text = format!("session {} | {}", self.options.sessions[s], cells.join(" | "));
                 self.log.line(Level::Info, &text)?;
@@ -305,7 +306,7 @@ impl Thread {
         jobs.push(Box::new(move || json::write(&scalar, &trial)));
         // last of all the root's copy: whoever sees it sees a finished trial
         run_all(jobs, LAST_THREADS)?;
-        self.log.line(Level::Info, &trial_line(&trial))?;
+        self.log.line(Level::Info, &format!("trial_metrics: {trial}"))?;
         self.events.as_mut().map_or(Ok(()), EventWriter::sync)?;
         json::write(&folder.trial_metrics_scalar(t), &trial)?;
         Ok(Outcome { sessions, trial })
@@ -360,11 +361,13 @@ impl Thread {
         }
         for &(kind, column, x_label, y_label) in &SESSION_GRAPHS[..TRIAL_GRAPHS] {
             jobs.push(Box::new(move || {
-                let columns: Vec<Vec<f64>> =
-                    self.frames.iter().map(|frame| frame.column(column).unwrap_or_default()).collect();
+                let column_of = |frame: &DataFrame, name| frame.column(name).unwrap_or_default();
+                let longest = self.frames.iter().max_by_key(|frame| frame.rows.len());
+                let x = longest.map(|frame| column_of(frame, "frame")).unwrap_or_default();
+                let mut columns: Vec<Vec<f64>> = self.frames.iter().map(|frame| column_of(frame, column)).collect();
+                // past the end of a session that stopped early the others are drawn
+                columns.iter_mut().for_each(|column| column.resize(x.len(), f64::NAN));
                 let (mean, std) = metric::mean_and_std(&columns);
-                let mut x = self.frames.first().and_then(|frame| frame.column("frame")).unwrap_or_default();
-                x.truncate(mean.len());
                 let n = sessions.len();
                 let plural = if n == 1 { "" } else { "s" };
                 let title = format!("trial graph: {} t{trial} {n} session{plural}", folder.spec_name());
@@ -445,33 +448,6 @@ fn trial_local(analyses: &[Analysis], strengths: &[Vec<f64>]) -> serde_json::Val
         "frames": first(|local| &local.frames),
         "opt_steps": first(|local| &local.opt_steps),
     })
-}
-
-/// `trial_metrics: frame:200000 | total_reward_ma:499.44 | ...`, as SLM Lab logs it.
-fn trial_line(m: &TrialMetrics) -> String {
-    let cells = [
-        ("frame", m.frame),
-        ("total_reward_ma", m.total_reward_ma),
-        ("strength", m.strength),
-        ("max_strength", m.max_strength),
-        ("final_strength", m.final_strength),
-        ("sample_efficiency", m.sample_efficiency),
-        ("training_efficiency", m.training_efficiency),
-        ("stability", m.stability),
-        ("consistency", m.consistency),
-    ];
-    let cells: Vec<String> = cells.iter().map(|(name, x)| format!("{name}:{}", short(*x))).collect();
-    format!("trial_metrics: {}", cells.join(" | "))
-}
-
-/// Four significant digits or more, integers whole.
-fn short(x: f64) -> String {
-    match x.abs() {
-        _ if x.fract() == 0.0 && x.abs() < 1e15 => format!("{x}"),
-        size if size >= 100.0 => format!("{x:.2}"),
-        size if size >= 0.1 => format!("{x:.4}"),
-        _ => format!("{x:.4e}"),
-    }
 }
 
 /// Numbers with commas between.

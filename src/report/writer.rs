@@ -11,7 +11,7 @@ use super::events::EventWriter;
 use super::files::RunFolder;
 use super::frame::{DataFrame, SESSION_COLUMNS, Source};
 use super::log::{Level, Log};
-use super::thread::{Message, Thread};
+use super::thread::{BestModel, Message, Thread, Waiting};
 use crate::error::{Error, Result};
 use crate::metric::{self, SessionMetrics, TrialMetrics};
 use crate::net::Tensor;
@@ -56,6 +56,7 @@ pub struct Reporter {
     thread: Option<JoinHandle<Option<Outcome>>>,
     /// The thread's first error.
     error: Arc<Mutex<Option<Error>>>,
+    waiting: Waiting,
     /// Closed by the thread when the last checkpoint is on disk.
     in_flight: Option<Receiver<()>>,
     tails: Vec<Tail>,
@@ -110,17 +111,20 @@ fn value(row: &Row, name: &str) -> f64 {
 }
 
 impl Reporter {
-    /// Opens log and events and starts the thread.
+    /// Opens log and events and starts the thread. Events and half files of a beginning that was killed are removed: the
+    /// same frames would be drawn twice.
     ///
     /// # Errors
-    /// Where the log or the event file cannot be made.
+    /// Where the log or the event file cannot be made, or another process trains this run.
     pub fn start(options: Options) -> Result<Reporter> {
+        let log = Log::open(&options.folder.trial_log(options.trial))?;
+        options.folder.remove_leftovers();
+        EventWriter::remove_all(&options.folder.log_dir())?;
         let frames = vec![DataFrame::session(); options.sessions.len()];
         let mut events = options.tensorboard.then(|| EventWriter::create(&options.folder.log_dir())).transpose()?;
         if let (Some(events), Some(spec)) = (&mut events, options.meta.get("spec")) {
             events.text(0, &format!("spec/trial{}", options.trial), &format!("```json\n{spec}\n```"))?;
         }
-        let log = Log::open(&options.folder.trial_log(options.trial))?;
         let in_events = vec![0; frames.len()];
         Reporter::spawn(options, frames, log, events, in_events)
     }
@@ -139,8 +143,8 @@ impl Reporter {
             return Err(Error::new("", "the checkpoint is of other sessions or has other columns")
                 .hint("resume with the spec and the program that began the run"));
         }
-        options.folder.remove_leftovers();
         let mut log = Log::open(&options.folder.trial_log(options.trial))?;
+        options.folder.remove_leftovers();
         log.line(Level::Info, &format!("resumed at frame {}", from.meta("frame")?))?;
         let mut in_events: Vec<usize> = frames.iter().map(|frame| frame.rows.len()).collect();
         let events = if options.tensorboard {
@@ -168,13 +172,14 @@ impl Reporter {
     ) -> Result<Reporter> {
         let (sender, receiver) = bounded(CAPACITY);
         let error = Arc::new(Mutex::new(None));
+        let waiting: Waiting = Arc::new(Mutex::new(frames.iter().map(|_| None).collect()));
         let tails = frames.iter().map(Tail::new).collect();
-        let thread = Thread::new(options, frames, log, events, in_events, Arc::clone(&error));
+        let thread = Thread::new(options, frames, log, events, in_events, Arc::clone(&waiting), Arc::clone(&error));
         let thread = std::thread::Builder::new()
             .name("report".to_string())
             .spawn(move || thread.run(&receiver))
             .map_err(|err| Error::new("", format!("cannot start the report thread: {err}")))?;
-        Ok(Reporter { sender: Some(sender), thread: Some(thread), error, in_flight: None, tails })
+        Ok(Reporter { sender: Some(sender), thread: Some(thread), error, waiting, in_flight: None, tails })
     }
 
     /// Sends new log rows of session position `s` (0..S). `wall_t_s`: seconds of training when the last of them was
@@ -215,14 +220,17 @@ impl Reporter {
         self.tails[s].total_reward_ma
     }
 
-    /// Sends the parameters at a session's best score. Written soon (the latest of several within two seconds), and in
-    /// any case before the next checkpoint.
+    /// Takes the parameters at a session's best score. Written within seconds (the latest of several), and in any case
+    /// before the next checkpoint.
     ///
     /// # Errors
     /// The thread's first error.
     pub fn best_model(&mut self, s: usize, frame: u64, tensors: Vec<Tensor>) -> Result<()> {
+        self.check()?;
         let total_reward_ma = self.tails[s].total_reward_ma;
-        self.send(Message::BestModel { s, frame, total_reward_ma, tensors })
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)[s] =
+            Some(BestModel { frame, total_reward_ma, tensors });
+        Ok(())
     }
 
     /// Sends a session's final parameters.
@@ -234,7 +242,7 @@ impl Reporter {
         self.send(Message::Model { s, frame, total_reward_ma, tensors })
     }
 
-    /// Sends parameters for TensorBoard's histograms (models do so by themselves).
+    /// Sends parameters for TensorBoard's histograms.
     ///
     /// # Errors
     /// The thread's first error.
@@ -242,16 +250,16 @@ impl Reporter {
         self.send(Message::Histograms { s, frame, tensors })
     }
 
-    /// Sends a resumable checkpoint: the snapshot at `frame` with what `meta` adds to [`Options::meta`]. Waits only for
-    /// an earlier checkpoint that is still being written.
+    /// Sends a resumable checkpoint: the snapshot at `frame`. Waits only for an earlier checkpoint that is still being
+    /// written.
     ///
     /// # Errors
     /// The thread's first error.
-    pub fn checkpoint(&mut self, frame: u64, meta: BTreeMap<String, String>, tensors: Vec<Tensor>) -> Result<()> {
+    pub fn checkpoint(&mut self, frame: u64, tensors: Vec<Tensor>) -> Result<()> {
         self.wait_for_checkpoint();
         let (done, in_flight) = bounded(0);
         self.in_flight = Some(in_flight);
-        self.send(Message::Checkpoint { frame, meta, tensors, done })
+        self.send(Message::Checkpoint { frame, tensors, done })
     }
 
     /// Waits until everything sent so far, the last checkpoint too, is on disk (Ctrl-C).
@@ -259,11 +267,15 @@ impl Reporter {
     /// # Errors
     /// The thread's first error.
     pub fn sync(&mut self) -> Result<()> {
-        let (done, wait) = bounded(0);
+        let (done, wait) = bounded(1);
         self.send(Message::Sync { done })?;
-        // the thread closes the channel when it is there, or when it ends
-        let _ = wait.recv();
-        self.check()
+        if wait.recv().is_ok() {
+            return Ok(());
+        }
+        // it failed, or a panic ended the thread; once that has ended, its error is there to be seen
+        self.join();
+        self.check()?;
+        Err(gone())
     }
 
     /// Appends a line to the trial's log.
