@@ -27,8 +27,7 @@ use slm_fast::op::schedule::{Schedule, ScheduleShape};
 use slm_fast::op::shuffle::{Normalize, Shuffle, ShuffleShape};
 use slm_fast::op::{Arg, Draw, Role, Shape};
 
-const EFFORT: Effort =
-    Effort { samples: 20, warm_up: Duration::from_millis(200), measure: Duration::from_millis(800) };
+const EFFORT: Effort = Effort { samples: 20, warm_up: Duration::from_millis(200), measure: Duration::from_millis(800) };
 
 /// Environments that step alone, and how.
 const ENVS: [&str; 5] = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"];
@@ -126,7 +125,8 @@ fn small_nets() -> Nets {
 
 fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
     let env = EnvFns::new(env::find(env).expect("a built environment"));
-    RolloutShape { env, nets: Some(small_nets()), t, n, greedy: false, normalize_obs: false }
+    let limit = env.spec.max_episode_steps;
+    RolloutShape { env, nets: Some(small_nets()), t, n, limit, greedy: false, normalize_obs: false }
 }
 
 /// PPO's gradient of one of four minibatches.

@@ -101,6 +101,12 @@ impl Plan {
         self.horizon * self.num_envs as usize
     }
 
+    /// Steps after which an episode is truncated: the environment's own limit, or `env.max_t` where that is lower.
+    pub fn time_limit(&self) -> u32 {
+        let own = self.env.max_episode_steps;
+        self.spec.env.max_t.map_or(own, |max_t| own.min(u32::try_from(max_t).unwrap_or(own)))
+    }
+
     /// Vector steps of the whole run: frames end at `max_frame`, rounded up to a whole vector step.
     pub fn steps(&self) -> u64 {
         self.max_frame.div_ceil(u64::from(self.num_envs))
@@ -187,7 +193,7 @@ fn activation(name: spec::Activation) -> Activation {
 /// The choices of an algorithm, its horizon, minibatch rows and epochs.
 fn learning(spec: &Spec) -> (Learning, usize, usize, usize) {
     let distance = match spec.agent.net.loss_spec {
-        spec::Loss::SmoothL1Loss(_) => Distance::SmoothL1,
+        spec::Loss::SmoothL1Loss(ref a) => Distance::SmoothL1 { beta: a.beta as f32 },
         _ => Distance::Mse,
     };
     let plain = Learning {
@@ -340,6 +346,7 @@ impl fmt::Display for Plan {
             "  environment   {} x {}, observations [{}], actions {:?}",
             self.num_envs, self.env.name, self.env.obs_len, self.env.action_space
         )?;
+        writeln!(f, "  time limit    {} steps", self.time_limit())?;
         writeln!(f, "  algorithm     {}, policy {:?}", spec.agent.algorithm.name(), self.nets.policy)?;
         if self.nets.shared() {
             writeln!(f, "  shared net    {}", mlp(&self.nets.actor))?;
@@ -370,8 +377,6 @@ impl fmt::Display for Plan {
             )?;
         }
         writeln!(f, "  log rows      every {} frames", self.log_frequency)?;
-        writeln!(f, "  sessions      {}, in one cohort, on the cpu ({})", self.max_session, Isa::detect().name())?;
-        let spec = serde_json::to_string_pretty(spec).map_err(|_| fmt::Error)?;
-        write!(f, "  spec with every default:\n{spec}")
+        write!(f, "  sessions      {}, in one cohort, on the cpu ({})", self.max_session, Isa::detect().name())
     }
 }

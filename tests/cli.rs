@@ -250,6 +250,24 @@ fn check_prints_plans_and_every_problem() {
 }
 
 #[test]
+fn verify_env_compares_with_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/classic/classic_CartPole.npz");
+    let text = expect(folder.path(), &["verify-env", "CartPole-v1", trace, "--device", "cpu"], 0);
+    assert!(text.contains("next_state") && text.contains("reward"), "{text}");
+    expect(folder.path(), &["verify-env", "CartPole-v1", trace, "--tolerance", "1e-9"], 1);
+    let wrong: [(&[&str], &str); 3] = [
+        (&["CartPole-v0", trace], "CartPole-v1"),
+        (&["CartPole-v1", "absent.npz"], "absent.npz"),
+        (&["CartPole-v1", trace, "--device", "cuda"], "no cuda device"),
+    ];
+    for (args, expected) in wrong {
+        let text = expect(folder.path(), &[&["verify-env"], args].concat(), 2);
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
 fn schema_devices_and_help_print() {
     let folder = tempfile::tempdir().unwrap();
     let schema: Value = serde_json::from_str(&expect(folder.path(), &["schema"], 0)).expect("a JSON schema");

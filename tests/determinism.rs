@@ -5,6 +5,8 @@ mod common;
 use std::path::Path;
 
 use common::{expect, only_run, small_spec, write_spec};
+use slm_fast::lab::cohort::{Cohort, Tensor};
+use slm_fast::plan::Plan;
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
 
@@ -51,4 +53,28 @@ fn equal_runs_end_in_equal_bits() {
     assert!(!data_frame(&first, 0).same_bits(&data_frame(&first, 1)), "sessions differ");
     let other = train(folder.path(), "other", &["--seed", "12"]);
     assert!(model(&first, 0, "").tensors != model(&other, 0, "").tensors, "seeds differ");
+}
+
+/// Parameters and normalisers of every session after some iterations.
+fn trained(plan: &Plan, sessions: &[u32], threads: usize) -> Vec<Vec<Tensor>> {
+    let mut cohort = Cohort::new(plan, 11, sessions, threads).expect("memory");
+    while !cohort.done() {
+        cohort.iterate();
+    }
+    (0..sessions.len()).map(|s| cohort.model(s)).collect()
+}
+
+#[test]
+fn a_session_does_not_know_its_company() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(write_spec(folder.path(), &small_spec(2000, SESSIONS, Some(11))));
+    let plan = Plan::new(&slm_fast::spec::load(&path, None, &[]).unwrap().spec).unwrap();
+    let together = trained(&plan, &[0, 1, 2], 1);
+    for s in 0..SESSIONS {
+        let alone = &trained(&plan, &[s], 1)[0];
+        assert!(*alone == together[s as usize], "session {s} alone");
+    }
+    let turned = trained(&plan, &[2, 7, 0, 5], 2);
+    assert!(turned[0] == together[2] && turned[2] == together[0], "other company, other order, two threads");
+    assert!(turned[1] != together[1], "sessions differ");
 }

@@ -106,19 +106,24 @@ fn killed_again_and_again() {
 /// Starts a training, kills it as soon as it has a resumable checkpoint, and returns the run's folder.
 fn kill_at_first_checkpoint(folder: &Path, args: &[&str], data: &str) -> PathBuf {
     let mut child = start(folder, args);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let run = loop {
-        let run = std::fs::read_dir(folder.join(data)).ok().and_then(|mut entries| entries.next());
-        let run = run.map(|entry| entry.expect("entry").path());
-        if let Some(run) = run.filter(|run| run.join("model/small_t0_resume.safetensors").exists()) {
-            break run;
-        }
-        assert!(Instant::now() < deadline, "no checkpoint within 30 s");
-        std::thread::sleep(Duration::from_millis(1));
-    };
+    let run = wait_for(&folder.join(data), "model/small_t0_resume.safetensors");
     child.kill().expect("still running");
     child.wait().expect("ended");
     run
+}
+
+/// Waits until the run below `data` has a file, and returns the run's folder.
+fn wait_for(data: &Path, file: &str) -> PathBuf {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let run = std::fs::read_dir(data).ok().and_then(|mut entries| entries.next());
+        let run = run.map(|entry| entry.expect("entry").path());
+        if let Some(run) = run.filter(|run| run.join(file).exists()) {
+            return run;
+        }
+        assert!(Instant::now() < deadline, "no {file} within 30 s");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
@@ -133,18 +138,12 @@ fn ctrl_c_saves_a_checkpoint_and_says_how_to_go_on() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let data = folder.path().join("data");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !data.exists() || !only_run(&data).join("log/small_t0.log").exists() {
-        assert!(Instant::now() < deadline, "no run within 30 s");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let run = wait_for(&folder.path().join("data"), "log/small_t0.log");
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
     let text = common::text(&output);
     assert_eq!(output.status.code(), Some(130), "{text}");
-    let run = only_run(&data);
     assert!(text.contains("continue with: slm-fast train --resume data/small_"), "{text}");
     let checkpoint = Checkpoint::read(&run.join("model/small_t0_resume.safetensors")).unwrap();
     assert!(text.contains("interrupted at frame"), "{text}");

@@ -207,6 +207,7 @@ impl<'a> Recorder<'a> {
                 nets: Some(p.nets.clone()),
                 t,
                 n,
+                limit: p.time_limit(),
                 greedy: false,
                 normalize_obs: p.spec.env.normalize_obs,
             },

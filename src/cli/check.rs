@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use slm_fast::error::Result;
+use slm_fast::device::human_bytes;
+use slm_fast::error::{Error, Result};
+use slm_fast::lab::cohort;
 use slm_fast::plan::Plan;
 use slm_fast::spec;
 
@@ -11,32 +13,34 @@ use super::{CheckArgs, Ending, complain, say};
 /// Prints the resolved plan of every spec of every file; the problems of all of them, not just the first.
 pub fn check(args: &CheckArgs) -> Ending {
     let mut ending = Ending::Success;
-    let mut failed = |error| {
-        complain(&error);
-        ending = Ending::Failure;
-    };
     for path in &args.specs {
-        match spec::names(path) {
-            Ok(names) => {
-                for name in names {
-                    if let Err(error) = check_one(path, &name, &args.set) {
-                        failed(error);
-                    }
-                }
+        // a file without a name in it is loaded too, for the message
+        let names = spec::names(path).unwrap_or_default();
+        let names = if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+        for name in names {
+            if let Err(error) = check_one(path, name.as_deref(), &args.set) {
+                complain(&error);
+                ending = Ending::Failure;
             }
-            Err(error) => failed(error),
         }
     }
     ending
 }
 
-fn check_one(path: &Path, name: &str, set: &[(String, String)]) -> Result<()> {
-    let loaded = spec::load(path, Some(name), set)?;
+fn check_one(path: &Path, name: Option<&str>, set: &[(String, String)]) -> Result<()> {
+    let loaded = spec::load(path, name, set)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {}: {warning}", path.display());
     }
     let plan = Plan::new(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
-    say(&format!("{}: {}\n{plan}", path.display(), loaded.spec.name));
+    let memory = human_bytes(cohort::bytes(&plan, plan.max_session as usize));
+    let spec = serde_json::to_string_pretty(&loaded.spec)
+        .map_err(|error| Error::new(path.display().to_string(), error.to_string()))?;
+    say(&format!(
+        "{}: {}\n{plan}\n  memory        {memory} for all buffers of the cohort\n  spec with every default:\n{spec}",
+        path.display(),
+        loaded.spec.name
+    ));
     Ok(())
 }
 

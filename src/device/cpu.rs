@@ -242,7 +242,7 @@ impl Pool {
         while shared.done.load(Ordering::Acquire) < items {
             spins += 1;
             // a worker that lost its core must be able to get it back
-            if spins % 256 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if spins.is_multiple_of(256) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         assert!(!shared.panicked.swap(false, Ordering::Relaxed), "an op panicked on a worker thread");
     }

@@ -284,13 +284,20 @@ impl Player {
         let plan = Plan { num_envs: 1, horizon: 1, minibatch: 1, ..plan.clone() };
         let hint = "the model was trained with other nets or in another environment than its spec says";
         let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
-        let (mut layout, Program { buffers: b, .. }) = algorithm::record(&plan, 1);
+        let (layout, Program { buffers: b, .. }) = algorithm::record(&plan, 1);
         let env = EnvFns::new(plan.env);
         let normalize_obs = plan.spec.env.normalize_obs;
-        let shape =
-            RolloutShape { env, nets: Some(plan.nets.clone()), t: 1, n: 1, greedy: deterministic, normalize_obs };
+        let shape = RolloutShape {
+            env,
+            nets: Some(plan.nets.clone()),
+            t: 1,
+            n: 1,
+            limit: plan.time_limit(),
+            greedy: deterministic,
+            normalize_obs,
+        };
         let mut queue = Queue::default();
-        algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
+        algorithm::rollout(&b, shape).record(&layout, &mut queue);
         let mut memory = layout.allocate()?;
         begin(&plan, &b, &mut memory, 0, [seed, 0]);
         memory.write(b.params, 0).copy_from_slice(&params);

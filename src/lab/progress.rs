@@ -1,6 +1,7 @@
 //! What a person sees while a trial runs: a bar per session on a terminal, a line now and then elsewhere.
 
 use std::io::{IsTerminal, Write};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
@@ -37,8 +38,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The progress of sessions named `names`, from `start_frame` (0, or where a resumed run continues) to `max_frame`.
-    pub fn new(label: &str, names: &[String], start_frame: u64, max_frame: u64, verbosity: Verbosity) -> Progress {
+    /// The progress of sessions named `names`, from `frames.start` (0, or where a resumed run continues), where they
+    /// were when the clock was at `started`, to `frames.end`.
+    pub fn new(label: &str, names: &[String], frames: Range<u64>, started: Instant, verbosity: Verbosity) -> Progress {
+        let (start_frame, max_frame) = (frames.start, frames.end);
         let bars = (verbosity == Verbosity::Normal && std::io::stderr().is_terminal()).then(|| {
             let all = MultiProgress::new();
             let style = ProgressStyle::with_template("{prefix} {bar:24} {human_pos:>11}/{human_len} {msg}")
@@ -49,7 +52,6 @@ impl Progress {
             let bars = names.iter().map(add).collect();
             (all, bars)
         });
-        let started = Instant::now();
         let label = label.to_string();
         Progress { label, max_frame, start_frame, started, bars, verbosity, drawn: None, lined_frame: start_frame }
     }
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn plain_lines_are_few() {
-        let mut progress = Progress::new("x t0", &["s0".into()], 0, 1000, Verbosity::Normal);
+        let mut progress = Progress::new("x t0", &["s0".into()], 0..1000, Instant::now(), Verbosity::Normal);
         progress.bars = None;
         let mut lines = 0;
         for frame in 1..=1000 {

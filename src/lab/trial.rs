@@ -29,7 +29,7 @@ const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
 /// The only trial of a `train` run; a search counts on from here.
 pub(super) const TRIAL: u32 = 0;
 
-/// Called after every iteration, for what a person wants to see of the training itself.
+/// Called before the first and after every iteration, for what a person wants to see of the training itself.
 pub type Watch<'a> = dyn FnMut(&Plan, &Cohort) -> Result<()> + 'a;
 
 /// How a trial is run; nothing here changes a result.
@@ -171,12 +171,14 @@ impl Trial<'_> {
         let resumed = matches!(begin, Begin::Again { .. });
         // the first iteration runs while the specs are being written
         let mut fresh = !self.cohort.done();
+        self.watch()?;
         if fresh {
             self.cohort.iterate();
         }
         let first_ms = started.elapsed().as_secs_f64() * 1e3;
         let mut reporter = self.reporter(begin)?;
-        let mut progress = Progress::new(&label, &names, start_frame, self.plan.max_frame, self.options.verbosity);
+        let mut progress =
+            Progress::new(&label, &names, start_frame..self.plan.max_frame, started, self.options.verbosity);
         let from = if resumed { format!("continued from frame {start_frame}") } else { format!("seed {}", self.seed) };
         let opening = format!("{label}: {} sessions, {from}, in {}", names.len(), self.folder.root().display());
         progress.line(&opening);
@@ -196,9 +198,7 @@ impl Trial<'_> {
                 .map(|(s, session)| (reporter.total_reward_ma(s), session.fault.is_some()))
                 .collect();
             progress.update(self.cohort.frame(), &shown);
-            if let Some(watch) = &mut self.options.watch {
-                watch(&self.plan, &self.cohort)?;
-            }
+            self.watch()?;
             if self.options.stop.load(Ordering::Relaxed) && !self.cohort.done() {
                 self.checkpoint(&mut reporter)?;
                 reporter.log(Level::Warning, format!("interrupted at frame {}", self.cohort.frame()))?;
@@ -254,6 +254,10 @@ impl Trial<'_> {
             }
         }
         Ok(())
+    }
+
+    fn watch(&mut self) -> Result<()> {
+        self.options.watch.as_mut().map_or(Ok(()), |watch| watch(&self.plan, &self.cohort))
     }
 
     fn checkpoint(&self, reporter: &mut Reporter) -> Result<()> {

@@ -4,23 +4,24 @@
 //! Activations are recomputed here, never stored by the rollout. Each tile of rows gives its own partial gradient, so
 //! that the sum over tiles has an order of its own, whatever ran them.
 
+use super::advantage;
 use super::hyper::{self, update};
 use super::lib::mlp::{ROWS, backward, forward, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, LOG_RATIO, Lanes, OUTPUTS, Policy};
-use super::lib::simd::{Simd, sum16};
+use super::lib::simd::sum16;
 use super::lib::trig;
 use super::schedule;
 use super::{Draw, Shape};
 use crate::device::Cx;
 
 /// How the value's distance from its target is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Distance {
     /// `d^2`
     Mse,
-    /// `d^2 / 2` below 1, `|d| - 1/2` beyond (Huber 1964, PyTorch's `SmoothL1Loss`).
-    SmoothL1,
+    /// `d^2 / (2 beta)` below `beta`, `|d| - beta / 2` beyond (PyTorch's `SmoothL1Loss`).
+    SmoothL1 { beta: f32 },
 }
 
 /// What is fixed when a minibatch is recorded.
@@ -110,7 +111,7 @@ crate::op! {
         read value: f32[d.rows + d.envs] in -1.0..1.0;
         read advantage: f32[d.rows] in -2.0..2.0;
         read returns: f32[d.rows] in -3.0..3.0;
-        read value_moments: f32[4] in 3.0..9.0;
+        read value_moments: f32[4] in 0.2..1.0;
         read hyper: f32[hyper::len(d.nets.groups())];
         read schedule: f32[schedule::LEN + d.nets.groups()] in 0.05..0.3;
         read params: f32[d.nets.len()] in -0.7..0.7;
@@ -134,15 +135,13 @@ struct Numbers {
 
 impl Numbers {
     fn new(d: &GradShape, hyper: &[f32], schedule: &[f32], moments: &[f32], value_moments: &[f32]) -> Numbers {
-        // (count, mean, m2); deviations below 1 do not stretch the targets
-        let deviation = (value_moments[2] / value_moments[0].max(1.0)).sqrt().max(1.0);
         Numbers {
             clip_eps: schedule[schedule::CLIP_EPS],
             entropy_coef: schedule[schedule::ENTROPY_COEF],
             // PPO has no such coefficient
             policy_coef: if d.clipped { 1.0 } else { hyper[hyper::POLICY_LOSS_COEF] },
             value_coef: hyper[hyper::VAL_LOSS_COEF],
-            target_scale: if d.normalize_targets { 1.0 / deviation } else { 1.0 },
+            target_scale: if d.normalize_targets { value_moments[advantage::SCALE] } else { 1.0 },
             mean: moments[2 * d.minibatch],
             scale: moments[2 * d.minibatch + 1],
         }
@@ -198,8 +197,14 @@ fn define_losses(
         let e = p - t;
         match d.distance {
             Distance::Mse => (e * e, 2.0 * e * slope),
-            Distance::SmoothL1 if e.abs() < 1.0 => (0.5 * e * e, e * slope),
-            Distance::SmoothL1 => (e.abs() - 0.5, e.signum() * slope),
+            Distance::SmoothL1 { beta } => {
+                let beta = f64::from(beta);
+                if e.abs() < beta {
+                    (0.5 * e * e / beta, e * slope / beta)
+                } else {
+                    (e.abs() - 0.5 * beta, e.signum() * slope)
+                }
+            }
         }
     };
     let (value_loss, d_value) = if d.clip_value {
@@ -438,51 +443,48 @@ fn gather(d: &GradShape, a: &Tile<'_>, index: &[u32], w: &mut Work) {
     }
 }
 
-crate::per_simd! {
-    fn losses(d: &GradShape, n: Numbers, w: &mut Work) = losses_body;
-}
-
-/// Losses of 16 rows and their slopes at the nets' outputs. Lanes without a row hold finite numbers and count 0.
-#[inline(always)]
-fn losses_body<I: Simd>(d: &GradShape, n: Numbers, w: &mut Work) {
-    let inv_len = 1.0 / d.len as f32;
-    let (log_prob, entropy) = d.nets.policy.evaluate(&w.out, &w.action, &mut w.d_out, &mut w.d_entropy);
-    let mut d_log_prob = [0.0; LANES];
-    for i in 0..LANES {
-        let advantage = (w.advantage[i] - n.mean) * n.scale;
-        let raw = log_prob[i] - w.log_prob[i];
-        let log_ratio = trig::clamp(raw, -LOG_RATIO, LOG_RATIO);
-        let ratio = trig::exp(log_ratio);
-        let free = ratio * advantage;
-        let held = trig::clamp(ratio, 1.0 - n.clip_eps, 1.0 + n.clip_eps) * advantage;
-        let (policy, slope) = if d.clipped {
-            let inside = free <= held && raw.abs() < LOG_RATIO;
-            (-(if free < held { free } else { held }), if inside { -free } else { 0.0 })
-        } else {
-            (-log_prob[i] * advantage, -advantage)
-        };
-        d_log_prob[i] = n.policy_coef * slope * inv_len * w.live[i];
-        let outside = if (ratio - 1.0).abs() > n.clip_eps && d.clipped { 1.0 } else { 0.0 };
-        w.sums[update::POLICY][i] += policy * w.live[i];
-        w.sums[update::ENTROPY][i] += entropy[i] * w.live[i];
-        w.sums[update::KL][i] += (ratio - 1.0 - log_ratio) * w.live[i];
-        w.sums[update::CLIP_FRAC][i] += outside * w.live[i];
-    }
-    let outputs = match d.nets.policy {
-        Policy::Categorical { n } => n,
-        Policy::Gaussian { n, .. } => 2 * n,
-    };
-    for j in 0..outputs {
+crate::per_isa! {
+    /// Losses of 16 rows and their slopes at the nets' outputs. Lanes without a row hold finite numbers and count 0.
+    fn losses(d: &GradShape, n: Numbers, w: &mut Work) {
+        let inv_len = 1.0 / d.len as f32;
+        let (log_prob, entropy) = d.nets.policy.evaluate(&w.out, &w.action, &mut w.d_out, &mut w.d_entropy);
+        let mut d_log_prob = [0.0; LANES];
         for i in 0..LANES {
-            let bonus = n.entropy_coef * inv_len * w.live[i];
-            w.d_out[j][i] = d_log_prob[i] * w.d_out[j][i] - bonus * w.d_entropy[j][i];
+            let advantage = (w.advantage[i] - n.mean) * n.scale;
+            let raw = log_prob[i] - w.log_prob[i];
+            let log_ratio = trig::clamp(raw, -LOG_RATIO, LOG_RATIO);
+            let ratio = trig::exp(log_ratio);
+            let free = ratio * advantage;
+            let held = trig::clamp(ratio, 1.0 - n.clip_eps, 1.0 + n.clip_eps) * advantage;
+            let (policy, slope) = if d.clipped {
+                let inside = free <= held && raw.abs() < LOG_RATIO;
+                (-(if free < held { free } else { held }), if inside { -free } else { 0.0 })
+            } else {
+                (-log_prob[i] * advantage, -advantage)
+            };
+            d_log_prob[i] = n.policy_coef * slope * inv_len * w.live[i];
+            let outside = if (ratio - 1.0).abs() > n.clip_eps && d.clipped { 1.0 } else { 0.0 };
+            w.sums[update::POLICY][i] += policy * w.live[i];
+            w.sums[update::ENTROPY][i] += entropy[i] * w.live[i];
+            w.sums[update::KL][i] += (ratio - 1.0 - log_ratio) * w.live[i];
+            w.sums[update::CLIP_FRAC][i] += outside * w.live[i];
         }
-    }
-    if d.nets.has_value() {
-        for i in 0..LANES {
-            let (loss, slope) = value_loss(d, n, w.value[i], w.old_value[i], w.returns[i]);
-            w.sums[update::VALUE][i] += loss * w.live[i];
-            w.d_value[i] = n.value_coef * slope * inv_len * w.live[i];
+        let outputs = match d.nets.policy {
+            Policy::Categorical { n } => n,
+            Policy::Gaussian { n, .. } => 2 * n,
+        };
+        for j in 0..outputs {
+            for i in 0..LANES {
+                let bonus = n.entropy_coef * inv_len * w.live[i];
+                w.d_out[j][i] = d_log_prob[i] * w.d_out[j][i] - bonus * w.d_entropy[j][i];
+            }
+        }
+        if d.nets.has_value() {
+            for i in 0..LANES {
+                let (loss, slope) = value_loss(d, n, w.value[i], w.old_value[i], w.returns[i]);
+                w.sums[update::VALUE][i] += loss * w.live[i];
+                w.d_value[i] = n.value_coef * slope * inv_len * w.live[i];
+            }
         }
     }
 }
@@ -502,9 +504,10 @@ fn value_loss(d: &GradShape, n: Numbers, value: f32, old: f32, returns: f32) -> 
         };
         match d.distance {
             Distance::Mse => (e * e, 2.0 * e * slope),
-            Distance::SmoothL1 => {
-                let near = e.abs() < 1.0;
-                (if near { 0.5 * e * e } else { e.abs() - 0.5 }, if near { e } else { 1.0f32.copysign(e) } * slope)
+            Distance::SmoothL1 { beta } => {
+                let near = e.abs() < beta;
+                let loss = if near { 0.5 * e * e / beta } else { e.abs() - 0.5 * beta };
+                (loss, if near { e / beta } else { 1.0f32.copysign(e) } * slope)
             }
         }
     };

@@ -7,7 +7,6 @@ use super::lib::mlp::{ROWS, forward};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
-use super::lib::simd::Simd;
 use super::lib::trig;
 use super::{Draw, Shape};
 use crate::device::Cx;
@@ -23,6 +22,8 @@ pub struct RolloutShape {
     /// Vector steps, `T`, and environments, `N`.
     pub t: usize,
     pub n: usize,
+    /// Steps after which an episode is truncated.
+    pub limit: u32,
     /// The most likely action instead of a sample.
     pub greedy: bool,
     pub normalize_obs: bool,
@@ -42,6 +43,10 @@ impl RolloutShape {
     }
     pub fn action(&self) -> usize {
         self.env.action_len()
+    }
+    /// Environments with log-probabilities and values: none where actions are random.
+    fn judged(&self) -> usize {
+        if self.nets.is_some() { self.n } else { 0 }
     }
     fn params(&self) -> usize {
         self.nets.as_ref().map_or(0, Nets::len)
@@ -83,7 +88,7 @@ impl Shape for RolloutShape {
             }
             // one environment in four is at its time limit
             "episode_step" => {
-                let limit = self.env.spec.max_episode_steps;
+                let limit = self.limit;
                 words
                     .iter_mut()
                     .for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
@@ -97,7 +102,7 @@ impl Shape for RolloutShape {
 crate::op! {
     /// T steps of every environment. `value[T]` is the value of what the agent sees after the last step; `bootstrap` is
     /// the value of the true final observation where an episode was truncated, 0 elsewhere. Observations and rewards are
-    /// stored raw; the nets see normalised observations.
+    /// stored raw; the nets see normalised observations. Random actions have no log-probabilities and no values.
     Rollout(d: RolloutShape) = "rollout", within 1e-4, run = run {
         read params: f32[d.params()] in -0.7..0.7;
         read hyper: f32[hyper::len(d.groups())];
@@ -109,9 +114,9 @@ crate::op! {
         update episode_step: u32[d.n];
         write obs: f32[d.t, d.n, d.obs()];
         write action: f32[d.t, d.n, d.action()];
-        write log_prob: f32[d.t, d.n];
-        write value: f32[d.t + 1, d.n];
-        write bootstrap: f32[d.t, d.n];
+        write log_prob: f32[d.t, d.judged()];
+        write value: f32[d.t + 1, d.judged()];
+        write bootstrap: f32[d.t, d.judged()];
         write reward: f32[d.t, d.n];
         write ended: u32[d.t, d.n];
         write finished_return: f32[d.t, d.n];
@@ -161,7 +166,9 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             (d.env.plain_observe)(state, &mut obs);
             a.obs[at * o..][..o].copy_from_slice(&obs);
             let (out, value) = see(&obs);
-            a.value[at] = value as f32;
+            if d.nets.is_some() {
+                a.value[at] = value as f32;
+            }
 
             let step = a.clock[CLOCK_STEP] + t as u32;
             let word = |w: usize| unit(philox([n as u32, step, Purpose::Action as u32, (w / 4) as u32], key)[w % 4]);
@@ -184,7 +191,9 @@ fn define(d: &RolloutShape, a: Args<'_>) {
                     }
                 }
             }
-            a.log_prob[at] = d.nets.as_ref().map_or(0.0, |nets| nets.policy.define(&out, action).0 as f32);
+            if let Some(nets) = &d.nets {
+                a.log_prob[at] = nets.policy.define(&out, action).0 as f32;
+            }
 
             let taken: Vec<f32> = match d.nets {
                 None => action.to_vec(),
@@ -194,13 +203,15 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             a.reward[at] = reward;
             a.episode_return[n] += reward;
             a.episode_step[n] += 1;
-            let truncated = a.episode_step[n] >= d.env.spec.max_episode_steps;
+            let truncated = a.episode_step[n] >= d.limit;
             let ended = u32::from(terminated) * TERMINATED + u32::from(truncated) * TRUNCATED;
             a.ended[at] = ended;
-            a.bootstrap[at] = 0.0;
-            if ended == TRUNCATED {
-                (d.env.plain_observe)(state, &mut obs);
-                a.bootstrap[at] = see(&obs).1 as f32;
+            if d.nets.is_some() {
+                a.bootstrap[at] = 0.0;
+                if ended == TRUNCATED {
+                    (d.env.plain_observe)(state, &mut obs);
+                    a.bootstrap[at] = see(&obs).1 as f32;
+                }
             }
             (a.finished_return[at], a.finished_length[at]) = (f32::NAN, 0);
             if ended != 0 {
@@ -210,7 +221,9 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             }
         }
         (d.env.plain_observe)(state, &mut obs);
-        a.value[d.t * d.n + n] = see(&obs).1 as f32;
+        if d.nets.is_some() {
+            a.value[d.t * d.n + n] = see(&obs).1 as f32;
+        }
     }
 }
 
@@ -261,13 +274,14 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     };
     for t in 0..d.t {
         let at = t * d.n + first;
+        let judged = if d.nets.is_some() { at..at + envs } else { 0..0 };
         // SAFETY: as above
         let (obs, value, log_prob, bootstrap) = unsafe {
             (
                 a.obs.part(at * o..(at + envs) * o),
-                a.value.part(at..at + envs),
-                a.log_prob.part(at..at + envs),
-                a.bootstrap.part(at..at + envs),
+                a.value.part(judged.clone()),
+                a.log_prob.part(judged.clone()),
+                a.bootstrap.part(judged),
             )
         };
         obs.copy_from_slice(&next[..envs * o]);
@@ -276,8 +290,6 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             let x = see.rows(obs, seen, envs);
             forward(isa, &mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
             values(isa, mlps, packed, x, o, envs, value);
-        } else {
-            value.fill(0.0);
         }
         let step = a.clock[CLOCK_STEP] + t as u32;
         for b in 0..envs.div_ceil(LANES) {
@@ -287,12 +299,18 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                 packed.policy_lanes(mlps, a.params, b * LANES, &mut w.out);
             }
             act(isa, d, d.nets.as_ref().map(|nets| nets.policy), [n as u32, step], key, &mut w);
-            log_prob[b * LANES..][..lanes].copy_from_slice(&w.log_prob[..lanes]);
+            if d.nets.is_some() {
+                put(&mut log_prob[b * LANES..][..lanes], &w.log_prob);
+            }
             let at = at + b * LANES;
             // SAFETY: as above
             let stored = unsafe { a.action.part(at * len..(at + lanes) * len) };
-            for (i, row) in stored.chunks_exact_mut(len).enumerate() {
-                row.iter_mut().zip(&w.action).for_each(|(to, from)| *to = from[i]);
+            if len == 1 {
+                put(stored, &w.action[0]);
+            } else {
+                for (i, row) in stored.chunks_exact_mut(len).enumerate() {
+                    row.iter_mut().zip(&w.action).for_each(|(to, from)| *to = from[i]);
+                }
             }
             if d.nets.is_some() {
                 for (j, words) in w.action[..len].iter_mut().enumerate() {
@@ -318,14 +336,15 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     first: n as u32,
                     step: step + 1,
                     key,
+                    limit: d.limit,
                 },
             );
             // SAFETY: as above
             unsafe {
-                a.reward.part(at..at + lanes).copy_from_slice(&reward[..lanes]);
-                a.ended.part(at..at + lanes).copy_from_slice(&ended[..lanes]);
-                a.finished_return.part(at..at + lanes).copy_from_slice(&finished_return[..lanes]);
-                a.finished_length.part(at..at + lanes).copy_from_slice(&finished_length[..lanes]);
+                put(a.reward.part(at..at + lanes), &reward);
+                put(a.ended.part(at..at + lanes), &ended);
+                put(a.finished_return.part(at..at + lanes), &finished_return);
+                put(a.finished_length.part(at..at + lanes), &finished_length);
             }
             if let (true, Some((mlps, packed))) = (cut_any, &mut nets) {
                 let x = see.rows(last, seen, lanes);
@@ -348,10 +367,9 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         }
     }
 
-    // SAFETY: as above
-    let value = unsafe { a.value.part(d.t * d.n + first..d.t * d.n + first + envs) };
-    value.fill(0.0);
     if let Some((mlps, packed)) = &mut nets {
+        // SAFETY: as above
+        let value = unsafe { a.value.part(d.t * d.n + first..d.t * d.n + first + envs) };
         let x = see.rows(next, seen, envs);
         if mlps.shared() {
             forward(isa, &mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
@@ -365,6 +383,16 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         }
         env_step[n] = live.steps[b][i];
         env_return[n] = live.returns[b][i];
+    }
+}
+
+/// Copies as many lanes as `to` holds; a whole block is one vector store.
+#[inline(always)]
+fn put<T: Copy>(to: &mut [T], from: &[T; LANES]) {
+    if let Ok(whole) = <&mut [T; LANES]>::try_from(&mut *to) {
+        *whole = *from;
+    } else {
+        to.copy_from_slice(&from[..to.len()]);
     }
 }
 
@@ -417,33 +445,29 @@ struct Work {
     log_prob: Lanes,
 }
 
-/// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
-#[inline(always)]
-fn act_body<I: Simd>(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
-    let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
-    for block in 0..blocks {
-        let mut drawn = [[0; LANES]; 4];
-        for i in 0..LANES {
-            let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
-            for w in 0..4 {
-                drawn[w][i] = four[w];
+crate::per_isa! {
+    /// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
+    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
+        let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
+        for block in 0..blocks {
+            let mut drawn = [[0; LANES]; 4];
+            for i in 0..LANES {
+                let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
+                for w in 0..4 {
+                    drawn[w][i] = four[w];
+                }
+            }
+            w.words[block * 4..][..4].copy_from_slice(&drawn);
+        }
+        let space = &d.env.spec.action_space;
+        if let Some(policy) = policy {
+            w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
+            return;
+        }
+        for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
+            for i in 0..LANES {
+                action[i] = random_action(space, j, unit(w.words[j][i]));
             }
         }
-        w.words[block * 4..][..4].copy_from_slice(&drawn);
     }
-    let space = &d.env.spec.action_space;
-    if let Some(policy) = policy {
-        w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
-        return;
-    }
-    w.log_prob = [0.0; LANES];
-    for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
-        for i in 0..LANES {
-            action[i] = random_action(space, j, unit(w.words[j][i]));
-        }
-    }
-}
-
-crate::per_simd! {
-    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) = act_body;
 }

@@ -136,6 +136,12 @@ impl List {
                 let built = "Adam, AdamW, RMSprop and SGD are";
                 self.add(format!("{place}.{key}.name"), format!("{} is not built yet; {built}", optim.name()));
             }
+            if matches!(optim, Optim::RMSprop(a) if a.centered) {
+                self.add(format!("{place}.{key}.centered"), "centered RMSprop is not built yet; `false` is");
+            }
+            if matches!(optim, Optim::SGD(a) if a.dampening != 0.0) {
+                self.add(format!("{place}.{key}.dampening"), "dampened momentum is not built yet; 0 is");
+            }
         }
         for (key, lr_scheduler) in net.lr_schedulers() {
             if !matches!(lr_scheduler, LrScheduler::LinearToZero(_) | LrScheduler::LinearToMin(_)) {

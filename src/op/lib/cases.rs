@@ -65,7 +65,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         shape
     };
     all.push(with(&|d| d.clipped = false));
-    all.push(with(&|d| d.distance = Distance::SmoothL1));
+    all.push(with(&|d| d.distance = Distance::SmoothL1 { beta: 0.7 }));
     all.push(with(&|d| d.clip_value = true));
     all.push(with(&|d| d.symlog = true));
     all.push(with(&|d| d.normalize_targets = true));
@@ -98,7 +98,8 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         let env = EnvFns::new(env::find(env).expect("a built environment"));
         let critic: &[usize] = &[17, 20];
         let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
-        RolloutShape { env, nets: Some(nets), t, n, greedy: false, normalize_obs: false }
+        let limit = env.spec.max_episode_steps;
+        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false }
     };
     let mut all = vec![
         case("CartPole-v1", discrete(2), false, 4, 5),
@@ -120,6 +121,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         with(2, &|d| d.normalize_obs = true),
         with(1, &|d| d.nets = None),
         with(5, &|d| d.nets = None),
+        with(0, &|d| d.limit = 9),
     ];
     all.extend(more);
     all

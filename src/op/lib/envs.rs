@@ -2,7 +2,6 @@
 //! functions that definitions use.
 
 use super::rng::{Purpose, philox, unit};
-use super::simd::Simd;
 use crate::device::cpu::Isa;
 use crate::env::{self, ActionSpace, Dynamics, EnvSpec, LANES, Lanes, Visitor, gather, scatter};
 
@@ -36,6 +35,8 @@ pub struct Block<'a> {
     pub first: u32,
     pub step: u32,
     pub key: [u32; 2],
+    /// Steps after which an episode is truncated.
+    pub limit: u32,
 }
 
 /// The functions of one environment.
@@ -100,12 +101,14 @@ impl EnvFns {
     }
 }
 
-crate::per_simd! {
-    fn step<E: Dynamics>(b: Block<'_>) = step_body;
+crate::per_isa! {
+    fn step<E: Dynamics>(b: Block<'_>) {
+        step_block::<E>(b);
+    }
 }
 
 #[inline(always)]
-fn step_body<I: Simd, E: Dynamics>(b: Block<'_>) {
+fn step_block<E: Dynamics>(b: Block<'_>) {
     let env = E::default();
     let (k, a) = (E::State::default().as_ref().len(), E::Action::default().as_ref().len());
     // copies on the stack, of known length, so that lanes become vectors
@@ -116,12 +119,11 @@ fn step_body<I: Simd, E: Dynamics>(b: Block<'_>) {
     let (mut reward, mut terminated) = ([0.0; LANES], [0; LANES]);
     env::step_block(&env, &mut state[..k], &action[..a], &mut reward, &mut terminated);
 
-    let limit = E::SPEC.max_episode_steps;
     let (mut any, mut cut) = (0, 0);
     for i in 0..LANES {
         b.steps[i] += 1;
         b.returns[i] += reward[i];
-        let ended = terminated[i] * TERMINATED + u32::from(b.steps[i] >= limit) * TRUNCATED;
+        let ended = terminated[i] * TERMINATED + u32::from(b.steps[i] >= b.limit) * TRUNCATED;
         any |= ended;
         cut |= u32::from(ended == TRUNCATED);
         b.ended[i] = ended;

@@ -98,21 +98,18 @@ crate::per_simd! {
     fn slope(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32]) = slope_body;
 }
 
-crate::per_simd! {
+crate::per_isa! {
     /// Adds rows of `sum.len()` words, in order.
-    fn add_rows(rows: &[f32], sum: &mut [f32]) = add_rows_body;
-}
-
-#[inline(always)]
-fn add_rows_body<I: Simd>(rows: &[f32], sum: &mut [f32]) {
-    let wide = sum.len();
-    for (at, sum) in sum.chunks_exact_mut(LANES).enumerate() {
-        let mut lanes = [0.0; LANES];
-        lanes.copy_from_slice(sum);
-        for row in rows.chunks_exact(wide) {
-            lanes.iter_mut().zip(&row[at * LANES..][..LANES]).for_each(|(sum, x)| *sum += x);
+    fn add_rows(rows: &[f32], sum: &mut [f32]) {
+        let wide = sum.len();
+        for (at, sum) in sum.chunks_exact_mut(LANES).enumerate() {
+            let mut lanes = [0.0; LANES];
+            lanes.copy_from_slice(sum);
+            for row in rows.chunks_exact(wide) {
+                lanes.iter_mut().zip(&row[at * LANES..][..LANES]).for_each(|(sum, x)| *sum += x);
+            }
+            sum.copy_from_slice(&lanes);
         }
-        sum.copy_from_slice(&lanes);
     }
 }
 
@@ -163,19 +160,16 @@ fn slope_body<I: Simd>(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32
 
 #[inline(always)]
 fn each(x: &mut [f32], f: impl Fn(f32) -> f32) {
-    for block in x.chunks_exact_mut(LANES) {
-        for x in block {
-            *x = f(*x);
-        }
+    for x in x {
+        *x = f(*x);
     }
 }
 
+// a flat loop: with blocks of 16 the compiler turns rows into gathers
 #[inline(always)]
 fn each2(d: &mut [f32], y: &[f32], f: impl Fn(f32, f32) -> f32) {
-    for (d, y) in d.chunks_exact_mut(LANES).zip(y.chunks_exact(LANES)) {
-        for (d, y) in d.iter_mut().zip(y) {
-            *d = f(*d, *y);
-        }
+    for (d, y) in d.iter_mut().zip(y) {
+        *d = f(*d, *y);
     }
 }
 
@@ -445,6 +439,7 @@ pub fn forward(
 
 /// Adds the gradient of `rows` rows to the packed gradient `grad`. `d_out` is the slope of the loss at the outputs, rows
 /// of `mlp.out_pad()` words; `slopes` is scratch.
+#[allow(clippy::too_many_arguments)] // what it reads, then what it writes
 pub fn backward(
     isa: Isa,
     mlp: &Mlp,
@@ -489,8 +484,7 @@ pub fn backward(
                     for r in 0..rows {
                         for o in 0..y.output {
                             for i in 0..y.input {
-                                d_weight[o * deep + i] =
-                                    d_weight[o * deep + i] + *d.add(r * wide + o) * *below.add(r * below_row + i);
+                                d_weight[o * deep + i] += *d.add(r * wide + o) * *below.add(r * below_row + i);
                             }
                         }
                     }
