@@ -19,28 +19,7 @@ const EFFORT: Effort = Effort { samples: 10, warm_up: Duration::from_millis(1), 
 
 /// The settings of PureJaxRL's `ppo.py` for CartPole.
 fn purejaxrl() -> Spec {
-    let spec = serde_json::json!({
-        "name": "purejaxrl",
-        "agent": {
-            "algorithm": {
-                "name": "PPO", "gamma": 0.99, "lam": 0.95,
-                "clip_eps_spec": {"name": "no_decay", "start_val": 0.2},
-                "entropy_coef_spec": {"name": "no_decay", "start_val": 0.01},
-                "val_loss_coef": 0.5, "clip_vloss": true,
-                "time_horizon": 128, "minibatch_size": 128, "training_epoch": 4
-            },
-            "memory": {"name": "OnPolicyBatchReplay"},
-            "net": {
-                "type": "MLPNet", "shared": false, "hid_layers": [64, 64], "hid_layers_activation": "tanh",
-                "init_fn": "orthogonal_", "actor_init_std": 0.01, "critic_init_std": 1.0, "clip_grad_val": 0.5,
-                "optim_spec": {"name": "Adam", "lr": 2.5e-4, "eps": 1e-5},
-                "lr_scheduler_spec": {"name": "LinearToZero", "frame": 500_000}
-            }
-        },
-        "env": {"name": "CartPole-v1", "num_envs": 4, "max_frame": 500_000},
-        "meta": {"log_frequency": 5_000, "max_session": 1}
-    });
-    serde_json::from_value(spec).expect("the spec of the bench is valid")
+    load("benches/ppo_cartpole_purejaxrl.json")
 }
 
 /// The same net over many environments, in four large minibatches.
@@ -54,9 +33,9 @@ fn many_envs() -> Spec {
     spec
 }
 
-fn slm_lab() -> Spec {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/ppo/ppo_cartpole.json");
-    spec::load(&path, None, &[]).expect("the shipped spec loads").spec
+fn load(path: &str) -> Spec {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    spec::load(&path, None, &[]).expect("the spec loads").spec
 }
 
 /// Times whole trainings of a spec on `threads` threads (0 for all).
@@ -106,7 +85,7 @@ fn main() {
         ("ppo_cartpole_4x128_purejaxrl.1_thread", purejaxrl(), 1),
         ("ppo_cartpole_1024x32.1_thread", many_envs(), 1),
         ("ppo_cartpole_1024x32.all_threads", many_envs(), 0),
-        ("ppo_cartpole_slm_lab_4_sessions.all_threads", slm_lab(), 0),
+        ("ppo_cartpole_slm_lab_4_sessions.all_threads", load("specs/ppo/ppo_cartpole.json"), 0),
     ] {
         training(&mut criterion, &mut report, name, &spec, threads);
     }
