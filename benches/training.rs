@@ -18,24 +18,20 @@ use slm_fast::spec::{self, Spec};
 const EFFORT: Effort = Effort { samples: 10, warm_up: Duration::from_millis(1), measure: Duration::from_secs(5) };
 
 /// The settings of PureJaxRL's `ppo.py` for CartPole.
-fn purejaxrl() -> Spec {
-    load("benches/ppo_cartpole_purejaxrl.json")
-}
+const PUREJAXRL: &str = "benches/ppo_cartpole_purejaxrl.json";
+/// What makes of them the same nets over many environments, in four large minibatches.
+const MANY_ENVS: [(&str, &str); 5] = [
+    ("env.num_envs", "1024"),
+    ("env.max_frame", "1048576"),
+    ("agent.algorithm.time_horizon", "32"),
+    ("agent.algorithm.minibatch_size", "8192"),
+    ("agent.net.lr_scheduler_spec.frame", "1048576"),
+];
 
-/// The same net over many environments, in four large minibatches.
-fn many_envs() -> Spec {
-    let mut spec = purejaxrl();
-    spec.env.num_envs = 1024;
-    spec.env.max_frame = 1_048_576;
-    if let spec::Algorithm::PPO(ppo) = &mut spec.agent.algorithm {
-        (ppo.time_horizon, ppo.minibatch_size) = (32, 8192);
-    }
-    spec
-}
-
-fn load(path: &str) -> Spec {
+fn load(path: &str, sets: &[(&str, &str)]) -> Spec {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    spec::load(&path, None, &[]).expect("the spec loads").spec
+    let sets: Vec<(String, String)> = sets.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    spec::load(&path, None, &sets).expect("the spec loads").spec
 }
 
 /// Times whole trainings of a spec on `threads` threads (0 for all).
@@ -82,10 +78,10 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut report = Report::open();
     for (name, spec, threads) in [
-        ("ppo_cartpole_4x128_purejaxrl.1_thread", purejaxrl(), 1),
-        ("ppo_cartpole_1024x32.1_thread", many_envs(), 1),
-        ("ppo_cartpole_1024x32.all_threads", many_envs(), 0),
-        ("ppo_cartpole_slm_lab_4_sessions.all_threads", load("specs/ppo/ppo_cartpole.json"), 0),
+        ("ppo_cartpole_4x128_purejaxrl.1_thread", load(PUREJAXRL, &[]), 1),
+        ("ppo_cartpole_1024x32.1_thread", load(PUREJAXRL, &MANY_ENVS), 1),
+        ("ppo_cartpole_1024x32.all_threads", load(PUREJAXRL, &MANY_ENVS), 0),
+        ("ppo_cartpole_slm_lab_4_sessions.all_threads", load("specs/ppo/ppo_cartpole.json", &[]), 0),
     ] {
         training(&mut criterion, &mut report, name, &spec, threads);
     }
