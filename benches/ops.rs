@@ -125,8 +125,15 @@ fn small_nets() -> Nets {
 
 fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
     let env = EnvFns::new(env::find(env).expect("a built environment"));
-    let limit = env.spec.max_episode_steps;
-    RolloutShape { env, nets: Some(small_nets()), t, n, limit, greedy: false, normalize_obs: false }
+    RolloutShape {
+        env,
+        nets: Some(small_nets()),
+        t,
+        n,
+        limit: env.spec.max_episode_steps,
+        greedy: false,
+        normalize_obs: false,
+    }
 }
 
 /// PPO's gradient of one of four minibatches.

@@ -10,33 +10,9 @@ use crate::op::hyper::{CLOCK_STEP, fault};
 use crate::op::lib::envs::{EnvFns, TERMINATED, TRUNCATED};
 use crate::op::lib::policy::Policy;
 use crate::op::log::INTS;
+pub use crate::op::log::{COLUMNS, Row};
 use crate::op::rollout::{RolloutShape, to_env};
 use crate::plan::Plan;
-
-/// Names of the numbers of a log row, in order: the columns of the session data frame that come from the device.
-/// `frame` and `opt_step` are exact integers up to 2^53, so a row is f64.
-pub const COLUMNS: [&str; 17] = [
-    "frame",
-    "t",
-    "opt_step",
-    "episodes",
-    "total_reward",
-    "episode_length",
-    "loss",
-    "policy_loss",
-    "value_loss",
-    "entropy",
-    "approx_kl",
-    "clip_frac",
-    "explained_var",
-    "grad_norm",
-    "lr",
-    "clip_eps",
-    "entropy_coef",
-];
-
-/// One log row of one session; NaN where there is nothing yet (no finished episode, no update).
-pub type Row = [f64; COLUMNS.len()];
 
 /// What stopped a session before its last frame.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ pub const WINDOW: usize = 100;
 
 /// Words of a row of `row_ints`: vector steps, optimiser steps, episodes, 0.
 pub const INTS: usize = 4;
-/// Numbers of a row of `row_nums`, in order; they are those of `lab::cohort::COLUMNS` from `total_reward` on.
+/// Numbers of a row of `row_nums`, in order.
 pub const NUMS: [&str; 13] = [
     "total_reward",
     "episode_length",
@@ -25,6 +25,23 @@ pub const NUMS: [&str; 13] = [
     "clip_eps",
     "entropy_coef",
 ];
+
+/// Names of the numbers of a log row, in order: what [`INTS`] becomes on the host, then [`NUMS`]. They are the columns of
+/// the session data frame that come from the device.
+pub const COLUMNS: [&str; INTS + NUMS.len()] = {
+    let mut all = ["frame"; INTS + NUMS.len()];
+    (all[1], all[2], all[3]) = ("t", "opt_step", "episodes");
+    let mut i = 0;
+    while i < NUMS.len() {
+        all[INTS + i] = NUMS[i];
+        i += 1;
+    }
+    all
+};
+
+/// One log row of one session; NaN where there is nothing yet (no finished episode, no update). `frame` and `opt_step`
+/// are exact integers up to 2^53, so a row is f64.
+pub type Row = [f64; COLUMNS.len()];
 
 /// Sizes of [`Log`].
 #[derive(Debug, Clone)]
@@ -158,11 +175,6 @@ mod tests {
         let rows = count[0] as usize;
         nums.truncate(rows * NUMS.len());
         (ints.chunks(INTS).take(rows).map(|r| [r[0], r[1], r[2]]).collect(), nums)
-    }
-
-    #[test]
-    fn columns_are_those_of_the_data_frame() {
-        assert_eq!(crate::lab::cohort::COLUMNS[4..], NUMS);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use safetensors::{SafeTensorError, SafeTensors};
 use serde_json::{Map, Value, json};
 
 use super::frame::DataFrame;
+use crate::device::Dtype;
 use crate::error::{Error, Result};
-use crate::lab::cohort::{Dtype, Tensor};
+use crate::net::Tensor;
 
 /// Value of the key `format` in the metadata of every file that this program writes.
 pub const FORMAT: &str = "slm-fast";

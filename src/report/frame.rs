@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Where a column of the session data frame comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// A number of the log row, by its name in [`crate::lab::cohort::COLUMNS`].
+    /// A number of the log row, by its name in [`crate::op::log::COLUMNS`].
     Row(&'static str),
     /// Mean of the last 100 rows' `total_reward`, NaN skipped.
     TotalRewardMa,
@@ -154,7 +154,7 @@ mod tests {
             _ => None,
         };
         let mut used: Vec<&str> = SESSION_COLUMNS.iter().filter_map(row_names).collect();
-        let mut all = crate::lab::cohort::COLUMNS;
+        let mut all = crate::op::log::COLUMNS;
         used.sort_unstable();
         all.sort_unstable();
         assert_eq!(used, all);

@@ -16,9 +16,10 @@ use super::json;
 use super::log::{Level, Log};
 use super::plot::{Graph, Series};
 use super::writer::{Options, Outcome};
+use crate::device::Dtype;
 use crate::error::{Error, Result};
-use crate::lab::cohort::{Dtype, Tensor};
 use crate::metric::{self, LocalMetrics, SessionMetrics, TrialMetrics};
+use crate::net::Tensor;
 
 /// Time between writes of csv, json and best models.
 const INFO_EVERY: Duration = Duration::from_secs(2);

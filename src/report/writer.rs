@@ -13,8 +13,9 @@ use super::frame::{DataFrame, SESSION_COLUMNS, Source};
 use super::log::{Level, Log};
 use super::thread::{Message, Thread};
 use crate::error::{Error, Result};
-use crate::lab::cohort::{COLUMNS, Row, Tensor};
 use crate::metric::{self, SessionMetrics, TrialMetrics};
+use crate::net::Tensor;
+use crate::op::log::{COLUMNS, Row};
 
 /// Messages that may wait. The thread answers none of them for as long as it draws graphs, well under a second.
 const CAPACITY: usize = 4096;

@@ -39,3 +39,35 @@ pub fn unit(word: u32) -> f32 {
     // the shifted word fits in 23 bits, so the signed conversion (one instruction on every vector unit) is exact
     ((word >> 9) as i32 as f32 + 0.5) * (1.0 / 8_388_608.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_answers_of_random123() {
+        let pi = ([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]);
+        assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox([!0; 4], [!0; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        assert_eq!(philox(pi.0, pi.1), [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]);
+    }
+
+    #[test]
+    fn equals_the_crate_rand_philox() {
+        let (mut ctr, mut key) = ([1, 2, 3, 4], [5, 6]);
+        for _ in 0..1_000 {
+            let block = philox(ctr, key);
+            assert_eq!(block, rand_philox::philox4x32_10(ctr, key));
+            (ctr, key) = (block, [block[1] ^ ctr[0], block[2] ^ ctr[3]]);
+        }
+    }
+
+    #[test]
+    fn unit_is_uniform_and_never_0_or_1() {
+        assert!(unit(0) > 0.0 && unit(!0) < 1.0);
+        let n = 1 << 16;
+        let mean = (0..n).map(|i| f64::from(unit(philox([i, 0, 0, 0], [7, 0])[0]))).sum::<f64>() / f64::from(n);
+        // the standard error of the mean is 1 / sqrt(12 n) = 0.0011
+        assert!((mean - 0.5).abs() < 0.005, "{mean}");
+    }
+}
