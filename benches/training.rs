@@ -18,45 +18,20 @@ use slm_fast::spec::{self, Spec};
 const EFFORT: Effort = Effort { samples: 10, warm_up: Duration::from_millis(1), measure: Duration::from_secs(5) };
 
 /// The settings of PureJaxRL's `ppo.py` for CartPole.
-fn purejaxrl() -> Spec {
-    let spec = serde_json::json!({
-        "name": "purejaxrl",
-        "agent": {
-            "algorithm": {
-                "name": "PPO", "gamma": 0.99, "lam": 0.95,
-                "clip_eps_spec": {"name": "no_decay", "start_val": 0.2},
-                "entropy_coef_spec": {"name": "no_decay", "start_val": 0.01},
-                "val_loss_coef": 0.5, "clip_vloss": true,
-                "time_horizon": 128, "minibatch_size": 128, "training_epoch": 4
-            },
-            "memory": {"name": "OnPolicyBatchReplay"},
-            "net": {
-                "type": "MLPNet", "shared": false, "hid_layers": [64, 64], "hid_layers_activation": "tanh",
-                "init_fn": "orthogonal_", "actor_init_std": 0.01, "critic_init_std": 1.0, "clip_grad_val": 0.5,
-                "optim_spec": {"name": "Adam", "lr": 2.5e-4, "eps": 1e-5},
-                "lr_scheduler_spec": {"name": "LinearToZero", "frame": 500_000}
-            }
-        },
-        "env": {"name": "CartPole-v1", "num_envs": 4, "max_frame": 500_000},
-        "meta": {"log_frequency": 5_000, "max_session": 1}
-    });
-    serde_json::from_value(spec).expect("the spec of the bench is valid")
-}
+const PUREJAXRL: &str = "benches/ppo_cartpole_purejaxrl.json";
+/// What makes of them the same nets over many environments, in four large minibatches.
+const MANY_ENVS: [(&str, &str); 5] = [
+    ("env.num_envs", "1024"),
+    ("env.max_frame", "1048576"),
+    ("agent.algorithm.time_horizon", "32"),
+    ("agent.algorithm.minibatch_size", "8192"),
+    ("agent.net.lr_scheduler_spec.frame", "1048576"),
+];
 
-/// The same net over many environments, in four large minibatches.
-fn many_envs() -> Spec {
-    let mut spec = purejaxrl();
-    spec.env.num_envs = 1024;
-    spec.env.max_frame = 1_048_576;
-    if let spec::Algorithm::PPO(ppo) = &mut spec.agent.algorithm {
-        (ppo.time_horizon, ppo.minibatch_size) = (32, 8192);
-    }
-    spec
-}
-
-fn slm_lab() -> Spec {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/ppo/ppo_cartpole.json");
-    spec::load(&path, None, &[]).expect("the shipped spec loads").spec
+fn load(path: &str, sets: &[(&str, &str)]) -> Spec {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let sets: Vec<(String, String)> = sets.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    spec::load(&path, None, &sets).expect("the spec loads").spec
 }
 
 /// Times whole trainings of a spec on `threads` threads (0 for all).
@@ -103,10 +78,10 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut report = Report::open();
     for (name, spec, threads) in [
-        ("ppo_cartpole_4x128_purejaxrl.1_thread", purejaxrl(), 1),
-        ("ppo_cartpole_1024x32.1_thread", many_envs(), 1),
-        ("ppo_cartpole_1024x32.all_threads", many_envs(), 0),
-        ("ppo_cartpole_slm_lab_4_sessions.all_threads", slm_lab(), 0),
+        ("ppo_cartpole_4x128_purejaxrl.1_thread", load(PUREJAXRL, &[]), 1),
+        ("ppo_cartpole_1024x32.1_thread", load(PUREJAXRL, &MANY_ENVS), 1),
+        ("ppo_cartpole_1024x32.all_threads", load(PUREJAXRL, &MANY_ENVS), 0),
+        ("ppo_cartpole_slm_lab_4_sessions.all_threads", load("specs/ppo/ppo_cartpole.json", &[]), 0),
     ] {
         training(&mut criterion, &mut report, name, &spec, threads);
     }

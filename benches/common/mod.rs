@@ -55,7 +55,6 @@ impl Csv {
             (Some(date), Some("-"), Some(machine)) if !machine.is_empty() && !machine.contains(',') => (date, machine),
             _ => return Err("is not named <date>-<machine>.csv, for example 2026-11-21-laptop.csv".to_string()),
         };
-        // cargo runs a bench in the package's folder, but a path is meant from where the command was given
         let failed = |err: std::io::Error| err.to_string();
         let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.len() == 0 {
