@@ -64,10 +64,6 @@ impl Plan {
     pub fn new(spec: &Spec) -> Result<Plan> {
         spec.require_built(&env::names())?;
         let env = env::find(&spec.env.name).map_err(|error| error.within("env.name"))?;
-        if spec.meta.precision != spec::Precision::F32 {
-            return Err(Error::new("meta.precision", "bf16 is not built on the cpu device")
-                .hint("use `f32`, the default; bf16 comes with the cuda device"));
-        }
         let nets = nets(spec, env)?;
         let (learning, horizon, minibatch, epochs) = learning(spec);
         let num_envs = spec.env.num_envs;
