@@ -268,7 +268,7 @@ fn wrong_files_say_where() {
     x.json: the file is empty
       hint: a spec file is an object of name and spec
     ");
-    insta::assert_snapshot!(complaint_of("x.yaml", "---\na: 1\n---\nb: 2\n", None, &[]), @"x.yaml: not YAML, line 3 column 1: multiple YAML documents detected");
+    insta::assert_snapshot!(complaint_of("x.yaml", "---\na: 1\n---\nb: 2\n", None, &[]), @"x.yaml: not YAML, line 4 column 1: multiple YAML documents detected");
     assert!(complaint_of("x.json", "\u{feff}{}", None, &[]).contains("holds no spec"));
     insta::assert_snapshot!(complaint_of("x.json", &two, Some("ppo_a"), &[("env..name", "8")]), @"x.json: --set env..name: a part of this place is empty");
     insta::assert_snapshot!(complaint_of("x.json", "[]", None, &[]), @"x.json: a spec file is an object of name and spec");
