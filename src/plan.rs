@@ -390,6 +390,9 @@ impl fmt::Display for Plan {
                 "  note          `env.max_frame` is no multiple of `env.num_envs`: the run ends {overshoot} frames later"
             )?;
         }
+        if iterations == 0 {
+            writeln!(f, "  note          one rollout is longer than the run: nothing is learnt")?;
+        }
         writeln!(f, "  log rows      every {} frames", self.log_frequency)?;
         write!(f, "  sessions      {}, in one cohort, on the cpu ({})", self.max_session, Isa::detect().name())
     }
