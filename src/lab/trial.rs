@@ -273,8 +273,8 @@ impl Trial<'_> {
 
     /// The parameters of every session that is still running, for TensorBoard.
     fn histograms(&self, reporter: &mut Reporter) -> Result<()> {
-        let running = self.sessions.iter().enumerate().filter(|(_, session)| session.fault.is_none());
-        running.map(|(s, _)| reporter.histograms(s, self.cohort.frame(), self.cohort.model(s))).collect()
+        let mut running = self.sessions.iter().enumerate().filter(|(_, session)| session.fault.is_none());
+        running.try_for_each(|(s, _)| reporter.histograms(s, self.cohort.frame(), self.cohort.model(s)))
     }
 
     /// Final models, the last checkpoint, graphs and metrics.
