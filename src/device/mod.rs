@@ -53,6 +53,16 @@ impl Device {
         }
     }
 
+    /// For debugging: waits for every kernel of a gpu by itself, so that a fault names its op. The cpu always does.
+    #[must_use]
+    pub fn one_by_one(self) -> Device {
+        match self {
+            Device::Cpu(cpu) => Device::Cpu(cpu),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => Device::Cuda(cuda.one_by_one()),
+        }
+    }
+
     /// The device in a line to a person.
     pub fn describe(&self) -> String {
         match self {

@@ -300,7 +300,9 @@ impl Arena {
             }
         }
         let doing = format!("a kernel of {} failed, or the device was lost", quoted(&ops));
-        self.shared.failed(failure, &doing).hint("`slm-fast dev SPEC --device cuda` waits for every kernel and names it")
+        self.shared
+            .failed(failure, &doing)
+            .hint("`slm-fast dev SPEC --device cuda` waits for every kernel and names it")
     }
 
     /// The first buffer behind which an op has written on the device; `scratch` for the scratch of kernels.

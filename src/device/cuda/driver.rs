@@ -263,9 +263,7 @@ impl Stream {
         // the capture ends whatever happened inside it
         let ended = call!(cuStreamEndCapture(self.handle, &mut graph));
         let mut handle = null_mut();
-        let outcome = enqueued
-            .and(ended)
-            .and_then(|()| call!(cuGraphInstantiateWithFlags(&mut handle, graph, 0)));
+        let outcome = enqueued.and(ended).and_then(|()| call!(cuGraphInstantiateWithFlags(&mut handle, graph, 0)));
         if !graph.is_null() {
             let _ = call!(cuGraphDestroy(graph));
         }

@@ -354,7 +354,10 @@ mod tests {
             assert_eq!(shape.cast::<[u32; 2]>().read(), [5, 1]);
             assert_eq!(table.cast::<u64>().read(), 0x7000_0000_2000);
             // two words of 8 bytes: the address, then stride below and length above, as a struct lays them out
-            assert_eq!(args.cast::<[u64; 4]>().read(), [0x7000_0000_0040, 20 << 32 | 32, 0x7000_0000_1000, 1 << 32 | 16]);
+            assert_eq!(
+                args.cast::<[u64; 4]>().read(),
+                [0x7000_0000_0040, 20 << 32 | 32, 0x7000_0000_1000, 1 << 32 | 16]
+            );
         }
     }
 }

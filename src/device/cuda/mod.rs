@@ -69,9 +69,10 @@ impl Cuda {
                 .hint("`slm-fast devices` lists what there is; use `--device cpu`")
         };
         let count = count().map_err(none)?;
-        let ordinal = i32::try_from(ordinal).ok().filter(|&n| n < count).ok_or_else(|| {
-            none(format!("number {ordinal} is not there; this machine has {count}, counted from 0"))
-        })?;
+        let ordinal = i32::try_from(ordinal)
+            .ok()
+            .filter(|&n| n < count)
+            .ok_or_else(|| none(format!("number {ordinal} is not there; this machine has {count}, counted from 0")))?;
         let mut open = OPEN.lock().expect("nothing panics while a device is opened");
         open.retain(|shared| shared.strong_count() > 0);
         if let Some(shared) = open.iter().filter_map(Weak::upgrade).find(|shared| shared.ordinal == ordinal) {
