@@ -315,11 +315,13 @@ bool advance(Slot& slot) {
 
 size_t static_bytes() { return size_t(__stop_cusim_shared - __start_cusim_shared); }
 
-// Poisons a block's shared memory: NaN as any float, and other bits from schedule to schedule.
+// Poisons a block's shared memory: NaN as f32 and as f64, other bits from schedule to schedule.
 void poison(Slot& slot) {
-    int byte = config.schedule % 2 == 0 ? 0xFF : 0x7F;
-    memset(slot.dynamic, byte, config.shared_bytes);
-    slot.statics.assign(static_bytes(), char(byte));
+    static const unsigned WORDS[] = {0xFFFFFFFF, 0x7FF55555};
+    const char* word = reinterpret_cast<const char*>(&WORDS[config.schedule % 2]);
+    for (unsigned i = 0; i < config.shared_bytes; i++) slot.dynamic[i] = word[i % 4];
+    slot.statics.resize(static_bytes());
+    for (size_t i = 0; i < slot.statics.size(); i++) slot.statics[i] = word[i % 4];
 }
 
 void begin(Slot& slot, unsigned block) {
