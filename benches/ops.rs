@@ -47,7 +47,7 @@ macro_rules! launch {
         let shape = $shape;
         let (args, inputs) = ($Op::args(&shape), $Op::inputs(&shape, &mut Draw::new(7)));
         let (mut layout, mut queue) = (Layout::new(1), Queue::default());
-        $Op::alone(shape, &mut layout).record(&layout, &mut queue);
+        $Op::alone(shape, &mut layout).record(&mut layout, &mut queue);
         Launch { op: $Op::ENTRY.name, args, inputs, layout, queue }
     }};
 }

@@ -17,7 +17,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &["device::Dtype", "op", "spec"]),
     ("plan", &["device::cpu::Isa", "env", "error", "op", "spec"]),
     // names ops in order: of environments it has what the plan hands through, of the device buffers and queues
-    ("algorithm", &["device::Buf", "device::Keep", "device::Layout", "device::Queue", "op", "plan", "spec::Algorithm"]),
+    (
+        "algorithm",
+        &[
+            "device::Buf",
+            "device::Keep",
+            "device::Kind",
+            "device::Layout",
+            "device::Queue",
+            "op",
+            "plan",
+            "spec::Algorithm",
+        ],
+    ),
     ("metric", &[]),
     // plain data alone, never a buffer
     ("report", &["error", "metric", "net::Tensor", "device::Dtype", "op::log::COLUMNS", "op::log::Row"]),

@@ -65,6 +65,15 @@ impl slm_fast::device::Call for Recorded {
     fn flops(&self) -> f64 {
         1e12
     }
+    fn kernels(&self) -> Vec<slm_fast::device::Kernel> {
+        self.0.kernels()
+    }
+    fn device_scratch(&self) -> usize {
+        self.0.device_scratch()
+    }
+    fn args(&self) -> Vec<usize> {
+        self.0.args()
+    }
     unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut slm_fast::device::Cx<'_>) {
         // the scratch of a real run is what earlier ops left there
         let words = self.0.scratch_words();

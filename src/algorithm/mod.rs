@@ -5,7 +5,7 @@ mod a2c;
 mod ppo;
 mod reinforce;
 
-use crate::device::{Buf, Keep, Layout, Queue};
+use crate::device::{Buf, Keep, Kind, Layout, Queue};
 use crate::op::advantage::{Advantage, AdvantageShape, Mode};
 use crate::op::hyper::{self, fault, update};
 use crate::op::lib::envs::EnvFns;
@@ -76,9 +76,9 @@ pub struct Program {
     pub tail: Option<Queue>,
 }
 
-/// Plans the buffers of a cohort of `sessions` sessions and records its program.
-pub fn record(plan: &Plan, sessions: usize) -> (Layout, Program) {
-    let mut layout = Layout::new(sessions);
+/// Plans the buffers of a cohort of `sessions` sessions on a kind of device and records its program.
+pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
+    let mut layout = Layout::on(kind, sessions);
     let mut recorder = Recorder::new(plan, &mut layout);
     let mut iteration = Queue::default();
     recorder.collect(&mut iteration, plan.horizon);

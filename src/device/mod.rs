@@ -64,6 +64,48 @@ impl<T> Buf<T> {
     }
 }
 
+/// The kinds of devices: what may decide how an op is cut into tiles, beside its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Cpu,
+    Cuda,
+}
+
+/// Number formats of the matrix products inside nets; everything else is f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// IEEE single precision.
+    #[default]
+    F32,
+    /// Operands rounded to bfloat16, sums in f32: the matrix units of a GPU. Weights, losses, log-probabilities and
+    /// advantages stay f32.
+    Bf16,
+}
+
+/// One launch of a gpu kernel: `tiles` x sessions x `parts` blocks of `threads` threads. An op may be several, in order;
+/// all of them take the same three parameters: the words of the shape, the table of running sessions, and a slice
+/// `{address, stride, len}` for every argument of the op and for its scratch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    /// Entry point, unique among all kernels.
+    pub entry: String,
+    /// Blocks along x and z of the grid; y is the session.
+    pub tiles: u32,
+    pub parts: u32,
+    pub threads: u32,
+    /// Dynamic shared memory of a block.
+    pub shared_bytes: u32,
+    /// Members of the kernel's shape struct, in order.
+    pub shape: Vec<Field>,
+}
+
+/// One member of a shape struct: its name and its 32-bit words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    pub name: &'static str,
+    pub words: Vec<u32>,
+}
+
 /// Whether a buffer goes into the resumable checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -90,14 +132,36 @@ pub struct Entry {
 /// Every buffer of a cohort of `sessions` sessions, before it exists.
 #[derive(Debug, Clone)]
 pub struct Layout {
+    kind: Kind,
     sessions: usize,
     entries: Vec<Entry>,
     words: usize,
+    scratch: usize,
 }
 
 impl Layout {
+    /// A layout of the cpu device.
     pub fn new(sessions: usize) -> Layout {
-        Layout { sessions, entries: Vec::new(), words: GUARD }
+        Layout::on(Kind::Cpu, sessions)
+    }
+
+    /// A layout of a device of that kind.
+    pub fn on(kind: Kind, sessions: usize) -> Layout {
+        Layout { kind, sessions, entries: Vec::new(), words: GUARD, scratch: 0 }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Makes room for the scratch of an op's gpu kernels, words per session; ops share it.
+    pub fn reserve_scratch(&mut self, words: usize) {
+        self.scratch = self.scratch.max(words);
+    }
+
+    /// Words per session of the scratch that gpu kernels share.
+    pub fn scratch(&self) -> usize {
+        self.scratch
     }
 
     /// Plans a buffer `[S, shape..]`.
@@ -260,6 +324,12 @@ pub trait Call: Send + Sync {
     fn scratch_words(&self) -> usize;
     /// Rough floating-point operations of one session: decides whether threads are worth waking.
     fn flops(&self) -> f64;
+    /// What a gpu launches for this call, in order.
+    fn kernels(&self) -> Vec<Kernel>;
+    /// Scratch words per session that those kernels need.
+    fn device_scratch(&self) -> usize;
+    /// Numbers of the buffers in the order of the op's arguments.
+    fn args(&self) -> Vec<usize>;
     /// Runs one tile of session `s`.
     ///
     /// # Safety

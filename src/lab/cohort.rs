@@ -2,7 +2,7 @@
 
 use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
-use crate::device::{Device, Keep, Memory, Queue};
+use crate::device::{Device, Keep, Kind, Memory, Queue};
 use crate::error::{Error, Result};
 use crate::net;
 pub use crate::net::Tensor;
@@ -37,7 +37,7 @@ pub struct Cohort {
 
 /// Bytes of device memory that `sessions` sessions of a plan take.
 pub fn bytes(plan: &Plan, sessions: usize) -> usize {
-    algorithm::record(plan, sessions).0.bytes()
+    algorithm::record(plan, Kind::Cpu, sessions).0.bytes()
 }
 
 impl Cohort {
@@ -48,7 +48,7 @@ impl Cohort {
     /// # Errors
     /// Not enough memory.
     pub fn new(plan: &Plan, seed: u32, sessions: &[u32], threads: usize) -> Result<Cohort> {
-        let (layout, program) = algorithm::record(plan, sessions.len());
+        let (layout, program) = algorithm::record(plan, Kind::Cpu, sessions.len());
         let mut memory = layout.allocate()?;
         for (s, &index) in sessions.iter().enumerate() {
             begin(plan, &program.buffers, &mut memory, s, [seed, index]);
@@ -261,7 +261,7 @@ impl Player {
         let plan = Plan { num_envs: 1, horizon: 1, minibatch: 1, ..plan.clone() };
         let hint = "the model was trained with other nets or in another environment than its spec says";
         let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
-        let (layout, Program { buffers: b, .. }) = algorithm::record(&plan, 1);
+        let (mut layout, Program { buffers: b, .. }) = algorithm::record(&plan, Kind::Cpu, 1);
         let env = EnvFns::new(plan.env);
         let normalize_obs = plan.spec.env.normalize_obs;
         let shape = RolloutShape {
@@ -274,7 +274,7 @@ impl Player {
             normalize_obs,
         };
         let mut queue = Queue::default();
-        algorithm::rollout(&b, shape).record(&layout, &mut queue);
+        algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
         let mut memory = layout.allocate()?;
         begin(&plan, &b, &mut memory, 0, [seed, 0]);
         memory.write(b.params, 0).copy_from_slice(&params);

@@ -22,7 +22,7 @@ pub const HIGH: usize = 1;
 pub const SEEN: usize = 2;
 
 /// Weight of the old value in the moving average of a percentile; the first rollout sets it.
-const PERCENTILE_KEEP: f32 = 0.99;
+pub const PERCENTILE_KEEP: f32 = 0.99;
 
 /// How the return of a step is estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,7 +56,7 @@ const TILES: usize = 64;
 /// Fewest rows of a tile: below this, packing the parameters would cost more than a second thread brings.
 const TILE_ROWS: usize = 256;
 /// Targets in units of their deviation are held within this.
-const TARGET_MAX: f32 = 10.0;
+pub const TARGET_MAX: f32 = 10.0;
 
 impl GradShape {
     fn tile_rows(&self) -> usize {

@@ -5,6 +5,8 @@
 //! the slices of one session, a gpu kernel takes S from its grid.
 
 pub mod advantage;
+pub mod constants;
+pub mod gpu;
 pub mod hyper;
 pub mod lib;
 pub mod log;
@@ -15,7 +17,7 @@ pub mod rollout;
 pub mod schedule;
 pub mod shuffle;
 
-use crate::device::{Dtype, Word};
+use crate::device::{Dtype, Kernel, Word};
 use crate::op::lib::rng;
 use std::marker::PhantomData;
 
@@ -67,6 +69,14 @@ pub trait Shape: Clone + Send + Sync + 'static {
     /// Rough floating-point operations of one session.
     fn flops(&self) -> f64 {
         0.0
+    }
+    /// What a gpu launches for one execution of the op, in order; every kernel has the session as y of its grid.
+    fn kernels(&self) -> Vec<Kernel> {
+        Vec::new()
+    }
+    /// Scratch words per session of those kernels.
+    fn device_scratch(&self) -> usize {
+        0
     }
     /// Shapes that tests go through: odd sizes, every choice at least once.
     fn cases() -> Vec<Self>;
@@ -150,6 +160,10 @@ pub struct Entry {
     pub sample: fn(case: usize, draw: &mut Draw) -> Vec<Vec<u32>>,
     /// Runs the plain definition on one session's words.
     pub define: fn(case: usize, words: &mut [Vec<u32>]),
+    /// What a gpu launches for a case.
+    pub kernels: fn(case: usize) -> Vec<Kernel>,
+    /// Scratch words per session of those kernels.
+    pub device_scratch: fn(case: usize) -> usize,
     /// A recorded launch of the case, its buffers planned in the layout in the order of its arguments.
     pub launch: fn(case: usize, layout: &mut crate::device::Layout) -> Box<dyn crate::device::Call>,
     /// Largest `|fast - definition| / (1 + |definition|)` that parity allows.
@@ -208,7 +222,8 @@ macro_rules! op {
             }
 
             /// Checks that every buffer has the declared size, then records the launch.
-            pub fn record(self, layout: &$crate::device::Layout, queue: &mut $crate::device::Queue) {
+            pub fn record(self, layout: &mut $crate::device::Layout, queue: &mut $crate::device::Queue) {
+                layout.reserve_scratch($crate::op::Shape::device_scratch(&self.shape));
                 let lens = [ $( layout.len_of(self.$arg) ),* ];
                 for (arg, len) in Self::args(&self.shape).iter().zip(lens) {
                     assert_eq!(len, arg.len(), "{}: `{}` has the declared shape {}", $name, arg.name, arg.shape);
@@ -224,6 +239,7 @@ macro_rules! op {
                     let arg = args.next().expect("one buffer per argument");
                     layout.buf::<$t>(arg.name, &arg.dims, $crate::device::Keep::Saved)
                 }; )*
+                layout.reserve_scratch($crate::op::Shape::device_scratch(&shape));
                 $Op { shape, $( $arg, )* }
             }
 
@@ -244,6 +260,8 @@ macro_rules! op {
                 tolerance: $tol,
                 cases: || <$Shape as $crate::op::Shape>::cases().len(),
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),
+                kernels: |case| $crate::op::Shape::kernels(&<$Shape as $crate::op::Shape>::cases()[case]),
+                device_scratch: |case| $crate::op::Shape::device_scratch(&<$Shape as $crate::op::Shape>::cases()[case]),
                 sample: |case, draw| Self::inputs(&<$Shape as $crate::op::Shape>::cases()[case], draw),
                 define: |case, words| {
                     let shape = &<$Shape as $crate::op::Shape>::cases()[case];
@@ -264,6 +282,9 @@ macro_rules! op {
             fn tiles(&self) -> usize { $crate::op::Shape::tiles(&self.shape) }
             fn scratch_words(&self) -> usize { $crate::op::Shape::scratch_words(&self.shape) }
             fn flops(&self) -> f64 { $crate::op::Shape::flops(&self.shape) }
+            fn kernels(&self) -> Vec<$crate::device::Kernel> { $crate::op::Shape::kernels(&self.shape) }
+            fn device_scratch(&self) -> usize { $crate::op::Shape::device_scratch(&self.shape) }
+            fn args(&self) -> Vec<usize> { vec![ $( self.$arg.id() ),* ] }
             unsafe fn run(&self, memory: &$crate::device::Memory, s: usize, cx: &mut $crate::device::Cx<'_>) {
                 // SAFETY: slices of one session inside the arena; tiles write disjoint parts by the op's own promise
                 let tile = unsafe { Tile { $( $arg: {

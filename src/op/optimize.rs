@@ -405,7 +405,7 @@ mod tests {
             let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
             let op =
                 Optimize { shape, partial, partial_loss: loss, hyper, schedule, params, slots, clock, update, fault };
-            op.record(&layout, &mut queue);
+            op.record(&mut layout, &mut queue);
             let memory = layout.allocate().unwrap();
             let device = Device::Cpu(Cpu::new(1, Isa::detect()));
             Bench { queue, memory, device, partial, loss, hyper, schedule, params, clock, update, fault }

@@ -3,6 +3,7 @@
 //! The formulas are SLM Lab's, with its faults removed: an `end_val` of 0 is reached, a schedule may rise, and the
 //! periodic one is a cosine.
 
+use crate::device::Kernel;
 use crate::op::{Draw, Shape, hyper};
 
 /// Clip range of the policy ratio.
@@ -23,6 +24,10 @@ pub struct ScheduleShape {
 }
 
 impl Shape for ScheduleShape {
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::schedule::kernels(self)
+    }
+
     fn cases() -> Vec<Self> {
         [(5, 3, 1), (128, 4, 2), (1, 1, 3)].map(|(t, n, groups)| ScheduleShape { t, n, groups }).to_vec()
     }

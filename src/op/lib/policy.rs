@@ -15,7 +15,7 @@ pub const LOG_STD: (f32, f32) = (-5.0, 2.0);
 /// Log-ratios are clamped to this before they are exponentiated.
 pub const LOG_RATIO: f32 = 20.0;
 
-const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
+pub const HALF_LN_2PI: f64 = 0.918_938_533_204_672_7;
 
 /// A family of distributions over actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,137 @@
+// Numbers that kernels share with src/op: written by `SLM_FAST_WRITE=1 cargo test constants` from
+// src/op/constants.rs, which a test holds this file to. Do not edit.
+#pragma once
+
+namespace Hyper {
+constexpr u32 GAMMA = 0u;
+constexpr u32 LAM = 1u;
+constexpr u32 VAL_LOSS_COEF = 2u;
+constexpr u32 POLICY_LOSS_COEF = 3u;
+constexpr u32 REWARD_SCALE = 4u;
+constexpr u32 REWARD_CLIP_LOW = 5u;
+constexpr u32 REWARD_CLIP_HIGH = 6u;
+constexpr u32 OBS_CLIP_LOW = 7u;
+constexpr u32 OBS_CLIP_HIGH = 8u;
+constexpr u32 CLIP_EPS = 9u;
+constexpr u32 ENTROPY_COEF = 14u;
+constexpr u32 LEN = 19u;
+constexpr u32 KIND = 0u;
+constexpr u32 START_VAL = 1u;
+constexpr u32 END_VAL = 2u;
+constexpr u32 START_STEP = 3u;
+constexpr u32 END_STEP = 4u;
+constexpr float NO_DECAY = 0e0f;
+constexpr float LINEAR_DECAY = 1e0f;
+constexpr float RATE_DECAY = 2e0f;
+constexpr float PERIODIC_DECAY = 3e0f;
+constexpr u32 LR = 0u;
+constexpr u32 B1 = 1u;
+constexpr u32 B2 = 2u;
+constexpr u32 EPS = 3u;
+constexpr u32 WEIGHT_DECAY = 4u;
+constexpr u32 MOMENTUM = 5u;
+constexpr u32 CLIP_NORM = 6u;
+constexpr u32 LR_KIND = 7u;
+constexpr u32 LR_FRAMES = 8u;
+constexpr u32 LR_MIN_FACTOR = 9u;
+constexpr u32 GROUP_LEN = 10u;
+constexpr float LR_CONSTANT = 0e0f;
+constexpr float LR_LINEAR_TO_MIN = 1e0f;
+}  // namespace Hyper
+
+namespace Clock {
+constexpr u32 CLOCK_STEP = 0u;
+constexpr u32 CLOCK_OPT = 1u;
+constexpr u32 CLOCK_ITER = 2u;
+constexpr u32 CLOCK_EPISODES = 3u;
+}  // namespace Clock
+
+namespace Sums {
+constexpr u32 POLICY = 0u;
+constexpr u32 VALUE = 1u;
+constexpr u32 ENTROPY = 2u;
+constexpr u32 KL = 3u;
+constexpr u32 CLIP_FRAC = 4u;
+constexpr u32 LOSSES = 5u;
+constexpr u32 LOSS = 5u;
+constexpr u32 GRAD_NORM = 6u;
+constexpr u32 COUNT = 7u;
+constexpr u32 EXPLAINED_VAR = 8u;
+constexpr u32 LEN = 9u;
+}  // namespace Sums
+
+namespace Fault {
+constexpr u32 OP = 0u;
+constexpr u32 STEP = 1u;
+constexpr u32 OPT = 2u;
+constexpr u32 GROUP = 3u;
+constexpr u32 LEN = 4u;
+constexpr u32 GRADIENT = 1u;
+constexpr u32 PARAMS = 2u;
+}  // namespace Fault
+
+namespace Scheduled {
+constexpr u32 CLIP_EPS = 0u;
+constexpr u32 ENTROPY_COEF = 1u;
+constexpr u32 LEN = 2u;
+}  // namespace Scheduled
+
+namespace Moments {
+constexpr u32 COUNT = 0u;
+constexpr u32 MEAN = 1u;
+constexpr u32 M2 = 2u;
+constexpr u32 SCALE = 3u;
+constexpr u32 LOW = 0u;
+constexpr u32 HIGH = 1u;
+constexpr u32 SEEN = 2u;
+constexpr float PERCENTILE_KEEP = 9.9e-1f;
+}  // namespace Moments
+
+namespace Rows {
+constexpr u32 WINDOW = 100u;
+constexpr u32 INTS = 4u;
+constexpr u32 NUMS = 13u;
+}  // namespace Rows
+
+namespace Purpose {
+constexpr u32 RESET = 0u;
+constexpr u32 ACTION = 1u;
+constexpr u32 SHUFFLE = 2u;
+}  // namespace Purpose
+
+namespace Ended {
+constexpr u32 TERMINATED = 1u;
+constexpr u32 TRUNCATED = 2u;
+}  // namespace Ended
+
+namespace Policies {
+constexpr u32 CATEGORICAL = 0u;
+constexpr u32 GAUSSIAN = 1u;
+constexpr u32 OUTPUTS = 64u;
+constexpr float LOG_STD_LOW = -5e0f;
+constexpr float LOG_STD_HIGH = 2e0f;
+constexpr float LOG_RATIO = 2e1f;
+constexpr float HALF_LN_2PI = 9.189385e-1f;
+}  // namespace Policies
+
+namespace Losses {
+constexpr u32 MSE = 0u;
+constexpr u32 SMOOTH_L1 = 1u;
+constexpr float TARGET_MAX = 1e1f;
+}  // namespace Losses
+
+namespace Activations {
+constexpr u32 TANH = 0u;
+constexpr u32 RELU = 1u;
+constexpr u32 LEAKY_RELU = 2u;
+constexpr u32 ELU = 3u;
+constexpr u32 SELU = 4u;
+constexpr u32 GELU = 5u;
+constexpr u32 SILU = 6u;
+constexpr u32 SIGMOID = 7u;
+constexpr u32 IDENTITY = 8u;
+}  // namespace Activations
+
+namespace Nets {
+constexpr u32 LAYERS = 16u;
+}  // namespace Nets

@@ -1,0 +1,130 @@
+//! The numbers that the twins of an op share, once: from here they are written into `kernels/lib/constants.cuh`.
+
+use super::lib::envs::{TERMINATED, TRUNCATED};
+use super::lib::mlp::Activation;
+use super::lib::policy::{HALF_LN_2PI, LOG_RATIO, LOG_STD, OUTPUTS};
+use super::lib::rng::Purpose;
+use super::{advantage, gpu, hyper, log, minibatch_grad, schedule};
+use std::fmt::Write;
+
+/// A number of one of the two types that kernels know.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    U32(u32),
+    F32(f32),
+}
+
+impl From<usize> for Number {
+    fn from(x: usize) -> Number {
+        Number::U32(u32::try_from(x).expect("shared numbers are 32-bit words"))
+    }
+}
+impl From<u32> for Number {
+    fn from(x: u32) -> Number {
+        Number::U32(x)
+    }
+}
+impl From<f32> for Number {
+    fn from(x: f32) -> Number {
+        Number::F32(x)
+    }
+}
+
+/// A group of numbers with the name of its namespace; upper case, so that kernels and arguments may have the lower one.
+type Group = (&'static str, Vec<(&'static str, Number)>);
+
+macro_rules! group {
+    ($name:literal, $module:path: $($constant:ident),+ $(,)?) => {{
+        use $module as module;
+        ($name, vec![$((stringify!($constant), Number::from(module::$constant))),+])
+    }};
+}
+
+fn groups() -> Vec<Group> {
+    vec![
+        group!("Hyper", hyper: GAMMA, LAM, VAL_LOSS_COEF, POLICY_LOSS_COEF, REWARD_SCALE, REWARD_CLIP_LOW,
+            REWARD_CLIP_HIGH, OBS_CLIP_LOW, OBS_CLIP_HIGH, CLIP_EPS, ENTROPY_COEF, LEN, KIND, START_VAL, END_VAL,
+            START_STEP, END_STEP, NO_DECAY, LINEAR_DECAY, RATE_DECAY, PERIODIC_DECAY, LR, B1, B2, EPS, WEIGHT_DECAY,
+            MOMENTUM, CLIP_NORM, LR_KIND, LR_FRAMES, LR_MIN_FACTOR, GROUP_LEN, LR_CONSTANT, LR_LINEAR_TO_MIN),
+        group!("Clock", hyper: CLOCK_STEP, CLOCK_OPT, CLOCK_ITER, CLOCK_EPISODES),
+        group!("Sums", hyper::update: POLICY, VALUE, ENTROPY, KL, CLIP_FRAC, LOSSES, LOSS, GRAD_NORM, COUNT,
+            EXPLAINED_VAR, LEN),
+        group!("Fault", hyper::fault: OP, STEP, OPT, GROUP, LEN, GRADIENT, PARAMS),
+        group!("Scheduled", schedule: CLIP_EPS, ENTROPY_COEF, LEN),
+        group!("Moments", advantage: COUNT, MEAN, M2, SCALE, LOW, HIGH, SEEN, PERCENTILE_KEEP),
+        ("Rows", vec![("WINDOW", log::WINDOW.into()), ("INTS", log::INTS.into()), ("NUMS", log::NUMS.len().into())]),
+        (
+            "Purpose",
+            vec![
+                ("RESET", (Purpose::Reset as u32).into()),
+                ("ACTION", (Purpose::Action as u32).into()),
+                ("SHUFFLE", (Purpose::Shuffle as u32).into()),
+            ],
+        ),
+        ("Ended", vec![("TERMINATED", TERMINATED.into()), ("TRUNCATED", TRUNCATED.into())]),
+        (
+            "Policies",
+            vec![
+                ("CATEGORICAL", gpu::CATEGORICAL.into()),
+                ("GAUSSIAN", gpu::GAUSSIAN.into()),
+                ("OUTPUTS", OUTPUTS.into()),
+                ("LOG_STD_LOW", LOG_STD.0.into()),
+                ("LOG_STD_HIGH", LOG_STD.1.into()),
+                ("LOG_RATIO", LOG_RATIO.into()),
+                ("HALF_LN_2PI", (HALF_LN_2PI as f32).into()),
+            ],
+        ),
+        (
+            "Losses",
+            vec![
+                ("MSE", gpu::MSE.into()),
+                ("SMOOTH_L1", gpu::SMOOTH_L1.into()),
+                ("TARGET_MAX", minibatch_grad::TARGET_MAX.into()),
+            ],
+        ),
+        (
+            "Activations",
+            Activation::ALL.iter().map(|&a| (gpu::activation_name(a), gpu::activation(a).into())).collect(),
+        ),
+        ("Nets", vec![("LAYERS", gpu::LAYERS.into())]),
+    ]
+}
+
+/// A float that C++ reads back to the same bits.
+fn float(x: f32) -> String {
+    format!("{x:e}f")
+}
+
+/// The text of `kernels/lib/constants.cuh`.
+pub fn cuda() -> String {
+    let mut text = String::from(
+        "// Numbers that kernels share with src/op: written by `SLM_FAST_WRITE=1 cargo test constants` from\n\
+         // src/op/constants.rs, which a test holds this file to. Do not edit.\n#pragma once\n",
+    );
+    for (group, numbers) in groups() {
+        writeln!(text, "\nnamespace {group} {{").expect("a string takes all");
+        for (name, number) in numbers {
+            match number {
+                Number::U32(x) => writeln!(text, "constexpr u32 {name} = {x}u;"),
+                Number::F32(x) => writeln!(text, "constexpr float {name} = {};", float(x)),
+            }
+            .expect("a string takes all");
+        }
+        writeln!(text, "}}  // namespace {group}").expect("a string takes all");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn constants_of_the_kernels_are_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/lib/constants.cuh");
+        let text = super::cuda();
+        if std::env::var_os("SLM_FAST_WRITE").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let now = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(now == text, "kernels/lib/constants.cuh is out of date: run `SLM_FAST_WRITE=1 cargo test constants`");
+    }
+}

@@ -1,0 +1,82 @@
+//! How ops are launched on a gpu: grids, blocks, shared memory, and the words of their shape structs. One file per op;
+//! the kernels themselves are `kernels/<op>.cu`.
+
+pub mod schedule;
+
+use super::lib::mlp::{Activation, Mlp};
+use super::lib::policy::Policy;
+use crate::device::Field;
+
+/// Most layers of a net, the output layer included.
+pub const LAYERS: usize = 16;
+
+/// Codes of choices in shape structs.
+pub const CATEGORICAL: u32 = 0;
+pub const GAUSSIAN: u32 = 1;
+pub const MSE: u32 = 0;
+pub const SMOOTH_L1: u32 = 1;
+
+/// Dynamic shared memory that a block may have: what every GPU since compute capability 8.0 allows.
+pub const SHARED_BYTES: usize = 99 << 10;
+
+/// The code of an activation.
+pub fn activation(kind: Activation) -> u32 {
+    Activation::ALL.iter().position(|&a| a == kind).expect("every activation is in the list") as u32
+}
+
+/// Its name in a kernel.
+pub fn activation_name(kind: Activation) -> &'static str {
+    match kind {
+        Activation::Tanh => "TANH",
+        Activation::Relu => "RELU",
+        Activation::LeakyRelu => "LEAKY_RELU",
+        Activation::Elu => "ELU",
+        Activation::Selu => "SELU",
+        Activation::Gelu => "GELU",
+        Activation::Silu => "SILU",
+        Activation::Sigmoid => "SIGMOID",
+        Activation::Identity => "IDENTITY",
+    }
+}
+
+/// A member of one word.
+pub fn word(name: &'static str, x: usize) -> Field {
+    Field { name, words: vec![u32::try_from(x).expect("sizes of a plan are 32-bit words")] }
+}
+
+/// A choice, 1 or 0.
+pub fn flag(name: &'static str, on: bool) -> Field {
+    Field { name, words: vec![u32::from(on)] }
+}
+
+/// A number.
+pub fn number(name: &'static str, x: f32) -> Field {
+    Field { name, words: vec![x.to_bits()] }
+}
+
+/// `struct Net`: number of layers, activation, parameters, then `{input, output, weight, bias}` of every layer, offsets
+/// counted from the net's first parameter. A net that is not there has no layers.
+pub fn net(name: &'static str, mlp: Option<&Mlp>) -> Field {
+    let mut words = vec![0; 3 + 4 * LAYERS];
+    if let Some(mlp) = mlp {
+        let layers = mlp.offsets();
+        (words[0], words[1], words[2]) = (layers.len() as u32, activation(mlp.activation), mlp.len() as u32);
+        for (to, (input, output, weight, bias)) in words[3..].chunks_exact_mut(4).zip(layers) {
+            to.copy_from_slice(&[input, output, weight, bias].map(|x| x as u32));
+        }
+    }
+    Field { name, words }
+}
+
+/// `struct Policy`: kind, number of actions or action words, whether deviations are parameters, whether actions are
+/// squashed. Without nets there is no policy: all zero.
+pub fn policy(name: &'static str, policy: Option<Policy>) -> Field {
+    let words = match policy {
+        None => vec![0; 4],
+        Some(Policy::Categorical { n }) => vec![CATEGORICAL, n as u32, 0, 0],
+        Some(Policy::Gaussian { n, free_std, squashed }) => {
+            vec![GAUSSIAN, n as u32, u32::from(free_std), u32::from(squashed)]
+        }
+    };
+    Field { name, words }
+}
