@@ -82,7 +82,7 @@ impl Shape for RolloutShape {
             "env_state" => {
                 for (n, state) in words.chunks_exact_mut(self.state()).enumerate() {
                     let mut row = vec![0.0; state.len()];
-                    (self.env.plain_reset)(&mut row, [draw.word(), 1], n as u32, 3);
+                    self.env.plain_reset(&mut row, [draw.word(), 1], n as u32, 3);
                     state.iter_mut().zip(row).for_each(|(to, from)| *to = from.to_bits());
                 }
             }
@@ -163,7 +163,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
         let mut obs = vec![0.0; o];
         for t in 0..d.t {
             let at = t * d.n + n;
-            (d.env.plain_observe)(state, &mut obs);
+            d.env.plain_observe(state, &mut obs);
             a.obs[at * o..][..o].copy_from_slice(&obs);
             let (out, value) = see(&obs);
             if d.nets.is_some() {
@@ -199,7 +199,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
                 None => action.to_vec(),
                 Some(_) => action.iter().enumerate().map(|(i, &x)| to_env(space, d.squashed(), i, x)).collect(),
             };
-            let (reward, terminated) = (d.env.plain_step)(state, &taken);
+            let (reward, terminated) = d.env.plain_step(state, &taken);
             a.reward[at] = reward;
             a.episode_return[n] += reward;
             a.episode_step[n] += 1;
@@ -209,7 +209,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             if d.nets.is_some() {
                 a.bootstrap[at] = 0.0;
                 if ended == TRUNCATED {
-                    (d.env.plain_observe)(state, &mut obs);
+                    d.env.plain_observe(state, &mut obs);
                     a.bootstrap[at] = see(&obs).1 as f32;
                 }
             }
@@ -217,10 +217,10 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             if ended != 0 {
                 (a.finished_return[at], a.finished_length[at]) = (a.episode_return[n], a.episode_step[n]);
                 (a.episode_return[n], a.episode_step[n]) = (0.0, 0);
-                (d.env.plain_reset)(state, key, n as u32, step + 1);
+                d.env.plain_reset(state, key, n as u32, step + 1);
             }
         }
-        (d.env.plain_observe)(state, &mut obs);
+        d.env.plain_observe(state, &mut obs);
         if d.nets.is_some() {
             a.value[d.t * d.n + n] = see(&obs).1 as f32;
         }
@@ -263,7 +263,7 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         }
         live.steps[b][i] = env_step[n];
         live.returns[b][i] = env_return[n];
-        (d.env.plain_observe)(&env_state[n * k..(n + 1) * k], &mut next[n * o..(n + 1) * o]);
+        d.env.plain_observe(&env_state[n * k..(n + 1) * k], &mut next[n * o..(n + 1) * o]);
     }
 
     let mut w = Work {
