@@ -60,6 +60,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         symlog: false,
         normalize_targets: false,
         normalize_obs: false,
+        tile_rows: 256,
         nets,
     };
     let mut all: Vec<GradShape> = all_nets().into_iter().map(base).collect();
@@ -78,6 +79,12 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.push(with(&|d| (d.start, d.len, d.minibatch) = (0, 1, 1)));
     // several tiles, the last one ragged
     all.push(with(&|d| (d.rows, d.envs, d.start, d.len) = (700, 7, 13, 601)));
+    // as a gpu cuts: chunks of 32, 64 and 128 rows, several to a tile, ragged tiles and chunks
+    let gpu = |tile_rows| with(&|d| (d.rows, d.envs, d.start, d.len, d.tile_rows) = (700, 7, 13, 601, tile_rows));
+    all.extend([32, 64, 128, 384].map(gpu));
+    let cut = |nets: Nets, tile_rows| GradShape { tile_rows, ..base(nets) };
+    all.extend([32, 64].map(|tile_rows| cut(all_nets().swap_remove(0), tile_rows)));
+    all.push(GradShape { rows: 200, len: 190, ..cut(all_nets().swap_remove(4), 128) });
     all
 }
 
