@@ -195,7 +195,7 @@ fn compile(module: &Module, scanned: &Scanned, build: Build) -> Result<PathBuf, 
         format!("#include \"cuda_cpu.h\"\nnamespace {{\n#include {:?}\n}}\n", kernels_dir().join(&module.source));
     text += "static const cusim::Kernel KERNELS[] = {\n";
     for (name, bounds) in &scanned.entries {
-        text += &format!("    CUSIM_KERNEL({name}, {bounds}),\n");
+        text += &format!("    CUSIM_KERNEL({name}, cusim::most_threads{bounds}),\n");
     }
     text +=
         "};\nextern \"C\" __attribute__((visibility(\"default\"))) const cusim::Kernel* cusim_kernels(unsigned* n) {\n";

@@ -81,6 +81,12 @@ void spread(void (*kernel)(Param...), void** params) {
     spread(kernel, params, Positions<__integer_pack(sizeof...(Param))...>());
 }
 
+// The first of the launch bounds; the others ask the compiler for occupancy.
+template <class... Rest>
+constexpr unsigned most_threads(unsigned threads, Rest...) {
+    return threads;
+}
+
 template <class... Param>
 constexpr Kernel row(const char* name, unsigned launch_bounds, void (*)(Param...), void (*call)(void**)) {
     static_assert(sizeof...(Param) <= MAX_PARAMS, "a kernel has few parameters");
