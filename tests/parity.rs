@@ -42,7 +42,7 @@ fn replay(entry: &Entry, case: usize, device: &Device, inputs: &[&Buffers]) -> V
         }
     }
     let sessions: Vec<usize> = (0..inputs.len()).collect();
-    queue.replay(device, &mut memory, &sessions);
+    queue.replay(device, &mut memory, &sessions).unwrap();
     assert_eq!(memory.overrun(), None, "{} case {case} writes past the end of a buffer", entry.name);
     let session = |s| inputs[0].iter().enumerate().map(|(id, _)| memory.words(id, s).to_vec()).collect();
     sessions.into_iter().map(session).collect()

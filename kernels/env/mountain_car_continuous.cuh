@@ -1,4 +1,4 @@
-// MountainCarContinuous-v0. Twin of src/env/mountain_car_continuous.rs, bit for bit: same words and order, nothing fused.
+// MountainCarContinuous-v0. Twin of src/env/mountain_car_continuous.rs, bit for bit: same words, order, nothing fused.
 #pragma once
 
 #include "../lib/trig.cuh"

@@ -148,12 +148,14 @@ impl<'a> Recorder<'a> {
         let Records([obs, action, log_prob, value, bootstrap, reward, finished_return], [ended, finished_length]) =
             Records::new(plan, layout, t, "");
         let seed = layout.buf("seed", &[2], Keep::Saved);
-        let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
-        let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
         let index = layout.buf("index", &[m], Keep::Scratch);
+        // what is read back at a log point lies side by side, so that it comes as one copy
+        let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
+        let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
         let row_count = layout.buf("row_count", &[1], Keep::Scratch);
         let row_ints = layout.buf("row_ints", &[rows, INTS], Keep::Scratch);
+        let row_nums = layout.buf("row_nums", &[rows, NUMS.len()], Keep::Scratch);
         let mut saved = |name: &str, shape: &[usize]| layout.buf(name, shape, Keep::Saved);
         let b = Buffers {
             hyper: saved("hyper", &[hyper::len(groups)]),
@@ -173,7 +175,6 @@ impl<'a> Recorder<'a> {
             advantage: layout.buf("advantage", &[t, n], Keep::Scratch),
             returns: layout.buf("returns", &[t, n], Keep::Scratch),
             moments: layout.buf("moments", &[plan.minibatches(), 2], Keep::Scratch),
-            row_nums: layout.buf("row_nums", &[rows, NUMS.len()], Keep::Scratch),
             obs,
             action,
             log_prob,
@@ -190,6 +191,7 @@ impl<'a> Recorder<'a> {
             index,
             row_count,
             row_ints,
+            row_nums,
         };
         Recorder { plan, layout, b, gradients: Vec::new() }
     }
