@@ -1,8 +1,20 @@
 //! What the tests of the command line share: a small spec, a way to run the program, and a look at its folder.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod cuda;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+/// The repository: where this was compiled, or where a carried test binary runs.
+pub fn root() -> PathBuf {
+    let compiled = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match std::env::var_os("SLM_FAST_ROOT") {
+        Some(root) => root.into(),
+        None if compiled.is_dir() => compiled.into(),
+        None => std::env::current_dir().expect("a current folder"),
+    }
+}
 
 /// The program under test, with nothing of the tester's surroundings that it reads.
 pub fn slm_fast() -> Command {
