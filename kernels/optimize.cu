@@ -129,9 +129,9 @@ __device__ void prepare(const OptimizeShape& d, const OptimizeArgs& a, u32 s, u3
 
 // The first group whose gradient is not finite; NO_GROUP where all is well; 0 where only the loss is not finite.
 __device__ __forceinline__ u32 first_bad(const OptimizeShape& d, const float* squares, const Prepared* prepared) {
-    u32 bad = finite(prepared->losses[Sums::LOSS]) ? NO_GROUP : 0;
+    u32 bad = is_finite(prepared->losses[Sums::LOSS]) ? NO_GROUP : 0;
     for (u32 g = d.groups.count; g-- > 0;) {
-        if (!finite(squares[g])) bad = g;
+        if (!is_finite(squares[g])) bad = g;
     }
     return bad;
 }
@@ -174,7 +174,7 @@ __device__ __forceinline__ bool advance(const Step& step, float grad, float& par
     param = x;
     slot0 = first;
     slot1 = second;
-    return finite(x);
+    return is_finite(x);
 }
 
 // What one lane writes when all parameters are stepped, or none because of `bad`.

@@ -98,4 +98,4 @@ __device__ __forceinline__ u32 block_scan(u32 x, u32& total) {
 }
 
 // Whether a float is a number and not infinite.
-__device__ __forceinline__ bool finite(float x) { return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u; }
+__device__ __forceinline__ bool is_finite(float x) { return (__float_as_uint(x) & 0x7f800000u) != 0x7f800000u; }

@@ -3,7 +3,7 @@
 //! An episode's end cuts every recursion. After a termination the next value is 0; after a truncation it is the value
 //! of the true final observation; neither ever comes from the first observation of the next episode.
 
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 use crate::op::lib::envs::TRUNCATED;
 use crate::op::lib::sums;
 use crate::op::{Draw, Shape, hyper, hyper::update};
@@ -69,6 +69,14 @@ impl Shape for AdvantageShape {
     fn flops(&self) -> f64 {
         let reach = if let Mode::NStep(k) = self.mode { k.min(self.t) } else { 1 };
         (self.t * self.n * (30 + 4 * reach)) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::advantage::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::advantage::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

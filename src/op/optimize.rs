@@ -1,6 +1,6 @@
 //! One optimiser step: sum of the gradient's tiles, clip by global norm, Adam and its relatives as PyTorch computes them.
 
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 use crate::op::{Draw, Shape, hyper, hyper::fault, hyper::update, schedule};
 use std::ops::Range;
 
@@ -45,6 +45,14 @@ impl Shape for OptimizeShape {
 
     fn flops(&self) -> f64 {
         (self.p * (self.tiles + 16)) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::optimize::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::optimize::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

@@ -1,6 +1,6 @@
 //! The order of rows in an epoch, and how the advantages of each minibatch are normalised.
 
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 use crate::op::advantage::{HIGH, LOW};
 use crate::op::lib::rng::{Purpose, philox};
 use crate::op::lib::sums;
@@ -37,6 +37,14 @@ impl Shape for ShuffleShape {
 
     fn flops(&self) -> f64 {
         (self.m * 120) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::shuffle::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::shuffle::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

@@ -1,7 +1,12 @@
 //! How ops are launched on a gpu: grids, blocks, shared memory, and the words of their shape structs. One file per op;
 //! the kernels themselves are `kernels/<op>.cu`.
 
+pub mod advantage;
+pub mod log;
+pub mod obs_moments;
+pub mod optimize;
 pub mod schedule;
+pub mod shuffle;
 
 use super::lib::mlp::{Activation, Mlp};
 use super::lib::policy::Policy;
