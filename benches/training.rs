@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::{Effort, Report, median, time};
 use criterion::Criterion;
+use slm_fast::device::Device;
 use slm_fast::lab::cohort::{COLUMNS, Cohort};
 use slm_fast::plan::Plan;
 use slm_fast::spec::{self, Spec};
@@ -43,9 +44,9 @@ fn training(criterion: &mut Criterion, report: &mut Report, name: &str, spec: &S
     let (mut cpu, mut last) = (Vec::new(), f64::NAN);
     let seconds = time(criterion, "training", name, EFFORT, || {
         let start = cpu_seconds();
-        let mut cohort = Cohort::new(&plan, 1, &sessions, threads).expect("memory for a training");
+        let mut cohort = Cohort::new(&plan, 1, &sessions, Device::cpu(threads)).expect("memory for a training");
         while !cohort.done() {
-            cohort.iterate();
+            cohort.iterate().expect("the cpu does not fail");
             last = cohort.rows(0).last().map_or(last, |row| row[reward]);
         }
         cpu.push(cpu_seconds() - start);

@@ -1,5 +1,6 @@
 //! Spec and spaces become a plan: every size known, every default filled in, every cross-check made, before frame 0.
 
+use crate::device::Precision;
 use crate::device::cpu::Isa;
 use crate::env::{self, ActionSpace, EnvSpec};
 use crate::error::{Error, Result};
@@ -32,6 +33,8 @@ pub struct Plan {
     pub nets: Nets,
     pub groups: Vec<Group>,
     pub learning: Learning,
+    /// Number format of the nets' matrix products.
+    pub precision: Precision,
     /// The per-session table of numbers, `hyper`.
     pub hyper: Vec<f32>,
 }
@@ -94,6 +97,10 @@ impl Plan {
             nets,
             groups,
             learning,
+            precision: match spec.meta.precision {
+                spec::Precision::F32 => Precision::F32,
+                spec::Precision::Bf16 => Precision::Bf16,
+            },
             spec: spec.clone(),
         };
         // the clock of a session is 32-bit words
@@ -394,6 +401,15 @@ impl fmt::Display for Plan {
             writeln!(f, "  note          one rollout is longer than the run: nothing is learnt")?;
         }
         writeln!(f, "  log rows      every {} frames", self.log_frequency)?;
-        write!(f, "  sessions      {}, in one cohort, on the cpu ({})", self.max_session, Isa::detect().name())
+        let device = match spec.meta.device {
+            spec::DeviceChoice::Cpu => format!("the cpu ({})", Isa::detect().name()),
+            spec::DeviceChoice::Auto => format!("cuda, else the cpu ({})", Isa::detect().name()),
+            other => other.to_string(),
+        };
+        write!(f, "  sessions      {}, in one cohort, on {device}", self.max_session)?;
+        if self.precision == Precision::Bf16 {
+            write!(f, ", matrix products in bf16")?;
+        }
+        Ok(())
     }
 }

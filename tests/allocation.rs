@@ -5,6 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use slm_fast::device::Device;
 use slm_fast::lab::cohort::Cohort;
 use slm_fast::plan::Plan;
 use slm_fast::spec::Spec;
@@ -40,13 +41,15 @@ fn an_iteration_allocates_nothing() {
     let plan = Plan::new(&spec).expect("a plan");
     // whole sessions on one thread, and one session whose tiles are shared out
     for (sessions, threads) in [(&[0, 1, 2][..], 1), (&[0][..], 2)] {
-        let mut cohort = Cohort::new(&plan, 1, sessions, threads).expect("memory");
+        let mut cohort = Cohort::new(&plan, 1, sessions, Device::cpu(threads)).expect("memory");
         // scratch grows once
-        (0..3).for_each(|_| cohort.iterate());
+        for _ in 0..3 {
+            cohort.iterate().unwrap();
+        }
         let before = ALLOCATIONS.get();
         let mut rows = 0;
         while !cohort.done() {
-            cohort.iterate();
+            cohort.iterate().unwrap();
             rows += cohort.rows(0).len();
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "{sessions:?} on {threads} threads");

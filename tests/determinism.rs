@@ -5,6 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{expect, only_run, small_spec, write_spec};
+use slm_fast::device::Device;
 use slm_fast::lab::cohort::{Cohort, Tensor};
 use slm_fast::plan::Plan;
 use slm_fast::report::checkpoint::Checkpoint;
@@ -57,11 +58,11 @@ fn equal_runs_end_in_equal_bits() {
 
 /// Parameters and normalisers of every session after some iterations.
 fn trained(plan: &Plan, sessions: &[u32], threads: usize) -> Vec<Vec<Tensor>> {
-    let mut cohort = Cohort::new(plan, 11, sessions, threads).expect("memory");
+    let mut cohort = Cohort::new(plan, 11, sessions, Device::cpu(threads)).expect("memory");
     while !cohort.done() {
-        cohort.iterate();
+        cohort.iterate().unwrap();
     }
-    (0..sessions.len()).map(|s| cohort.model(s)).collect()
+    (0..sessions.len()).map(|s| cohort.model(s).unwrap()).collect()
 }
 
 #[test]

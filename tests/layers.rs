@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("env", &["error", "op::lib::rng", "op::lib::trig"]),
     ("op", &["device", "env", "per_isa", "per_simd", "op"]),
     ("net", &["device::Dtype", "op", "spec"]),
-    ("plan", &["device::cpu::Isa", "env", "error", "op", "spec"]),
+    ("plan", &["device::Precision", "device::cpu::Isa", "env", "error", "op", "spec"]),
     // names ops in order: of environments it has what the plan hands through, of the device buffers and queues
     (
         "algorithm",

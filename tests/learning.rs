@@ -1,5 +1,6 @@
 //! Does it learn, on the cpu, in seconds? Every algorithm at a fixed seed, on a part of the budget in `specs/`.
 
+use slm_fast::device::Device;
 use slm_fast::lab::cohort::{COLUMNS, Cohort};
 use slm_fast::plan::Plan;
 use std::path::Path;
@@ -11,10 +12,10 @@ fn learn(spec: &str, max_frame: u64) -> (f64, f64) {
     let set = [("env.max_frame", max_frame), ("meta.log_frequency", 1000)].map(|(k, v)| (k.to_string(), v.to_string()));
     let plan = Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec that loads").spec).expect("a plan");
     let column = COLUMNS.iter().position(|name| *name == "total_reward").expect("a column");
-    let mut cohort = Cohort::new(&plan, 1, &[0, 1], 0).expect("memory");
+    let mut cohort = Cohort::new(&plan, 1, &[0, 1], Device::cpu(0)).expect("memory");
     let mut seen = [const { Vec::new() }; 2];
     while !cohort.done() {
-        cohort.iterate();
+        cohort.iterate().expect("the cpu does not fail");
         for (s, seen) in seen.iter_mut().enumerate() {
             assert_eq!(cohort.fault(s), None);
             seen.extend(cohort.rows(s).iter().map(|row| row[column]).filter(|reward| !reward.is_nan()));

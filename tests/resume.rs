@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{expect, files, only_run, slm_fast, small_spec, write_spec};
+use slm_fast::device::Device;
 use slm_fast::lab::cohort::Cohort;
 use slm_fast::op::lib::rng::{philox, unit};
 use slm_fast::report::checkpoint::Checkpoint;
@@ -173,11 +174,11 @@ fn a_session_that_stops_leaves_the_others_alone_and_a_lost_ending_is_written_aga
     let loaded = slm_fast::spec::load(&folder.path().join(spec), None, &[]).unwrap().spec;
     let plan = slm_fast::plan::Plan::new(&loaded).unwrap();
     for s in running {
-        let mut alone = Cohort::new(&plan, 5, &[s], 1).unwrap();
+        let mut alone = Cohort::new(&plan, 5, &[s], Device::cpu(1)).unwrap();
         while !alone.done() {
-            alone.iterate();
+            alone.iterate().unwrap();
         }
-        assert!(Checkpoint::read(&model(s, "")).unwrap().tensors == alone.model(0), "session {s}");
+        assert!(Checkpoint::read(&model(s, "")).unwrap().tensors == alone.model(0).unwrap(), "session {s}");
     }
     for s in stopped {
         assert!(!model(s, "").exists(), "a final model of session {s}");

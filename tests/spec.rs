@@ -209,13 +209,12 @@ fn names_stay_inside_the_data_folder() {
 
 #[test]
 fn what_nothing_would_read_is_refused() {
-    let pairs = [("meta.rigorous_eval", "8"), ("meta.precision", "bf16"), ("env.name", "cartpole-v1")];
+    let pairs = [("meta.rigorous_eval", "8"), ("env.name", "cartpole-v1")];
     let spec = spec::from_value(valid(), "x", &sets(&pairs)).expect("words that are known").spec;
     insta::assert_snapshot!(spec.require_built(&ENVS).expect_err("not built"), @r"
     x: asks for what is not built yet:
       env.name: cartpole-v1 is not built; did you mean `CartPole-v1`?
       meta.rigorous_eval: evaluation apart from training is not built yet; 0 is
-      meta.precision: bf16 is not built yet; f32 is
     ");
 }
 

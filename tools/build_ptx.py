@@ -8,7 +8,8 @@
     python3 tools/build_ptx.py --gate                       # exit 1 where an entry is over kernels/budgets.txt
 
 Needs no GPU and no CUDA toolkit: the compiler, the assembler and the disassembler are wheels of PyPI, pinned by version
-and hash, put by pip into --cache. --root is the tree whose kernels/ is meant (the one that this script is in).
+and hash, put by pip into --cache; exit code 3 where pip cannot have them. --root is the tree whose kernels/ is meant
+(the one that this script is in).
 """
 
 import argparse
@@ -49,6 +50,12 @@ CLASSES = [
 
 class Failure(Exception):
     """Something that the user has to see, without a traceback."""
+    code = 1
+
+
+class NoTool(Failure):
+    """NVIDIA's tools cannot be had here."""
+    code = 3
 
 
 # -- sources ----------------------------------------------------------------------------------------------------------
@@ -118,7 +125,7 @@ def wheel(cache, pinned):
                  "--require-hashes", "--disable-pip-version-check", "--target", f"{temporary}/wheel", "-r", wanted],
                 capture_output=True, text=True)
             if done.returncode != 0:
-                raise Failure(f"pip cannot install {package}=={version}:\n{done.stderr.strip()}")
+                raise NoTool(f"pip cannot install {package}=={version}:\n{done.stderr.strip()}")
             os.rename(f"{temporary}/wheel", folder)
     return folder
 
@@ -363,7 +370,8 @@ def main():
         else:
             compile_all(args, kernels, modules)
     except Failure as failure:
-        sys.exit(f"build_ptx: {failure}")
+        print(f"build_ptx: {failure}", file=sys.stderr)
+        sys.exit(failure.code)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ struct Acrobot {
         for (u32 i = 0; i < 4; i++) c[i] = a[i] + h * b[i];
     }
 
-    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION], bool& terminated) const {
+    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION],
+                                             bool& terminated) const {
         float applied = (action[0] - 1.0f) * torque;
         // classical Runge-Kutta of order 4
         float at[4], k1[4], k2[4], k3[4], k4[4];

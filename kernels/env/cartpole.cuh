@@ -21,7 +21,8 @@ struct CartPole {
         for (u32 i = 0; i < 4; i++) state[i] = (2.0f * uniforms[i] - 1.0f) * reset_bound;
     }
 
-    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION], bool& terminated) const {
+    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION],
+                                             bool& terminated) const {
         float x = state[0], x_dot = state[1], theta = state[2], theta_dot = state[3];
         float per_mass = 1.0f / (masscart + masspole);
         float pole_moment = masspole * length;

@@ -21,7 +21,8 @@ struct MountainCar {
         state[1] = 0.0f;
     }
 
-    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION], bool& terminated) const {
+    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION],
+                                             bool& terminated) const {
         float position = state[0], velocity = state[1];
         velocity = velocity + ((action[0] - 1.0f) * force - trig::cos(3.0f * position) * gravity);
         velocity = trig::clamp(velocity, -max_speed, max_speed);

@@ -1,4 +1,4 @@
-// MountainCarContinuous-v0. Twin of src/env/mountain_car_continuous.rs, bit for bit: same words, same order, nothing fused.
+// MountainCarContinuous-v0. Twin of src/env/mountain_car_continuous.rs, bit for bit: same words, order, nothing fused.
 #pragma once
 
 #include "../lib/trig.cuh"
@@ -24,7 +24,8 @@ struct MountainCarContinuous {
         state[1] = 0.0f;
     }
 
-    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION], bool& terminated) const {
+    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION],
+                                             bool& terminated) const {
         float position = state[0], velocity = state[1];
         float throttle = trig::clamp(action[0], -max_action, max_action);
         velocity = velocity + (throttle * power - gravity * trig::cos(3.0f * position));

@@ -22,7 +22,8 @@ struct Pendulum {
         state[1] = (2.0f * uniforms[1] - 1.0f) * reset_speed;
     }
 
-    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION], bool& terminated) const {
+    __device__ __forceinline__ float step(float (&state)[STATE], const float (&action)[ACTION],
+                                             bool& terminated) const {
         float theta = state[0], theta_dot = state[1];
         float torque = trig::clamp(action[0], -max_torque, max_torque);
         // the price is that of the state before the step

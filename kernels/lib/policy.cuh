@@ -21,8 +21,10 @@ struct Outputs {
 // Maximum of the logits, and ln(sum(exp(x - max))).
 __device__ __forceinline__ void log_sum_exp(const Outputs& out, u32 n, float& top, float& ln_sum) {
     top = out[0];
+#pragma unroll 1
     for (u32 j = 1; j < n; j++) top = out[j] > top ? out[j] : top;
     float sum = 0.0f;
+#pragma unroll 1
     for (u32 j = 0; j < n; j++) sum += trig::exp(out[j] - top);
     ln_sum = trig::ln(sum);
 }
@@ -38,7 +40,7 @@ __device__ __forceinline__ float clamped_log_std(float raw) {
 }
 
 // Philox words that an action of `a` words takes: one each, rounded up to whole blocks.
-constexpr u32 action_words(u32 a) { return (a + 3) / 4 * 4; }
+__device__ constexpr u32 action_words(u32 a) { return (a + 3) / 4 * 4; }
 
 // The words of an action, from the counter (env, step, ACTION, block).
 template <u32 WORDS>
@@ -62,6 +64,7 @@ __device__ __forceinline__ float sample(const Policy& policy, const Outputs& out
         log_sum_exp(out, n, top, ln_sum);
         u32 best = 0;
         if (greedy) {
+#pragma unroll 1
             for (u32 j = 1; j < n; j++) {
                 best = out[j] > chosen ? j : best;
                 chosen = out[j] > chosen ? out[j] : chosen;
@@ -69,6 +72,7 @@ __device__ __forceinline__ float sample(const Policy& policy, const Outputs& out
         } else {
             // the first action whose cumulative probability passes u; the last one takes what rounding leaves
             float sum = 0.0f, u = unit(words[0]);
+#pragma unroll 1
             for (u32 j = 0; j + 1 < n; j++) {
                 sum += trig::exp(out[j] - top - ln_sum);
                 best += u > sum ? 1 : 0;
@@ -108,12 +112,14 @@ __device__ __forceinline__ Judged judge(const Policy& policy, const Outputs& out
     Judged row = {0.0f, 0.0f, 0.0f, 0.0f};
     if (policy.kind == Policies::CATEGORICAL) {
         log_sum_exp(out, policy.n, row.top, row.ln_sum);
+#pragma unroll 1
         for (u32 j = 0; j < policy.n; j++) {
             float log_p = out[j] - row.top - row.ln_sum;
             row.log_prob += action[0] == float(j) ? log_p : 0.0f;
             row.entropy -= trig::exp(log_p) * log_p;
         }
     } else {
+#pragma unroll 1
         for (u32 j = 0; j < policy.n; j++) {
             float log_std = clamped_log_std(out.log_std(policy, j));
             float z = (action[j] - out[j]) * trig::exp(-log_std);

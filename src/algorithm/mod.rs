@@ -10,7 +10,7 @@ use crate::op::advantage::{Advantage, AdvantageShape, Mode};
 use crate::op::hyper::{self, fault, update};
 use crate::op::lib::envs::EnvFns;
 use crate::op::log::{INTS, Log, LogShape, NUMS, WINDOW};
-use crate::op::minibatch_grad::{GradShape, MinibatchGrad};
+use crate::op::minibatch_grad::{GradShape, MinibatchGrad, tile_rows};
 use crate::op::obs_moments::{ObsMoments, ObsMomentsShape};
 use crate::op::optimize::{Optimize, OptimizeShape};
 use crate::op::rollout::{Rollout, RolloutShape};
@@ -148,12 +148,14 @@ impl<'a> Recorder<'a> {
         let Records([obs, action, log_prob, value, bootstrap, reward, finished_return], [ended, finished_length]) =
             Records::new(plan, layout, t, "");
         let seed = layout.buf("seed", &[2], Keep::Saved);
-        let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
-        let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
         let index = layout.buf("index", &[m], Keep::Scratch);
+        // what is read back at a log point lies side by side, so that it comes as one copy
+        let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
+        let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
         let row_count = layout.buf("row_count", &[1], Keep::Scratch);
         let row_ints = layout.buf("row_ints", &[rows, INTS], Keep::Scratch);
+        let row_nums = layout.buf("row_nums", &[rows, NUMS.len()], Keep::Scratch);
         let mut saved = |name: &str, shape: &[usize]| layout.buf(name, shape, Keep::Saved);
         let b = Buffers {
             hyper: saved("hyper", &[hyper::len(groups)]),
@@ -173,7 +175,6 @@ impl<'a> Recorder<'a> {
             advantage: layout.buf("advantage", &[t, n], Keep::Scratch),
             returns: layout.buf("returns", &[t, n], Keep::Scratch),
             moments: layout.buf("moments", &[plan.minibatches(), 2], Keep::Scratch),
-            row_nums: layout.buf("row_nums", &[rows, NUMS.len()], Keep::Scratch),
             obs,
             action,
             log_prob,
@@ -190,6 +191,7 @@ impl<'a> Recorder<'a> {
             index,
             row_count,
             row_ints,
+            row_nums,
         };
         Recorder { plan, layout, b, gradients: Vec::new() }
     }
@@ -283,13 +285,14 @@ impl<'a> Recorder<'a> {
     fn step(&mut self, q: &mut Queue, minibatch: usize) {
         let (p, b) = (self.plan, self.b);
         let start = minibatch * p.minibatch;
+        let len = p.minibatch.min(p.rows() - start);
         let shape = GradShape {
             nets: p.nets.clone(),
             obs: p.env.obs_len,
             rows: p.rows(),
             envs: p.num_envs as usize,
             start,
-            len: p.minibatch.min(p.rows() - start),
+            len,
             minibatch,
             minibatches: p.minibatches(),
             clipped: p.learning.clipped,
@@ -298,8 +301,9 @@ impl<'a> Recorder<'a> {
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,
             normalize_obs: p.spec.env.normalize_obs,
+            tile_rows: tile_rows(self.layout.kind(), &p.nets, len),
         };
-        let (len, tiles) = (shape.len, shape.tiles());
+        let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles);
         MinibatchGrad {
             shape,

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use slm_fast::device::human_bytes;
+use slm_fast::device::{Kind, human_bytes};
 use slm_fast::error::{Error, Result};
 use slm_fast::lab::cohort;
 use slm_fast::plan::Plan;
-use slm_fast::spec;
+use slm_fast::spec::{self, DeviceChoice};
 
 use super::{CheckArgs, Ending, complain, note, say};
 
@@ -33,7 +33,8 @@ fn check_one(path: &Path, name: Option<&str>, set: &[(String, String)]) -> Resul
         note(&format!("warning: {}: {warning}", path.display()));
     }
     let plan = Plan::new(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
-    let memory = human_bytes(cohort::bytes(&plan, plan.max_session as usize));
+    let kind = if matches!(loaded.spec.meta.device, DeviceChoice::Cuda(_)) { Kind::Cuda } else { Kind::Cpu };
+    let memory = human_bytes(cohort::bytes(&plan, kind, plan.max_session as usize));
     let spec = serde_json::to_string_pretty(&loaded.spec)
         .map_err(|error| Error::new(path.display().to_string(), error.to_string()))?;
     say(&format!(

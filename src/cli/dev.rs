@@ -18,8 +18,11 @@ pub struct Updates {
 
 impl Updates {
     /// Prints size and movement of every array of the first session; says which one an update left as it was.
-    pub fn see(&mut self, cohort: &Cohort) {
-        let after = cohort.model(0);
+    ///
+    /// # Errors
+    /// A gpu that failed.
+    pub fn see(&mut self, cohort: &Cohort) -> Result<()> {
+        let after = cohort.model(0)?;
         let moved = movements(&self.before, &after);
         if !self.before.is_empty() && moved.iter().any(|m| m.change > 0.0) {
             self.seen += 1;
@@ -30,6 +33,7 @@ impl Updates {
             }
         }
         self.before = after;
+        Ok(())
     }
 }
 
@@ -70,7 +74,7 @@ impl Stage {
     /// Plays with the parameters of the first session as they are now, if it is time.
     ///
     /// # Errors
-    /// The display went away.
+    /// The display went away; a gpu that failed.
     pub fn see(&mut self, plan: &Plan, cohort: &Cohort) -> Result<()> {
         if self.closed || self.next.is_some_and(|next| Instant::now() < next) {
             return Ok(());
@@ -79,7 +83,7 @@ impl Stage {
             Some(screen) => screen,
             None => self.screen.insert(Screen::open(plan.env_name, true, None)?),
         };
-        let mut player = Player::new(plan, &cohort.model(0), 0, false)?;
+        let mut player = Player::new(plan, &cohort.model(0)?, 0, false)?;
         let text = format!("frame {}", cohort.frame());
         for _ in 0..LOOK_STEPS {
             let step = player.step();

@@ -15,9 +15,36 @@ pub fn list() -> Ending {
         line += &format!(" ({model})");
     }
     say(&line);
-    say("cuda  not built into this version");
+    cuda();
     say("wgpu  not built into this version");
     Ending::Success
+}
+
+/// A line per cuda device, or why there is none.
+#[cfg(feature = "cuda")]
+fn cuda() {
+    use slm_fast::device::cuda::{Facts, survey};
+    use slm_fast::device::human_bytes;
+    let line = |Facts { ordinal, name, free, total, driver, capability: (major, minor), processors }| {
+        let (free, total) = (human_bytes(free), human_bytes(total));
+        format!(
+            "cuda:{ordinal}  {name}, {free} of {total} free, {processors} SMs, compute capability {major}.{minor}, driver \
+             for CUDA {driver}"
+        )
+    };
+    match survey() {
+        Err(reason) => say(&format!("cuda  none: {reason}")),
+        Ok(devices) => devices.into_iter().for_each(|device| match device {
+            Ok(facts) => say(&line(facts)),
+            Err(reason) => say(&format!("cuda  cannot be used: {reason}")),
+        }),
+    }
+}
+
+/// The program was built without it.
+#[cfg(not(feature = "cuda"))]
+fn cuda() {
+    say("cuda  not built into this version");
 }
 
 /// Physical memory, where the system tells it as Linux does.

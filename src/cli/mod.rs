@@ -13,10 +13,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use slm_fast::env::verify::DEFAULT_TOLERANCE;
-use slm_fast::error::{Error, Result};
+use slm_fast::error::Error;
 use slm_fast::spec::DeviceChoice;
 
 /// What the program found around itself when it started.
@@ -88,8 +87,8 @@ struct SpecArgs {
     /// Set any key of the spec, or fill a `${var}`: `--set agent.algorithm.gamma=0.98`
     #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Where it runs
-    #[arg(long, value_parser = device_parser())]
+    /// Where it runs: auto, cpu, cuda, cuda:N (default: the spec's `meta.device`)
+    #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
     /// The seed of every random number (default: the spec's `meta.random_seed`, else drawn once and saved)
     #[arg(long)]
@@ -171,21 +170,12 @@ struct VerifyArgs {
     env: String,
     /// Recorded one-step transitions
     trace: PathBuf,
-    /// Where the environment runs
-    #[arg(long, value_parser = device_parser(), default_value = "auto")]
+    /// Where the environment runs: auto or cpu
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
     /// Largest error of a field that passes, as a share of 1 + |recorded|
     #[arg(long, value_name = "X", default_value_t = DEFAULT_TOLERANCE)]
     tolerance: f64,
-}
-
-fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
-    PossibleValuesParser::new(["auto", "cpu", "cuda", "wgpu"]).map(|name| match name.as_str() {
-        "cpu" => DeviceChoice::Cpu,
-        "cuda" => DeviceChoice::Cuda,
-        "wgpu" => DeviceChoice::Wgpu,
-        _ => DeviceChoice::Auto,
-    })
 }
 
 fn key_value(text: &str) -> std::result::Result<(String, String), String> {
@@ -235,17 +225,4 @@ fn note(text: &str) {
 /// Prints a line of a command's result. A reader that has gone away (`| head`) is no failure.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
-}
-
-/// The device that will run, and why; or what to ask for instead.
-fn resolve(device: DeviceChoice) -> Result<&'static str> {
-    let missing = |name: &str| {
-        Error::new("--device", format!("no {name} device: not built into this version")).hint("use `--device cpu`")
-    };
-    match device {
-        DeviceChoice::Cpu => Ok("cpu"),
-        DeviceChoice::Auto => Ok("cpu (auto: this version has no other device)"),
-        DeviceChoice::Cuda => Err(missing("cuda")),
-        DeviceChoice::Wgpu => Err(missing("wgpu")),
-    }
 }

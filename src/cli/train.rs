@@ -8,10 +8,10 @@ use std::time::Duration;
 use slm_fast::error::{Error, Result};
 use slm_fast::lab::progress::{Verbosity, count};
 use slm_fast::lab::trial::{self, Options, Summary};
-use slm_fast::spec::{self, DeviceChoice, Spec};
+use slm_fast::spec::{self, Spec};
 
 use super::dev::{Stage, Updates};
-use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, note, resolve, say};
+use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, note, say};
 
 /// Frames of a `dev` session, unless the command sets them.
 const DEV_FRAMES: u64 = 10_000;
@@ -25,7 +25,9 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
     };
     let options = Options {
         data: args.common.data.clone(),
+        device: args.common.device,
         threads: args.common.threads.map_or(0, usize::from),
+        one_by_one: false,
         checkpoint_every: args.checkpoint_every,
         verbosity,
         stop: stop_on_ctrl_c()?,
@@ -33,10 +35,7 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
         watch: None,
     };
     let ended = match (&args.resume, &args.spec) {
-        (Some(folder), _) => {
-            resolve(args.common.device.unwrap_or_default())?;
-            trial::resume(folder, options)
-        }
+        (Some(folder), _) => trial::resume(folder, options),
         (None, Some(path)) => {
             let spec = load(path, &args.common, &[], verbosity)?;
             trial::train(spec, options)
@@ -59,13 +58,15 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
     let mut stage = (around.has_display && !args.no_render).then(Stage::default);
     let options = Options {
         data: args.common.data.clone(),
+        device: args.common.device,
         threads: args.common.threads.map_or(0, usize::from),
+        one_by_one: true,
         checkpoint_every: Duration::from_secs(5),
         verbosity: Verbosity::Verbose,
         stop: stop_on_ctrl_c()?,
         started: around.started,
         watch: Some(Box::new(move |plan, cohort| {
-            updates.see(cohort);
+            updates.see(cohort)?;
             stage.as_mut().map_or(Ok(()), |stage| stage.see(plan, cohort))
         })),
     };
@@ -85,12 +86,6 @@ fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Ve
     if let Some(seed) = common.seed {
         spec.meta.random_seed = Some(seed);
     }
-    let device = resolve(common.device.unwrap_or(spec.meta.device))?;
-    if verbosity > Verbosity::Quiet {
-        note(&format!("device: {device}"));
-    }
-    // what is saved says where it ran, not what was asked for
-    spec.meta.device = DeviceChoice::Cpu;
     Ok(spec)
 }
 

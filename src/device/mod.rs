@@ -2,28 +2,74 @@
 //!
 //! A cohort plans every buffer in a [`Layout`], allocates them at once as one [`Memory`], and records its launches in
 //! [`Queue`]s that are replayed. Buffers are handles, so a recorded launch stays valid for the life of the memory.
-//! A second back end adds one arm to [`Device`] and its own arena and replay.
+//! A back end is an arm of [`Device`] with a replay of its own, and an arena where its memory is not the host's.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 use crate::error::{Error, Result};
 use cpu::{Cpu, Isa};
+#[cfg(feature = "cuda")]
+use cuda::Cuda;
 use std::alloc::{Layout as Block, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words between buffers that no op may write; also the alignment of every buffer and session slice (64 bytes).
 const GUARD: usize = 16;
 const GUARD_WORD: u32 = 0xFEED_C0DE;
 
-/// Where ops run. The cuda and wgpu devices are further arms.
+/// Where ops run. The wgpu device will be a further arm.
 pub enum Device {
     Cpu(Cpu),
+    #[cfg(feature = "cuda")]
+    Cuda(Cuda),
 }
 
 impl Device {
     /// The cpu device with `threads` threads (0: one per available core).
     pub fn cpu(threads: usize) -> Device {
         Device::Cpu(Cpu::new(threads, Isa::detect()))
+    }
+
+    /// The cuda device with that number.
+    ///
+    /// # Errors
+    /// Why there is none: not built in, no driver, no such device, one that is too old.
+    pub fn cuda(ordinal: usize) -> Result<Device> {
+        #[cfg(feature = "cuda")]
+        return Cuda::open(ordinal).map(Device::Cuda);
+        #[cfg(not(feature = "cuda"))]
+        return Err(Error::new("--device", format!("no cuda device {ordinal}: not built into this version"))
+            .hint("build with the feature `cuda`, or use `--device cpu`"));
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Device::Cpu(_) => Kind::Cpu,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => Kind::Cuda,
+        }
+    }
+
+    /// For debugging: waits for every kernel of a gpu by itself, so that a fault names its op. The cpu always does.
+    #[must_use]
+    pub fn one_by_one(self) -> Device {
+        match self {
+            Device::Cpu(cpu) => Device::Cpu(cpu),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => Device::Cuda(cuda.one_by_one()),
+        }
+    }
+
+    /// The device in a line to a person.
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu(_) => "cpu".to_string(),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => cuda.describe(),
+        }
     }
 }
 
@@ -183,9 +229,30 @@ impl Layout {
         Buf { id: self.entries.len() as u32 - 1, word: PhantomData }
     }
 
-    /// Bytes of device memory that [`Layout::allocate`] will ask for.
+    /// Bytes of device memory that an allocation will ask for.
     pub fn bytes(&self) -> usize {
-        self.words.saturating_mul(4)
+        let words = match self.kind {
+            Kind::Cpu => self.words,
+            Kind::Cuda => self.device_words(),
+        };
+        words.saturating_mul(4)
+    }
+
+    /// Words from one session's slice of the scratch to the next.
+    fn scratch_stride(&self) -> usize {
+        self.scratch.checked_next_multiple_of(GUARD).unwrap_or(usize::MAX)
+    }
+
+    /// Words of the buffers, and behind them of the scratch that gpu kernels share.
+    fn device_words(&self) -> usize {
+        let scratch = self.scratch_stride().saturating_mul(self.sessions);
+        self.words.saturating_add(scratch).saturating_add(if scratch > 0 { GUARD } else { 0 })
+    }
+
+    /// Where guard words start: before the first buffer and behind each.
+    fn guards(&self) -> impl Iterator<Item = usize> + '_ {
+        let ends = self.entries.iter().map(|e| e.offset + e.stride * self.sessions);
+        std::iter::once(0).chain(ends)
     }
 
     pub fn entries(&self) -> &[Entry] {
@@ -197,28 +264,57 @@ impl Layout {
         self.entries[buf.id()].len
     }
 
-    /// Allocates everything, zeroed.
+    /// Allocates everything in the memory of the host, zeroed: the cpu device's memory.
     ///
     /// # Errors
     /// Says how many bytes were asked for when the machine does not have them.
     pub fn allocate(self) -> Result<Memory> {
-        let out_of_memory = || {
-            Error::new("", format!("out of memory: the plan needs {} for its buffers", human_bytes(self.bytes())))
-                .hint("lower `env.num_envs`, `agent.algorithm.time_horizon` or `meta.max_session`")
-        };
-        let block = Block::from_size_align(self.bytes(), GUARD * 4).map_err(|_| out_of_memory())?;
+        let bytes = self.words.saturating_mul(4);
+        let too_much = || out_of_memory("", &format!("{} for its buffers", human_bytes(bytes)));
+        let block = Block::from_size_align(bytes, GUARD * 4).map_err(|_| too_much())?;
         // SAFETY: the size is never zero, a layout starts with guard words
         let base = unsafe { alloc_zeroed(block) }.cast::<u32>();
         if base.is_null() {
-            return Err(out_of_memory());
+            return Err(too_much());
         }
-        let memory = Memory { layout: self, base, block };
-        for at in memory.guards() {
+        let memory = Memory {
+            layout: self,
+            base,
+            block,
+            #[cfg(feature = "cuda")]
+            arena: None,
+        };
+        for at in memory.layout.guards() {
             // SAFETY: guards lie inside the block
             unsafe { base.add(at).cast::<[u32; GUARD]>().write([GUARD_WORD; GUARD]) };
         }
         Ok(memory)
     }
+
+    /// Allocates everything on a device, zeroed. Of a layout for a gpu the host has a mirror beside it, whose pages the
+    /// system gives out as they are used.
+    ///
+    /// # Errors
+    /// Says how many bytes were asked for, and on a gpu how many are free.
+    pub fn allocate_on(self, device: &Device) -> Result<Memory> {
+        assert_eq!(self.kind, device.kind(), "a layout is allocated on the kind of device it was planned for");
+        match device {
+            Device::Cpu(_) => self.allocate(),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => {
+                let arena = cuda::Arena::new(cuda, &self)?;
+                let mut memory = self.allocate()?;
+                memory.arena = Some(arena);
+                Ok(memory)
+            }
+        }
+    }
+}
+
+/// The plan does not fit: `needs` says how much it asks for.
+fn out_of_memory(place: &str, needs: &str) -> Error {
+    Error::new(place, format!("out of memory: the plan needs {needs}"))
+        .hint("lower `env.num_envs`, `agent.algorithm.time_horizon` or `meta.max_session`")
 }
 
 /// `1536` as `1.5 KiB`.
@@ -233,11 +329,16 @@ pub fn human_bytes(bytes: usize) -> String {
     format!("{size:.1} TiB")
 }
 
-/// All buffers of a cohort: one zeroed, 64-byte aligned arena.
+/// All buffers of a cohort: one zeroed, 64-byte aligned block, and on a gpu the device's own of the same layout.
+///
+/// With a gpu the host's block is a mirror that follows by itself: what is written here is uploaded before the next
+/// replay, what a replay may have written is downloaded when it is next read.
 pub struct Memory {
     layout: Layout,
     base: *mut u32,
     block: Block,
+    #[cfg(feature = "cuda")]
+    arena: Option<cuda::Arena>,
 }
 
 // SAFETY: the arena is plain words; who may write what during a replay is the contract of `Call::run`
@@ -260,24 +361,86 @@ impl Memory {
         self.layout.sessions
     }
 
-    /// Start of session `s`'s slice of buffer number `id`.
+    /// Start of session `s`'s slice of buffer number `id` in the host's block.
     pub fn session_ptr(&self, id: usize, s: usize) -> *mut u32 {
         let entry = &self.layout.entries[id];
         assert!(s < self.layout.sessions, "a session index is below the cohort's size");
-        // SAFETY: inside the arena by construction of the layout
+        // SAFETY: inside the block by construction of the layout
         unsafe { self.base.add(entry.offset + s * entry.stride) }
     }
 
     /// Session `s`'s slice of buffer number `id`, as raw words.
+    ///
+    /// # Panics
+    /// A gpu that failed since the last replay; [`Memory::fetch`] tells that as an error.
     pub fn words(&self, id: usize, s: usize) -> &[u32] {
-        // SAFETY: the slice lies inside the arena, and no replay runs while `&self` is borrowed by its owner
+        self.bring(id, s);
+        // SAFETY: the slice lies inside the block, and no replay runs while `&self` is borrowed by its owner
         unsafe { std::slice::from_raw_parts(self.session_ptr(id, s), self.layout.entries[id].len) }
     }
 
     /// As [`Memory::words`], to write.
+    ///
+    /// # Panics
+    /// As [`Memory::words`].
     pub fn words_mut(&mut self, id: usize, s: usize) -> &mut [u32] {
+        self.bring(id, s);
+        #[cfg(feature = "cuda")]
+        if let Some(arena) = &mut self.arena {
+            arena.touch(id, s);
+        }
         // SAFETY: as above, and `&mut self` is exclusive
         unsafe { std::slice::from_raw_parts_mut(self.session_ptr(id, s), self.layout.entries[id].len) }
+    }
+
+    /// Makes one slice of the mirror up to date.
+    fn bring(&self, id: usize, s: usize) {
+        #[cfg(feature = "cuda")]
+        if let Some(arena) = &self.arena
+            && !arena.is_fresh(id, s)
+        {
+            let fetched = arena.fetch(&self.host(), &[id], s..s + 1);
+            fetched.unwrap_or_else(|error| panic!("`{}` cannot be read back: {error}", self.layout.entries[id].name));
+        }
+        let _ = (id, s);
+    }
+
+    /// Brings buffers (in ascending order of their numbers) of some sessions to the host and waits for them; what lies
+    /// side by side comes as one copy. Nothing to do on the cpu.
+    ///
+    /// # Errors
+    /// A kernel of an earlier replay failed, or the device is gone.
+    pub fn fetch(&self, ids: &[usize], sessions: std::ops::Range<usize>) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(arena) = &self.arena {
+            return arena.fetch(&self.host(), ids, sessions);
+        }
+        let _ = (ids, sessions);
+        Ok(())
+    }
+
+    /// Waits for every replay so far.
+    ///
+    /// # Errors
+    /// As [`Memory::fetch`].
+    pub fn wait(&self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(arena) = &self.arena {
+            return arena.wait();
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn host(&self) -> cuda::Host<'_> {
+        cuda::Host { layout: &self.layout, base: self.base }
+    }
+
+    /// Both sides of a memory on a cuda device.
+    #[cfg(feature = "cuda")]
+    fn on_cuda(&mut self) -> (&mut cuda::Arena, cuda::Host<'_>) {
+        let host = cuda::Host { layout: &self.layout, base: self.base };
+        (self.arena.as_mut().expect("a memory is replayed on the device it was allocated on"), host)
     }
 
     /// Session `s`'s slice of a buffer.
@@ -290,16 +453,17 @@ impl Memory {
         bytemuck::cast_slice_mut(self.words_mut(buf.id(), s))
     }
 
-    fn guards(&self) -> impl Iterator<Item = usize> + '_ {
-        let ends = self.layout.entries.iter().map(|e| e.offset + e.stride * self.layout.sessions);
-        std::iter::once(0).chain(ends)
-    }
-
     /// The name of the first buffer behind which an op has written past the end.
+    ///
+    /// # Panics
+    /// As [`Memory::words`].
     pub fn overrun(&self) -> Option<&str> {
-        let guards: Vec<usize> = self.guards().collect();
-        // SAFETY: guards lie inside the arena
-        let hit = guards.iter().position(|&at| {
+        #[cfg(feature = "cuda")]
+        if let Some(arena) = &self.arena {
+            return arena.overrun(&self.layout).unwrap_or_else(|error| panic!("guards cannot be read back: {error}"));
+        }
+        // SAFETY: guards lie inside the block
+        let hit = self.layout.guards().position(|at| {
             unsafe { std::slice::from_raw_parts(self.base.add(at), GUARD) }.iter().any(|&w| w != GUARD_WORD)
         })?;
         Some(if hit == 0 { "the arena's start" } else { &self.layout.entries[hit - 1].name })
@@ -338,9 +502,17 @@ pub trait Call: Send + Sync {
 }
 
 /// Launches in order, recorded once and replayed.
-#[derive(Default)]
 pub struct Queue {
+    /// No other queue of this process has it: what a device prepared for this one is found by it.
+    id: u64,
     calls: Vec<Box<dyn Call>>,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Queue { id: NEXT.fetch_add(1, Ordering::Relaxed), calls: Vec::new() }
+    }
 }
 
 impl Queue {
@@ -352,10 +524,25 @@ impl Queue {
         &self.calls
     }
 
-    /// Runs every call for the given sessions, in order within a session. Nothing is allocated.
-    pub fn replay(&self, device: &Device, memory: &mut Memory, sessions: &[usize]) {
+    /// The queue's number in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Runs every call for the given sessions, in order within a session. The cpu is done when this returns and has
+    /// allocated nothing; a gpu has it enqueued, at most a few replays ahead of what it has done.
+    ///
+    /// # Errors
+    /// A gpu that cannot launch what is recorded, or on which this or an earlier replay failed.
+    pub fn replay(&self, device: &Device, memory: &mut Memory, sessions: &[usize]) -> Result<()> {
         match device {
-            Device::Cpu(cpu) => cpu.replay(&self.calls, memory, sessions),
+            Device::Cpu(cpu) => {
+                assert_eq!(memory.layout.kind, Kind::Cpu, "a memory is replayed on the device it was allocated on");
+                cpu.replay(&self.calls, memory, sessions);
+                Ok(())
+            }
+            #[cfg(feature = "cuda")]
+            Device::Cuda(cuda) => cuda.replay(self, memory, sessions),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
-use crate::device::{Device, Keep, Kind, Memory, Queue};
+use crate::device::{Device, Keep, Kind, Memory, Precision, Queue};
 use crate::error::{Error, Result};
+use crate::lab::device::require;
 use crate::net;
 pub use crate::net::Tensor;
 use crate::op::hyper::{CLOCK_STEP, fault};
@@ -28,6 +29,10 @@ pub struct Cohort {
     device: Device,
     memory: Memory,
     program: Program,
+    /// Numbers of the buffers that are read at a log point, ascending; they lie side by side.
+    log: Vec<usize>,
+    /// Numbers of the buffers of a checkpoint, ascending.
+    saved: Vec<usize>,
     /// Positions of the sessions still running.
     active: Vec<usize>,
     rows: Vec<Vec<Row>>,
@@ -35,32 +40,39 @@ pub struct Cohort {
     step: u64,
 }
 
-/// Bytes of device memory that `sessions` sessions of a plan take.
-pub fn bytes(plan: &Plan, sessions: usize) -> usize {
-    algorithm::record(plan, Kind::Cpu, sessions).0.bytes()
+/// Bytes of device memory that `sessions` sessions of a plan take on a kind of device.
+pub fn bytes(plan: &Plan, kind: Kind, sessions: usize) -> usize {
+    algorithm::record(plan, kind, sessions).0.bytes()
 }
 
 impl Cohort {
-    /// Allocates every buffer, draws first parameters and resets the environments of `sessions` (their indices within
-    /// the trial; a session's numbers depend on (seed, index) alone, never on who travels with it). `threads`: 0 for one
-    /// per core.
+    /// Allocates every buffer on `device`, draws first parameters and resets the environments of `sessions` (their
+    /// indices within the trial; a session's numbers depend on (seed, index) alone, never on who travels with it).
     ///
     /// # Errors
-    /// Not enough memory.
-    pub fn new(plan: &Plan, seed: u32, sessions: &[u32], threads: usize) -> Result<Cohort> {
-        let (layout, program) = algorithm::record(plan, Kind::Cpu, sessions.len());
-        let mut memory = layout.allocate()?;
+    /// Not enough memory; a precision that the device does not have.
+    pub fn new(plan: &Plan, seed: u32, sessions: &[u32], device: Device) -> Result<Cohort> {
+        require(plan.precision, &device)?;
+        let (layout, program) = algorithm::record(plan, device.kind(), sessions.len());
+        let mut memory = layout.allocate_on(&device)?;
         for (s, &index) in sessions.iter().enumerate() {
             begin(plan, &program.buffers, &mut memory, s, [seed, index]);
             let params = net::init(&plan.nets, &plan.spec.agent.net, [seed, index]);
             memory.write(program.buffers.params, s).copy_from_slice(&params);
         }
         let room = memory.layout().len_of(program.buffers.row_ints) / INTS;
+        let b = program.buffers;
+        let mut log = vec![b.clock.id(), b.fault.id(), b.row_count.id(), b.row_ints.id(), b.row_nums.id()];
+        log.sort_unstable();
+        let entries = memory.layout().entries().iter().enumerate();
+        let saved = entries.filter(|(_, entry)| entry.keep == Keep::Saved).map(|(id, _)| id).collect();
         Ok(Cohort {
             plan: plan.clone(),
-            device: Device::cpu(threads),
+            device,
             memory,
             program,
+            log,
+            saved,
             active: (0..sessions.len()).collect(),
             // one by one: a clone of an empty vector has no room
             rows: sessions.iter().map(|_| Vec::with_capacity(room)).collect(),
@@ -69,41 +81,65 @@ impl Cohort {
         })
     }
 
-    /// Collects one rollout and learns from it, for every session still running. Allocates nothing.
-    pub fn iterate(&mut self) {
+    /// Collects one rollout and learns from it, for every session still running. Allocates nothing. True at a log point,
+    /// where there may be rows and faults; between two, nothing is read back, and a gpu is not waited for.
+    ///
+    /// # Errors
+    /// A gpu that failed.
+    pub fn iterate(&mut self) -> Result<bool> {
         self.rows.iter_mut().for_each(Vec::clear);
         if self.done() {
-            return;
+            return Ok(false);
         }
-        let whole = self.step + self.plan.horizon as u64 <= self.plan.steps();
+        let begins = self.step;
+        let whole = begins + self.plan.horizon as u64 <= self.plan.steps();
         let queue = if whole {
             &self.program.iteration
         } else {
             self.program.tail.as_ref().expect("a run that does not end on a whole iteration has a tail")
         };
-        queue.replay(&self.device, &mut self.memory, &self.active);
-        self.step = if whole { self.step + self.plan.horizon as u64 } else { self.plan.steps() };
-        for &s in &self.active {
-            read_rows(&self.memory, &self.program.buffers, s, self.plan.num_envs, &mut self.rows[s]);
+        queue.replay(&self.device, &mut self.memory, &self.active)?;
+        self.step = if whole { begins + self.plan.horizon as u64 } else { self.plan.steps() };
+        let is_log_point = self.is_log_point(begins);
+        if is_log_point {
+            self.memory.fetch(&self.log, 0..self.memory.sessions())?;
+            for &s in &self.active {
+                let clock = self.memory.read(self.program.buffers.clock, s)[CLOCK_STEP];
+                assert_eq!(u64::from(clock), self.step, "the device and the host count the same vector steps");
+                read_rows(&self.memory, &self.program.buffers, s, self.plan.num_envs, &mut self.rows[s]);
+            }
+            self.stop_faulty();
         }
-        self.stop_faulty();
+        Ok(is_log_point)
     }
 
-    /// Sessions with a non-finite number leave the cohort; the others do not notice.
+    /// Whether the vector steps from `begins` to now hold one that is due a log row: what the op `log` decides too.
+    fn is_log_point(&self, begins: u64) -> bool {
+        let frame = |step: u64| step * u64::from(self.plan.num_envs);
+        let (before, now) = (frame(begins), frame(self.step));
+        let (every, last) = (self.plan.log_frequency, self.plan.max_frame);
+        now / every > before / every || (before < last && last <= now)
+    }
+
+    /// Sessions with a non-finite number leave the cohort at a log point; the others do not notice.
     fn stop_faulty(&mut self) {
         for &s in &self.active {
-            let words = self.memory.read(self.program.buffers.fault, s);
-            if let Some(op) = fault::op_name(words) {
-                let frame = u64::from(words[fault::STEP]) * u64::from(self.plan.num_envs);
-                self.faults[s] = Some(Fault { op, frame });
-            }
+            self.faults[s] = fault_of(&self.memory, &self.program.buffers, s, self.plan.num_envs);
         }
         self.active.retain(|&s| self.faults[s].is_none());
     }
 
-    /// Frames done so far (equal in all sessions).
+    /// Frames done so far (equal in all sessions); on a gpu the last few iterations may still be under way.
     pub fn frame(&self) -> u64 {
         self.step * u64::from(self.plan.num_envs)
+    }
+
+    /// Waits until everything up to [`Cohort::frame`] is done.
+    ///
+    /// # Errors
+    /// A gpu that failed.
+    pub fn wait(&self) -> Result<()> {
+        self.memory.wait()
     }
 
     /// True when `max_frame` is reached or no session is left.
@@ -111,7 +147,12 @@ impl Cohort {
         self.step >= self.plan.steps() || self.active.is_empty()
     }
 
-    /// Log rows that the last `iterate` produced for session position `s` (0..S), in frame order.
+    /// Where this cohort runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Log rows that the last `iterate` produced for session position `s` (0..S), in frame order; none from after a fault.
     pub fn rows(&self, s: usize) -> &[Row] {
         &self.rows[s]
     }
@@ -133,25 +174,28 @@ impl Cohort {
     }
 
     /// Everything the next `iterate` reads, each `[S, ..]`: the resumable checkpoint.
-    pub fn snapshot(&self) -> Vec<Tensor> {
-        let saved = self.memory.layout().entries().iter().enumerate().filter(|(_, entry)| entry.keep == Keep::Saved);
-        saved
-            .map(|(id, entry)| {
-                let sessions = self.memory.sessions();
-                let mut shape = vec![sessions];
-                shape.extend_from_slice(&entry.shape);
-                let words = (0..sessions).flat_map(|s| self.memory.words(id, s)).copied().collect();
-                Tensor { name: entry.name.clone(), dtype: entry.dtype, shape, words }
-            })
-            .collect()
+    ///
+    /// # Errors
+    /// A gpu that failed.
+    pub fn snapshot(&self) -> Result<Vec<Tensor>> {
+        let sessions = self.memory.sessions();
+        self.memory.fetch(&self.saved, 0..sessions)?;
+        let tensor = |&id: &usize| {
+            let entry = &self.memory.layout().entries()[id];
+            let mut shape = vec![sessions];
+            shape.extend_from_slice(&entry.shape);
+            let words = (0..sessions).flat_map(|s| self.memory.words(id, s)).copied().collect();
+            Tensor { name: entry.name.clone(), dtype: entry.dtype, shape, words }
+        };
+        Ok(self.saved.iter().map(tensor).collect())
     }
 
     /// Continues from a snapshot of the same plan.
     ///
     /// # Errors
-    /// Names the tensor that is missing or has another shape; nothing is changed then.
+    /// Names the tensor that is missing or has another shape; nothing is changed then. A gpu that failed.
     pub fn restore(&mut self, tensors: &[Tensor]) -> Result<()> {
-        let ours = self.snapshot();
+        let ours = self.snapshot()?;
         let mut found = Vec::with_capacity(ours.len());
         for want in &ours {
             let tensor = tensors.iter().find(|t| t.name == want.name).ok_or_else(|| {
@@ -184,25 +228,35 @@ impl Cohort {
                 self.memory.words_mut(id, s).copy_from_slice(&tensor.words[s * len..(s + 1) * len]);
             }
         }
-        // sessions that a fault stopped stay where they stopped; the others share one clock
-        self.faults.fill(None);
-        self.active = (0..sessions).collect();
-        self.stop_faulty();
         let clock = |s: usize| u64::from(self.memory.read(self.program.buffers.clock, s)[CLOCK_STEP]);
         self.step = (0..sessions).map(clock).max().unwrap_or(0);
+        // sessions that left stay where they left, with an older clock, or at this very step if it was a log point
+        let horizon = self.plan.horizon as u64;
+        let is_log_point = self.step > 0 && self.is_log_point((self.step - 1) / horizon * horizon);
+        let b = &self.program.buffers;
+        for s in 0..sessions {
+            let has_left = is_log_point || clock(s) < self.step;
+            self.faults[s] = if has_left { fault_of(&self.memory, b, s, self.plan.num_envs) } else { None };
+        }
+        self.active = (0..sessions).filter(|&s| self.faults[s].is_none()).collect();
         self.rows.iter_mut().for_each(Vec::clear);
         Ok(())
     }
 
     /// What a model file of session position `s` holds: named layers (`actor.0.weight` `[out, in]` as in PyTorch,
     /// `actor.0.bias`, `critic.2.weight`, `log_std`) and the observation normaliser `[2, O]` where there is one.
-    pub fn model(&self, s: usize) -> Vec<Tensor> {
+    ///
+    /// # Errors
+    /// A gpu that failed.
+    pub fn model(&self, s: usize) -> Result<Vec<Tensor>> {
+        let (params, normalizer) = (self.program.buffers.params.id(), self.program.buffers.normalizer.id());
+        self.memory.fetch(&[params.min(normalizer), params.max(normalizer)], s..s + 1)?;
         let mut tensors = net::to_tensors(&self.plan.nets, self.memory.read(self.program.buffers.params, s));
         if self.plan.spec.env.normalize_obs {
             let normalizer = self.memory.read(self.program.buffers.normalizer, s);
             tensors.push(Tensor::f32("normalizer", &[2, self.plan.env.obs_len], normalizer));
         }
-        tensors
+        Ok(tensors)
     }
 }
 
@@ -213,15 +267,25 @@ fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2])
     memory.write(b.normalizer, s)[plan.env.obs_len..].fill(1.0);
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
-        (env.plain_reset)(state, key, n as u32, 0);
+        env.plain_reset(state, key, n as u32, 0);
     }
 }
 
+/// What stopped a session, as its own words say.
+fn fault_of(memory: &Memory, b: &Buffers, s: usize, num_envs: u32) -> Option<Fault> {
+    let words = memory.read(b.fault, s);
+    let frame = u64::from(words[fault::STEP]) * u64::from(num_envs);
+    fault::op_name(words).map(|op| Fault { op, frame })
+}
+
+/// The rows of a session's last rollout, without those from after a fault, which stopped the session.
 fn read_rows(memory: &Memory, b: &Buffers, s: usize, num_envs: u32, rows: &mut Vec<Row>) {
+    let fault = memory.read(b.fault, s);
+    let last = if fault::op_name(fault).is_some() { fault[fault::STEP] } else { u32::MAX };
     let count = memory.read(b.row_count, s)[0] as usize;
     let (ints, nums) = (memory.read(b.row_ints, s), memory.read(b.row_nums, s));
     let width = COLUMNS.len() - 4;
-    for r in 0..count {
+    for r in (0..count).filter(|r| ints[r * INTS] <= last) {
         let mut row = [0.0; COLUMNS.len()];
         let [t, opt_step, episodes] = [0, 1, 2].map(|i| f64::from(ints[r * INTS + i]));
         row[..4].copy_from_slice(&[t * f64::from(num_envs), t, opt_step, episodes]);
@@ -258,7 +322,7 @@ impl Player {
     /// # Errors
     /// Names the tensor of the model that is missing or has another shape.
     pub fn new(plan: &Plan, model: &[Tensor], seed: u32, deterministic: bool) -> Result<Player> {
-        let plan = Plan { num_envs: 1, horizon: 1, minibatch: 1, ..plan.clone() };
+        let plan = Plan { num_envs: 1, horizon: 1, minibatch: 1, precision: Precision::F32, ..plan.clone() };
         let hint = "the model was trained with other nets or in another environment than its spec says";
         let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
         let (mut layout, Program { buffers: b, .. }) = algorithm::record(&plan, Kind::Cpu, 1);
@@ -290,13 +354,13 @@ impl Player {
     /// Acts once; after an episode's end the next step begins a new one.
     pub fn step(&mut self) -> Step {
         let mut state = self.memory.read(self.b.env_state, 0).to_vec();
-        self.queue.replay(&self.device, &mut self.memory, &[0]);
+        self.queue.replay(&self.device, &mut self.memory, &[0]).expect("the cpu launches whatever is recorded");
         self.memory.write(self.b.clock, 0)[CLOCK_STEP] += 1;
         let squashed = matches!(self.plan.nets.policy, Policy::Gaussian { squashed: true, .. });
         let taken = self.memory.read(self.b.action, 0).iter().enumerate();
         let action: Vec<f32> = taken.map(|(i, &x)| to_env(&self.plan.env.action_space, squashed, i, x)).collect();
         // the rollout has already begun the next episode; the same step once more gives the true last state
-        (self.env.plain_step)(&mut state, &action);
+        self.env.plain_step(&mut state, &action);
         let ended = self.memory.read(self.b.ended, 0)[0];
         Step {
             state,
@@ -339,7 +403,7 @@ mod tests {
     fn finish(cohort: &mut Cohort) -> Vec<Vec<Row>> {
         let mut rows = vec![Vec::new(); cohort.rows.len()];
         while !cohort.done() {
-            cohort.iterate();
+            cohort.iterate().unwrap();
             (0..rows.len()).for_each(|s| rows[s].extend_from_slice(cohort.rows(s)));
         }
         rows
@@ -359,16 +423,16 @@ mod tests {
             (REINFORCE, "MountainCar-v0", wrapped),
         ] {
             let plan = small(algorithm, env, more);
-            let mut together = Cohort::new(&plan, 5, &[0, 1, 2], 2).unwrap();
+            let mut together = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(2)).unwrap();
             let rows = finish(&mut together);
             assert_eq!(together.frame(), 501, "500 frames of 3 environments end on a whole vector step");
             assert_eq!(rows[1].iter().map(|row| row[0]).collect::<Vec<_>>().last(), Some(&501.0));
             assert!(rows[1].len() >= 10 && rows[1].len() <= 12, "{}", rows[1].len());
             for threads in [1, 3] {
-                let mut alone = Cohort::new(&plan, 5, &[1], threads).unwrap();
+                let mut alone = Cohort::new(&plan, 5, &[1], Device::cpu(threads)).unwrap();
                 assert_eq!(bits(&finish(&mut alone)[0]), bits(&rows[1]));
-                assert_eq!(alone.model(0), together.model(1));
-                assert_ne!(alone.model(0), together.model(2));
+                assert_eq!(alone.model(0).unwrap(), together.model(1).unwrap());
+                assert_ne!(alone.model(0).unwrap(), together.model(2).unwrap());
             }
             assert_eq!(together.memory.overrun(), None);
         }
@@ -377,31 +441,33 @@ mod tests {
     #[test]
     fn a_snapshot_continues_in_the_same_bits() {
         let plan = small(PPO, "Pendulum-v1", r#", "normalize_obs": true, "normalize_reward": true"#);
-        let mut unbroken = Cohort::new(&plan, 9, &[0, 1], 1).unwrap();
-        let mut stopped = Cohort::new(&plan, 9, &[0, 1], 1).unwrap();
-        (0..3).for_each(|_| stopped.iterate());
-        let saved = stopped.snapshot();
-        let mut resumed = Cohort::new(&plan, 1, &[0, 1], 1).unwrap();
+        let mut unbroken = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
+        let mut stopped = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
+        for _ in 0..3 {
+            stopped.iterate().unwrap();
+        }
+        let saved = stopped.snapshot().unwrap();
+        let mut resumed = Cohort::new(&plan, 1, &[0, 1], Device::cpu(1)).unwrap();
         resumed.restore(&saved).unwrap();
         assert_eq!(resumed.frame(), stopped.frame());
         finish(&mut unbroken);
         finish(&mut resumed);
-        assert_eq!(unbroken.snapshot(), resumed.snapshot());
+        assert_eq!(unbroken.snapshot().unwrap(), resumed.snapshot().unwrap());
 
         let mut short = saved.clone();
         short.retain(|t| t.name != "slots");
         assert_eq!(resumed.restore(&short).unwrap_err().place, "slots");
         let other = small(PPO, "CartPole-v1", "");
-        let error = Cohort::new(&other, 1, &[0, 1], 1).unwrap().restore(&saved).unwrap_err().to_string();
+        let error = Cohort::new(&other, 1, &[0, 1], Device::cpu(1)).unwrap().restore(&saved).unwrap_err().to_string();
         assert!(error.contains("this spec needs"), "{error}");
     }
 
     #[test]
     fn a_fault_stops_one_session_and_no_other() {
         let plan = small(PPO, "CartPole-v1", "");
-        let mut clean = Cohort::new(&plan, 5, &[0, 1, 2], 1).unwrap();
-        let mut broken = Cohort::new(&plan, 5, &[0, 1, 2], 1).unwrap();
-        broken.iterate();
+        let mut clean = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        let mut broken = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        broken.iterate().unwrap();
         let params = broken.program.buffers.params;
         broken.memory.write(params, 1)[3] = f32::NAN;
         finish(&mut clean);
@@ -409,16 +475,16 @@ mod tests {
         let fault = broken.fault(1).expect("session 1 met a NaN");
         assert_eq!((fault.op, fault.frame), ("minibatch_grad", 180));
         assert_eq!((broken.fault(0), broken.fault(2)), (None, None));
-        assert_eq!(broken.model(2), clean.model(2));
+        assert_eq!(broken.model(2).unwrap(), clean.model(2).unwrap());
         assert_eq!(broken.frame(), clean.frame());
     }
 
     #[test]
     fn a_player_repeats_itself_and_ends_episodes() {
         let plan = small(PPO, "CartPole-v1", "");
-        let cohort = Cohort::new(&plan, 5, &[0], 1).unwrap();
+        let cohort = Cohort::new(&plan, 5, &[0], Device::cpu(1)).unwrap();
         let play = |seed, deterministic| {
-            let mut player = Player::new(&plan, &cohort.model(0), seed, deterministic).unwrap();
+            let mut player = Player::new(&plan, &cohort.model(0).unwrap(), seed, deterministic).unwrap();
             (0..200).map(|_| player.step()).collect::<Vec<_>>()
         };
         let steps = play(3, false);

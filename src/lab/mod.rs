@@ -1,6 +1,7 @@
 //! The lab: Session, Trial and the cohort that carries a trial's sessions through one program.
 
 pub mod cohort;
+pub mod device;
 pub mod enjoy;
 pub mod git;
 pub mod progress;

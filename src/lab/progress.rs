@@ -56,15 +56,21 @@ impl Progress {
         Progress { label, max_frame, start_frame, started, bars, verbosity, drawn: None, lined_frame: start_frame }
     }
 
-    /// Shows where the run is, if enough time has passed: one `(total_reward_ma, stopped)` per session, NaN before the
-    /// first finished episode.
-    pub fn update(&mut self, frame: u64, sessions: &[(f64, bool)]) {
-        let now = Instant::now();
+    /// Whether enough time has passed to show where the run is.
+    pub fn is_due(&self, frame: u64, now: Instant) -> bool {
         let is_last = frame >= self.max_frame;
         let pause = if self.bars.is_some() { DRAW_EVERY } else { LINE_EVERY };
-        if self.verbosity == Verbosity::Quiet || (!is_last && self.drawn.is_some_and(|last| now - last < pause)) {
+        self.verbosity > Verbosity::Quiet && (is_last || self.drawn.is_none_or(|last| now - last >= pause))
+    }
+
+    /// Shows where the run is, if it is due: one `(total_reward_ma, stopped)` per session, NaN before the first finished
+    /// episode.
+    pub fn update(&mut self, frame: u64, sessions: &[(f64, bool)]) {
+        let now = Instant::now();
+        if !self.is_due(frame, now) {
             return;
         }
+        let is_last = frame >= self.max_frame;
         let elapsed_s = (now - self.started).as_secs_f64();
         let fps = (frame - self.start_frame) as f64 / elapsed_s.max(1e-3);
         let eta = HumanDuration(Duration::from_secs_f64((self.max_frame.saturating_sub(frame)) as f64 / fps.max(1.0)));

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::lab::trial::TRIAL;
 use crate::report::checkpoint::Checkpoint;
 use crate::report::files::RunFolder;
-use crate::spec::{self, Spec};
+use crate::spec::{self, DeviceChoice, Spec};
 
 /// The state of a run's folder.
 #[derive(Debug)]
@@ -14,7 +14,8 @@ pub enum Found {
     /// All its files are written.
     Complete(RunFolder),
     /// It was interrupted or killed; no checkpoint where that happened before the first one.
-    Unfinished { folder: RunFolder, spec: Box<Spec>, checkpoint: Option<Checkpoint> },
+    /// `device`: where the checkpoint was written.
+    Unfinished { folder: RunFolder, spec: Box<Spec>, checkpoint: Option<Checkpoint>, device: DeviceChoice },
 }
 
 /// Looks at the folder of an earlier run. Writes nothing.
@@ -31,10 +32,11 @@ pub fn find(root: &Path) -> Result<Found> {
     let spec = saved_spec(&folder)?;
     let path = folder.resume(TRIAL);
     let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
-    if let Some(checkpoint) = &checkpoint {
-        belongs(checkpoint, &spec).map_err(|error| error.within(&path.display().to_string()))?;
-    }
-    Ok(Found::Unfinished { folder, spec: Box::new(spec), checkpoint })
+    let device = match &checkpoint {
+        Some(checkpoint) => belongs(checkpoint, &spec).map_err(|error| error.within(&path.display().to_string()))?,
+        None => spec.meta.device,
+    };
+    Ok(Found::Unfinished { folder, spec: Box::new(spec), checkpoint, device })
 }
 
 /// The spec that a run saved: of its trial, or of the experiment where there was no time for both.
@@ -61,17 +63,18 @@ pub fn seed(spec: &Spec, folder: &RunFolder) -> Result<u32> {
     })
 }
 
-/// Refuses a checkpoint that was copied from a run of another spec or seed.
-fn belongs(checkpoint: &Checkpoint, spec: &Spec) -> Result<()> {
+/// Refuses a checkpoint that was copied from a run of another spec or seed; says on which device it was written.
+fn belongs(checkpoint: &Checkpoint, spec: &Spec) -> Result<DeviceChoice> {
     let written: Spec = serde_json::from_str(checkpoint.meta("spec")?)
         .map_err(|error| Error::new("", format!("the spec in its metadata cannot be read: {error}")))?;
     let same = written.agent == spec.agent
         && written.env == spec.env
         && written.meta.random_seed == spec.meta.random_seed
         && written.meta.max_session == spec.meta.max_session
-        && written.meta.log_frequency == spec.meta.log_frequency;
+        && written.meta.log_frequency == spec.meta.log_frequency
+        && written.meta.precision == spec.meta.precision;
     if same {
-        return Ok(());
+        return Ok(written.meta.device);
     }
     Err(Error::new("", "this checkpoint is of another run: its spec or seed is not the one saved in the folder")
         .hint("put the folder's own checkpoint back, or delete this one to start again from frame 0"))

@@ -1,7 +1,7 @@
 //! A Trial: the sessions of one spec, trained together in one cohort, from frame 0 or from a checkpoint to the last frame.
 //!
-//! The loop is `cohort.iterate()` and hands what it gives to the report thread; everything a person or a file needs is
-//! made beside the training, never in it.
+//! The loop is `cohort.iterate()`, which at log points hands what there is to the report thread; everything a person or a
+//! file needs is made beside the training, never in it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::lab::cohort::{COLUMNS, Cohort, Row};
+use crate::lab::device::{self, Opened, choice};
 use crate::lab::git::Source;
 use crate::lab::progress::{Progress, Verbosity, count};
 use crate::lab::resume::{self, Found};
@@ -22,7 +24,7 @@ use crate::report::files::RunFolder;
 use crate::report::log::Level;
 use crate::report::writer::{Options as ReportOptions, Reporter};
 use crate::report::{json, writer};
-use crate::spec::Spec;
+use crate::spec::{DeviceChoice, Spec};
 
 /// Time to the first resumable checkpoint; the later ones come every [`Options::checkpoint_every`].
 const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
@@ -38,8 +40,12 @@ pub type Watch<'a> = dyn FnMut(&Plan, &Cohort) -> Result<()> + 'a;
 pub struct Options<'a> {
     /// Receives the run's folder.
     pub data: PathBuf,
+    /// Where to run, if not where the spec says.
+    pub device: Option<DeviceChoice>,
     /// CPU threads, 0 for one per core.
     pub threads: usize,
+    /// Wait for every kernel of a gpu by itself, so that a fault names its op.
+    pub one_by_one: bool,
     /// Time between resumable checkpoints.
     pub checkpoint_every: Duration,
     pub verbosity: Verbosity,
@@ -82,14 +88,18 @@ pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
     let seed = *spec.meta.random_seed.get_or_insert_with(seed_from_system);
     let plan = Plan::new(&spec)?;
     let sessions = Session::all(&spec.name, TRIAL, plan.max_session);
-    let cohort = cohort(&plan, seed, &sessions, options.threads)?;
+    let Opened { device, line } = open(&options, spec.meta.device)?;
+    // what is saved says where it ran, not what was asked for
+    spec.meta.device = choice(&device);
+    let cohort = cohort(&plan, seed, &sessions, device)?;
     let folder = RunFolder::create(&options.data, &spec.name)?;
     // reading the state of a large working tree, and two fsyncs, take longer than the first iteration
     let scribe = {
         let (folder, spec) = (folder.clone(), spec);
         std::thread::spawn(move || write_specs(&folder, spec))
     };
-    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::New(scribe))
+    let notes = vec![format!("device: {line}")];
+    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::New(scribe), notes)
 }
 
 /// Continues the run in `folder` from its last checkpoint, or from frame 0 where it has none.
@@ -98,14 +108,23 @@ pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
 /// A folder that is no run, a checkpoint that is damaged, of another program or of a newer version. Nothing is written
 /// before the checkpoint is restored.
 pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
-    let (folder, spec, checkpoint) = match resume::find(folder)? {
+    let (folder, mut spec, checkpoint, written_on) = match resume::find(folder)? {
         Found::Complete(folder) => return Ok(Ending::AlreadyComplete { folder: folder.root().to_path_buf() }),
-        Found::Unfinished { folder, spec, checkpoint } => (folder, spec, checkpoint),
+        Found::Unfinished { folder, spec, checkpoint, device } => (folder, spec, checkpoint, device),
     };
     let seed = resume::seed(&spec, &folder)?;
     let plan = Plan::new(&spec).map_err(|error| error.within(&folder.trial_spec(TRIAL).display().to_string()))?;
     let mut sessions = Session::all(&spec.name, TRIAL, plan.max_session);
-    let mut cohort = cohort(&plan, seed, &sessions, options.threads)?;
+    let Opened { device, line } = open(&options, written_on)?;
+    let mut notes = vec![format!("device: {line}")];
+    spec.meta.device = choice(&device);
+    if checkpoint.is_some() && kind(written_on) != kind(spec.meta.device) {
+        notes.push(format!(
+            "note: the checkpoint was written on {written_on}; on {} the run goes on as well, but not in the same bits",
+            spec.meta.device
+        ));
+    }
+    let mut cohort = cohort(&plan, seed, &sessions, device)?;
     if let Some(checkpoint) = &checkpoint {
         let place = folder.resume(TRIAL).display().to_string();
         cohort.restore(&checkpoint.tensors).map_err(|error| error.within(&place))?;
@@ -119,12 +138,26 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
         json::write(&folder.trial_spec(TRIAL), &spec)?;
     }
     let meta = file_meta(&spec)?;
-    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::Again { meta, checkpoint })
+    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::Again { meta, checkpoint }, notes)
 }
 
-fn cohort(plan: &Plan, seed: u32, sessions: &[Session], threads: usize) -> Result<Cohort> {
+/// Opens the device that the options name, or else the spec.
+fn open(options: &Options, spec: DeviceChoice) -> Result<Opened> {
+    let mut opened = device::open(options.device.unwrap_or(spec), options.threads)?;
+    if options.one_by_one {
+        opened.device = opened.device.one_by_one();
+    }
+    Ok(opened)
+}
+
+/// A choice without the number of the device: what may differ in the last bit.
+fn kind(choice: DeviceChoice) -> DeviceChoice {
+    if let DeviceChoice::Cuda(_) = choice { DeviceChoice::Cuda(0) } else { choice }
+}
+
+fn cohort(plan: &Plan, seed: u32, sessions: &[Session], device: Device) -> Result<Cohort> {
     let indices: Vec<u32> = sessions.iter().map(|session| session.index).collect();
-    Cohort::new(plan, seed, &indices, threads)
+    Cohort::new(plan, seed, &indices, device)
 }
 
 /// Strings that go into every model file and checkpoint.
@@ -149,7 +182,8 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn run(mut self, begin: Begin) -> Result<Ending> {
+    /// `notes`: what to tell before the training begins.
+    fn run(mut self, begin: Begin, notes: Vec<String>) -> Result<Ending> {
         let started = self.options.started;
         let start_frame = self.cohort.frame();
         let label = format!("{}_t{TRIAL}", self.folder.spec_name());
@@ -158,29 +192,34 @@ impl Trial<'_> {
         // the first iteration runs while the specs are being written
         let fresh = !self.cohort.done();
         self.watch()?;
-        if fresh {
-            self.cohort.iterate();
-        }
+        let has_news = fresh && self.cohort.iterate()?;
+        self.cohort.wait()?;
         let first_ms = started.elapsed().as_secs_f64() * 1e3;
         let mut reporter = self.reporter(begin)?;
         let mut progress =
             Progress::new(&label, &names, start_frame..self.plan.max_frame, started, self.options.verbosity);
+        for note in notes {
+            progress.line(&note);
+            reporter.log(Level::Info, note)?;
+        }
         let from = if resumed { format!("continued from frame {start_frame}") } else { format!("seed {}", self.seed) };
         let opening = format!("{label}: {} sessions, {from}, in {}", names.len(), self.folder.root().display());
         progress.line(&opening);
         reporter.log(Level::Info, opening)?;
         reporter.log(Level::Info, format!("first iteration done {first_ms:.1} ms after the start of the program"))?;
         let root = self.folder.root().to_path_buf();
-        self.go_on(reporter, &mut progress, start_frame, fresh).map_err(|error| continuable(error, &root))
+        let first = fresh.then_some(has_news);
+        self.go_on(reporter, &mut progress, start_frame, first).map_err(|error| continuable(error, &root))
     }
 
-    /// Trains to the last frame, or until it is stopped. `fresh`: an iteration is done whose results nobody has yet.
+    /// Trains to the last frame, or until it is stopped. `first`: an iteration is done that nobody has looked at yet, and
+    /// whether it came to a log point.
     fn go_on(
         mut self,
         mut reporter: Reporter,
         progress: &mut Progress,
         start_frame: u64,
-        mut fresh: bool,
+        mut first: Option<bool>,
     ) -> Result<Ending> {
         let started = self.options.started;
         let clock_offset_s = reporter.wall_t_s();
@@ -188,21 +227,25 @@ impl Trial<'_> {
         let max_frame = self.plan.max_frame.max(1);
         let histograms_due = |frame: u64| frame * HISTOGRAMS / max_frame;
         let mut histograms = histograms_due(start_frame);
-        while fresh || !self.cohort.done() {
-            if !fresh {
-                self.cohort.iterate();
-            }
-            fresh = false;
+        while first.is_some() || !self.cohort.done() {
+            let has_news = match first.take() {
+                Some(has_news) => has_news,
+                None => self.cohort.iterate()?,
+            };
             let now = Instant::now();
-            self.report(&mut reporter, progress, clock_offset_s + (now - started).as_secs_f64())?;
+            if has_news {
+                self.report(&mut reporter, progress, clock_offset_s + (now - started).as_secs_f64())?;
+            }
             if histograms_due(self.cohort.frame()) > histograms {
                 histograms = histograms_due(self.cohort.frame());
                 self.histograms(&mut reporter)?;
             }
-            let shown: Vec<(f64, bool)> = (self.sessions.iter().enumerate())
-                .map(|(s, session)| (reporter.total_reward_ma(s), session.fault.is_some()))
-                .collect();
-            progress.update(self.cohort.frame(), &shown);
+            if progress.is_due(self.cohort.frame(), now) {
+                let shown: Vec<(f64, bool)> = (self.sessions.iter().enumerate())
+                    .map(|(s, session)| (reporter.total_reward_ma(s), session.fault.is_some()))
+                    .collect();
+                progress.update(self.cohort.frame(), &shown);
+            }
             self.watch()?;
             if self.options.stop.load(Ordering::Relaxed) && !self.cohort.done() {
                 self.checkpoint(&mut reporter)?;
@@ -248,7 +291,7 @@ impl Trial<'_> {
             let is_best = !rows.is_empty() && reporter.rows(s, wall_t_s, rows)?;
             // the parameters that a fault left behind may be the numbers that are not finite
             if is_best && self.cohort.fault(s).is_none() {
-                reporter.best_model(s, self.cohort.frame(), self.cohort.model(s))?;
+                reporter.best_model(s, self.cohort.frame(), self.cohort.model(s)?)?;
             }
             if self.options.verbosity == Verbosity::Verbose {
                 for row in rows {
@@ -268,13 +311,13 @@ impl Trial<'_> {
     }
 
     fn checkpoint(&self, reporter: &mut Reporter) -> Result<()> {
-        reporter.checkpoint(self.cohort.frame(), self.cohort.snapshot())
+        reporter.checkpoint(self.cohort.frame(), self.cohort.snapshot()?)
     }
 
     /// The parameters of every session that is still running, for TensorBoard.
     fn histograms(&self, reporter: &mut Reporter) -> Result<()> {
         let mut running = self.sessions.iter().enumerate().filter(|(_, session)| session.fault.is_none());
-        running.try_for_each(|(s, _)| reporter.histograms(s, self.cohort.frame(), self.cohort.model(s)))
+        running.try_for_each(|(s, _)| reporter.histograms(s, self.cohort.frame(), self.cohort.model(s)?))
     }
 
     /// Final models, the last checkpoint, graphs and metrics.
@@ -284,7 +327,7 @@ impl Trial<'_> {
         let faults = self.sessions.iter().filter(|session| session.fault.is_some()).count();
         for (s, session) in self.sessions.iter().enumerate() {
             match &session.fault {
-                None => reporter.model(s, frame, self.cohort.model(s))?,
+                None => reporter.model(s, frame, self.cohort.model(s)?)?,
                 Some(fault) => reporter.log(
                     Level::Error,
                     format!("{} has no final model: it stopped at frame {}", session.name, fault.frame),

@@ -428,7 +428,7 @@ mod tests {
 
         fn step(&mut self, partial: &[f32]) {
             self.memory.write(self.partial, 0).copy_from_slice(partial);
-            self.queue.replay(&self.device, &mut self.memory, &[0]);
+            self.queue.replay(&self.device, &mut self.memory, &[0]).unwrap();
         }
     }
 

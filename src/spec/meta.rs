@@ -4,20 +4,76 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use std::fmt;
+use std::str::FromStr;
 
-/// Where a run computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// Where a run computes: `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
     /// The fastest device present.
     #[default]
     Auto,
     /// Threads and SIMD.
     Cpu,
-    /// An NVIDIA GPU through the driver.
-    Cuda,
+    /// An NVIDIA GPU through the driver, by its number.
+    Cuda(usize),
     /// Any other GPU (Vulkan, Metal, DX12).
     Wgpu,
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => write!(f, "auto"),
+            DeviceChoice::Cpu => write!(f, "cpu"),
+            DeviceChoice::Cuda(0) => write!(f, "cuda"),
+            DeviceChoice::Cuda(number) => write!(f, "cuda:{number}"),
+            DeviceChoice::Wgpu => write!(f, "wgpu"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceChoice, String> {
+        let number = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Cpu),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            "wgpu" => Ok(DeviceChoice::Wgpu),
+            other => number(other)
+                .map(DeviceChoice::Cuda)
+                .ok_or_else(|| format!("unknown device `{other}`, expected `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`")),
+        }
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for DeviceChoice {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DeviceChoice".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Where a run computes: `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`.",
+            "type": "string",
+            "pattern": "^(auto|cpu|cuda(:[0-9]+)?|wgpu)$"
+        })
+    }
 }
 
 /// Number format of the nets' forward and backward passes.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Precision, Spec, arc};
+use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, arc};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -43,9 +43,6 @@ impl Spec {
         list.env(&self.env, envs);
         if self.meta.rigorous_eval != 0 {
             list.add("meta.rigorous_eval", "evaluation apart from training is not built yet; 0 is");
-        }
-        if self.meta.precision != Precision::F32 {
-            list.add("meta.precision", "bf16 is not built yet; f32 is");
         }
         if self.meta.distributed != Distributed::No {
             list.add("meta.distributed", "nets shared between sessions are not built yet; `false` is");

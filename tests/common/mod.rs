@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod cuda;
+pub mod cuda_sim;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -76,7 +77,7 @@ pub fn small_spec(max_frame: u64, sessions: u32, seed: Option<u32>) -> serde_jso
             },
         },
         "env": { "name": "CartPole-v1", "num_envs": 4, "max_frame": max_frame, "normalize_obs": true },
-        "meta": { "log_frequency": 128, "max_session": sessions, "max_trial": 1, "random_seed": seed },
+        "meta": { "log_frequency": 128, "max_session": sessions, "max_trial": 1, "random_seed": seed, "device": "cpu" },
     }})
 }
 

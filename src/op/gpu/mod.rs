@@ -3,8 +3,11 @@
 
 pub mod advantage;
 pub mod log;
+pub mod minibatch_grad;
+pub mod nets;
 pub mod obs_moments;
 pub mod optimize;
+pub mod rollout;
 pub mod schedule;
 pub mod shuffle;
 

@@ -1,0 +1,377 @@
+// T steps of N environments: policy ahead, sample, environment step, auto-reset, store. Twin of src/op/rollout.rs.
+//
+// With nets (ENTRY()): a block owns `envs` environments (4, 8, 16 or 32, a function of the shape) for all T steps and
+// never meets another block. The nets' weights are read once into shared memory and activations never leave it; lane e
+// of the first warp keeps state, steps and return of environment e in registers, samples its action, steps it and
+// stores; all lanes compute the nets, layer by layer, actor and critic side by side. A step costs one barrier per layer
+// and one vote. Stores run along environments, whole sectors. Per environment and step: 4 (O + A + 7) bytes written,
+// nothing read, 2 x weights FLOPs. Few environments are bound by the latency of that chain, many by fused multiply-adds
+// and shared-memory loads.
+//
+// Nets too wide for shared memory (ENTRY(_wide), after ENTRY(_pack)): the same, with packed weights read through the
+// caches from scratch, and the activations there too where even those do not fit.
+//
+// Without nets (ENTRY(_random)): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
+// step; bound by instruction issue until memory bandwidth takes over.
+//
+// Repeatable: an environment's numbers depend on its own counter and state, and a net's sums on the net's sizes alone.
+
+#include "env/acrobot.cuh"
+#include "env/cartpole.cuh"
+#include "env/mountain_car.cuh"
+#include "env/mountain_car_continuous.cuh"
+#include "env/pendulum.cuh"
+#include "lib/agent.cuh"
+#include "lib/policy.cuh"
+
+// ENV is the environment's type, NAME what its kernels are called
+#define JOIN(prefix, name, suffix) prefix##name##suffix
+#define NAMED(prefix, name, suffix) JOIN(prefix, name, suffix)
+#define ENTRY(suffix) NAMED(rollout_, NAME, suffix)
+typedef ENV Env;
+
+struct RolloutShape {
+    u32 t;
+    u32 n;
+    u32 limit;
+    u32 greedy;
+    u32 normalize_obs;
+    // number of discrete actions, 0 where actions are real numbers
+    u32 actions;
+    // environments of a block
+    u32 envs;
+    // units of the widest hidden layer, in fours
+    u32 actor_wide;
+    u32 critic_wide;
+    // activations are in scratch
+    u32 spilled;
+    float low[Env::ACTION];
+    float high[Env::ACTION];
+    Policy policy;
+    Net actor;
+    Net critic;
+    Env env;
+};
+
+struct RolloutArgs {
+    Read<float> params;             // [P]
+    Read<float> hyper;              // [LEN + groups * GROUP_LEN]
+    Read<float> normalizer;         // [2, O]
+    Read<u32> seed;                 // [2]
+    Read<u32> clock;                // [4]
+    Update<float> env_state;        // [N, K]
+    Update<float> episode_return;   // [N]
+    Update<u32> episode_step;       // [N]
+    Write<float> obs;               // [T, N, O]
+    Write<float> action;            // [T, N, A]
+    Write<float> log_prob;          // [T, N], as value and bootstrap empty without nets
+    Write<float> value;             // [T + 1, N]
+    Write<float> bootstrap;         // [T, N]
+    Write<float> reward;            // [T, N]
+    Write<u32> ended;               // [T, N]
+    Write<float> finished_return;   // [T, N]
+    Write<u32> finished_length;     // [T, N]
+    Update<float> scratch;
+};
+
+// What of an environment lives from step to step.
+struct Live {
+    float state[Env::STATE];
+    float obs[Env::OBS];
+    u32 steps;
+    float episode_return;
+};
+
+// Where the steps of one session go, and what they are drawn from.
+struct Session {
+    u32 key0;
+    u32 key1;
+    u32 step;
+    float* obs;
+    float* action;
+    float* reward;
+    u32* ended;
+    float* finished_return;
+    u32* finished_length;
+};
+
+__device__ __forceinline__ Session session(const RolloutArgs& a, u32 s) {
+    const u32* seed = a.seed.of(s);
+    return {seed[0],        seed[1],         a.clock.of(s)[Clock::CLOCK_STEP],
+            a.obs.of(s),    a.action.of(s),  a.reward.of(s),
+            a.ended.of(s),  a.finished_return.of(s), a.finished_length.of(s)};
+}
+
+// Stores WORDS words in as few stores as their place allows: `row` rows of the same length lie before it.
+template <u32 WORDS>
+__device__ __forceinline__ void store_row(float* to, const float (&words)[WORDS]) {
+    if (WORDS % 4 == 0) {
+#pragma unroll
+        for (u32 i = 0; i + 3 < WORDS; i += 4) {
+            *reinterpret_cast<float4*>(to + i) = {words[i], words[i + 1], words[i + 2], words[i + 3]};
+        }
+    } else if (WORDS % 2 == 0) {
+#pragma unroll
+        for (u32 i = 0; i + 1 < WORDS; i += 2) *reinterpret_cast<float2*>(to + i) = {words[i], words[i + 1]};
+    } else {
+#pragma unroll
+        for (u32 i = 0; i < WORDS; i++) to[i] = words[i];
+    }
+}
+
+__device__ __forceinline__ Live load(const RolloutShape& d, const RolloutArgs& a, u32 s, u32 n) {
+    Live live;
+    const float* state = a.env_state.of(s) + n * Env::STATE;
+#pragma unroll
+    for (u32 i = 0; i < Env::STATE; i++) live.state[i] = state[i];
+    live.steps = a.episode_step.of(s)[n];
+    live.episode_return = a.episode_return.of(s)[n];
+    d.env.observe(live.state, live.obs);
+    return live;
+}
+
+__device__ __forceinline__ void save(const RolloutArgs& a, u32 s, u32 n, const Live& live) {
+    float* state = a.env_state.of(s) + n * Env::STATE;
+#pragma unroll
+    for (u32 i = 0; i < Env::STATE; i++) state[i] = live.state[i];
+    a.episode_step.of(s)[n] = live.steps;
+    a.episode_return.of(s)[n] = live.episode_return;
+}
+
+// Steps environment `n` with an action in its own units and stores what came of it at `at`; resets it where the episode
+// ended. `on_cut` is called before the reset where only the time limit ended it.
+template <class F>
+__device__ __forceinline__ void advance(const RolloutShape& d, const Session& to, u32 at, u32 n, u32 step,
+                                        const float (&taken)[Env::ACTION], Live& live, F on_cut) {
+    bool terminated;
+    float reward = d.env.step(live.state, taken, terminated);
+    live.episode_return += reward;
+    live.steps += 1;
+    u32 ended = (terminated ? Ended::TERMINATED : 0) | (live.steps >= d.limit ? Ended::TRUNCATED : 0);
+    to.reward[at] = reward;
+    to.ended[at] = ended;
+    to.finished_return[at] = ended ? live.episode_return : __uint_as_float(0x7FC00000u);
+    to.finished_length[at] = ended ? live.steps : 0;
+    if (ended) {
+        if (ended == Ended::TRUNCATED) on_cut();
+        Words words = philox(Words{{n, step + 1, Purpose::RESET, 0}}, to.key0, to.key1);
+        float uniforms[4] = {unit(words.at[0]), unit(words.at[1]), unit(words.at[2]), unit(words.at[3])};
+        d.env.reset(uniforms, live.state);
+        live.steps = 0;
+        live.episode_return = 0.0f;
+    }
+    d.env.observe(live.state, live.obs);
+}
+
+// Words of packed weights.
+__device__ __forceinline__ u32 packed_words(const RolloutShape& d) {
+    return packed_words(d.actor) + packed_words(d.critic);
+}
+
+// The nets of a block: packed weights, and its part of the activations.
+struct Agent {
+    Ahead actor;
+    Ahead critic;
+    // observations as the nets see them: of this step, and of environments whose episode was cut
+    float* seen;
+    float* final_seen;
+    // value of environment e is value[e]; null where there is none
+    const float* value;
+};
+
+// Words of a block's activations; twin of `acts_words` in src/op/gpu/rollout.rs.
+__device__ __forceinline__ u32 acts_words(const RolloutShape& d) {
+    u32 outputs = d.actor.layer[d.actor.layers - 1].output;
+    return unit_row(d.envs) * (2 * whole4(Env::OBS) + 2 * (d.actor_wide + d.critic_wide) + whole4(outputs) + 4);
+}
+
+__device__ __forceinline__ Agent agent(const RolloutShape& d, const float* packed, float* acts) {
+    u32 row = unit_row(d.envs);
+    Agent nets;
+    nets.seen = acts;
+    nets.final_seen = acts + whole4(Env::OBS) * row;
+    float* at = nets.final_seen + whole4(Env::OBS) * row;
+    float* actor_out = at + 2 * (d.actor_wide + d.critic_wide) * row;
+    u32 outputs = d.actor.layer[d.actor.layers - 1].output;
+    nets.actor = {packed, nets.seen, at, d.actor_wide, actor_out, d.actor.layers};
+    nets.critic = {packed + packed_words(d.actor), nets.seen, at + 2 * d.actor_wide * row, d.critic_wide,
+                   actor_out + whole4(outputs) * row, d.critic.layers};
+    // a net of its own, or the last output of a shared one
+    u32 of_policy = d.policy.kind == Policies::GAUSSIAN && !d.policy.free_std ? 2 * d.policy.n : d.policy.n;
+    nets.value = d.critic.layers ? nets.critic.out : outputs > of_policy ? actor_out + of_policy * row : nullptr;
+    return nets;
+}
+
+// What observations go through before the nets see them: shift and scale of every word, or nothing.
+struct Lens {
+    bool normalize;
+    float low;
+    float high;
+    const float* normalizer;
+
+    __device__ __forceinline__ void write(const float (&obs)[Env::OBS], float* seen, u32 row) const {
+#pragma unroll
+        for (u32 i = 0; i < Env::OBS; i++) {
+            float x = obs[i];
+            if (normalize) x = trig::clamp((x - normalizer[i]) * normalizer[Env::OBS + i], low, high);
+            seen[i * row] = x;
+        }
+    }
+};
+
+constexpr u32 THREADS = 256;
+
+// The steps of a block's environments, from packed weights; all lanes of the block come here together.
+__device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs& a, u32 s, const float* packed,
+                                        float* acts) {
+    u32 row = unit_row(d.envs), e = threadIdx.x, n = blockIdx.x * d.envs + e;
+    bool mine = e < d.envs && n < d.n;
+    Session to = session(a, s);
+    Agent nets = agent(d, packed, acts);
+    Outputs out = {nets.actor.out + e, row, a.params.of(s) + d.actor.params};
+    float* log_prob = a.log_prob.of(s);
+    float* value = a.value.of(s);
+    float* bootstrap = a.bootstrap.of(s);
+
+    // rows and columns that no environment fills stay finite
+    for (u32 at = e; at < 2 * whole4(Env::OBS) * row; at += blockDim.x) nets.seen[at] = 0.0f;
+    __syncthreads();
+    const float* hyper = a.hyper.of(s);
+    Lens lens = {d.normalize_obs != 0, hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH], a.normalizer.of(s)};
+    Live live;
+    if (mine) {
+        live = load(d, a, s, n);
+        lens.write(live.obs, nets.seen + e, row);
+    }
+    __syncthreads();
+
+    // One pass of the nets per step; one more, of the value alone, after a step that cut an episode and after the last.
+    // A single call keeps the code small.
+    bool cut = false, any_cut = false;
+    for (u32 t = 0;;) {
+        bool value_alone = any_cut || t == d.t;
+        Ahead actor = nets.actor, critic = nets.critic;
+        actor.from = critic.from = any_cut ? nets.final_seen : nets.seen;
+        if (value_alone && (critic.layers || !nets.value)) actor.layers = 0;
+        ahead(d.actor, d.critic, actor, critic, d.envs);
+        if (any_cut) {
+            if (cut) bootstrap[(t - 1) * d.n + n] = nets.value[e];
+            any_cut = cut = false;
+            // the outputs are read before the next pass writes them
+            __syncthreads();
+            continue;
+        }
+        u32 at = t * d.n + n;
+        if (mine) value[at] = nets.value ? nets.value[e] : 0.0f;
+        if (t == d.t) break;
+
+        if (mine) {
+            store_row(to.obs + at * Env::OBS, live.obs);
+            u32 words[action_words(Env::ACTION)];
+            float action[Env::ACTION];
+            draw_action(n, to.step + t, to.key0, to.key1, words);
+            log_prob[at] = sample(d.policy, out, words, d.greedy, action);
+            store_row(to.action + at * Env::ACTION, action);
+
+            // as the environment takes it: squashed, and from [-1, 1] to the range of the space
+            if (!d.actions) {
+#pragma unroll
+                for (u32 i = 0; i < Env::ACTION; i++) {
+                    float x = d.policy.squashed ? trig::tanh(action[i]) : action[i];
+                    action[i] = d.low[i] + (d.high[i] - d.low[i]) * (0.5f * (x + 1.0f));
+                }
+            }
+            advance(d, to, at, n, to.step + t, action, live, [&] {
+                // what the agent would have seen without the reset still has a value
+                cut = nets.value != nullptr;
+                d.env.observe(live.state, live.obs);
+                lens.write(live.obs, nets.final_seen + e, row);
+            });
+            if (!cut) bootstrap[at] = 0.0f;
+            lens.write(live.obs, nets.seen + e, row);
+        }
+        any_cut = __syncthreads_or(cut);
+        t++;
+    }
+    if (mine) save(a, s, n, live);
+}
+
+#ifndef WIDE
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+    ENTRY()(__grid_constant__ const RolloutShape d, __grid_constant__ const Sessions sessions,
+            __grid_constant__ const RolloutArgs a) {
+    u32 s;
+    if (!sessions.of(blockIdx.y, s)) return;
+    DYN_SHARED(float, shared);
+    const float* params = a.params.of(s);
+    u32 critic = packed_words(d.actor);
+    pack(d.actor, params, shared, threadIdx.x, blockDim.x);
+    if (d.critic.layers) {
+        // behind the actor's net and its free log standard deviations
+        u32 free_len = d.policy.free_std ? d.policy.n : 0;
+        pack(d.critic, params + d.actor.params + free_len, shared + critic, threadIdx.x, blockDim.x);
+    }
+    collect(d, a, s, shared, shared + packed_words(d));
+}
+
+constexpr u32 RANDOM_THREADS = 128;
+
+extern "C" __global__ void __launch_bounds__(RANDOM_THREADS)
+    ENTRY(_random)(__grid_constant__ const RolloutShape d, __grid_constant__ const Sessions sessions,
+                   __grid_constant__ const RolloutArgs a) {
+    u32 s;
+    if (!sessions.of(blockIdx.y, s)) return;
+    u32 n = blockIdx.x * RANDOM_THREADS + threadIdx.x;
+    if (n >= d.n) return;
+    Session to = session(a, s);
+    Live live = load(d, a, s, n);
+    for (u32 t = 0; t < d.t; t++) {
+        u32 at = t * d.n + n, step = to.step + t;
+        store_row(to.obs + at * Env::OBS, live.obs);
+
+        // uniformly random, already in the environment's units
+        u32 words[action_words(Env::ACTION)];
+        float action[Env::ACTION];
+        draw_action(n, step, to.key0, to.key1, words);
+#pragma unroll
+        for (u32 i = 0; i < Env::ACTION; i++) {
+            float u = unit(words[i]);
+            action[i] = d.actions ? floorf(u * float(d.actions)) : d.low[i] + (d.high[i] - d.low[i]) * u;
+        }
+        store_row(to.action + at * Env::ACTION, action);
+        advance(d, to, at, n, step, action, live, [] {});
+    }
+    save(a, s, n, live);
+}
+
+#else
+
+// Packs the nets of a session into scratch, for ENTRY(_wide). Bound by memory: 8 bytes per weight.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    ENTRY(_pack)(__grid_constant__ const RolloutShape d, __grid_constant__ const Sessions sessions,
+                 __grid_constant__ const RolloutArgs a) {
+    u32 s;
+    if (!sessions.of(blockIdx.y, s)) return;
+    const float* params = a.params.of(s);
+    float* packed = a.scratch.of(s);
+    u32 lane = blockIdx.x * THREADS + threadIdx.x, lanes = gridDim.x * THREADS;
+    pack(d.actor, params, packed, lane, lanes);
+    if (d.critic.layers) {
+        u32 free_len = d.policy.free_std ? d.policy.n : 0;
+        pack(d.critic, params + d.actor.params + free_len, packed + packed_words(d.actor), lane, lanes);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+    ENTRY(_wide)(__grid_constant__ const RolloutShape d, __grid_constant__ const Sessions sessions,
+                 __grid_constant__ const RolloutArgs a) {
+    u32 s;
+    if (!sessions.of(blockIdx.y, s)) return;
+    DYN_SHARED(float, shared);
+    float* packed = a.scratch.of(s);
+    float* acts = d.spilled ? packed + packed_words(d) + blockIdx.x * acts_words(d) : shared;
+    collect(d, a, s, packed, acts);
+}
+
+#endif

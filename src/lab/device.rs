@@ -1,0 +1,79 @@
+//! Which device a run gets: what was asked for, opened, with a line that says which and why.
+
+use crate::device::{Device, Kind, Precision};
+use crate::error::{Error, Result};
+use crate::spec::DeviceChoice;
+
+/// An open device, and what to tell about it.
+pub struct Opened {
+    pub device: Device,
+    /// For a person: the device, and why it is this one where nobody named it.
+    pub line: String,
+}
+
+/// A device as a spec names it.
+pub fn choice(device: &Device) -> DeviceChoice {
+    match device {
+        Device::Cpu(_) => DeviceChoice::Cpu,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => DeviceChoice::Cuda(cuda.ordinal()),
+    }
+}
+
+/// Opens the device of a choice. `threads`: of the cpu, 0 for one per core. `auto` takes the first cuda device there is,
+/// and goes on to the cpu where there is none.
+///
+/// # Errors
+/// A device that is asked for by name and is not there.
+pub fn open(choice: DeviceChoice, threads: usize) -> Result<Opened> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Opened { device: Device::cpu(threads), line: "cpu".to_string() }),
+        DeviceChoice::Cuda(ordinal) => {
+            let device = Device::cuda(ordinal)?;
+            Ok(Opened { line: device.describe(), device })
+        }
+        DeviceChoice::Auto => Ok(match Device::cuda(0) {
+            Ok(device) => Opened { line: format!("{} (auto)", device.describe()), device },
+            Err(error) => Opened { device: Device::cpu(threads), line: format!("cpu (auto: {})", error.what) },
+        }),
+        DeviceChoice::Wgpu => {
+            Err(Error::new("--device", "no wgpu device: not built into this version").hint("use `--device cpu`"))
+        }
+    }
+}
+
+/// Whether a device has a number format.
+///
+/// # Errors
+/// bf16 anywhere but on cuda.
+pub fn require(precision: Precision, device: &Device) -> Result<()> {
+    if precision == Precision::F32 || device.kind() == Kind::Cuda {
+        return Ok(());
+    }
+    let what = format!("bf16 is built for the cuda device alone, and this run is on the {}", choice(device));
+    Err(Error::new("meta.precision", what).hint("use `--device cuda`, or `--set meta.precision=f32`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_says_which_and_why() {
+        let opened = open(DeviceChoice::Auto, 1).unwrap();
+        assert!(opened.line.contains("(auto"), "{}", opened.line);
+        if choice(&opened.device) == DeviceChoice::Cpu {
+            assert!(opened.line.contains("no cuda device"), "{}", opened.line);
+        }
+        assert!(open(DeviceChoice::Wgpu, 1).is_err());
+    }
+
+    #[test]
+    fn bf16_is_refused_on_the_cpu() {
+        let cpu = Device::cpu(1);
+        assert_eq!(require(Precision::F32, &cpu), Ok(()));
+        let error = require(Precision::Bf16, &cpu).unwrap_err();
+        assert_eq!(error.place, "meta.precision");
+        assert!(error.hint.contains("--device cuda"), "{error}");
+    }
+}
