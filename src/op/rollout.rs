@@ -9,8 +9,8 @@ use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
 use super::{Draw, Shape};
-use crate::device::Cx;
 use crate::device::cpu::Isa;
+use crate::device::{Cx, Kernel};
 use crate::env::ActionSpace;
 
 /// What is fixed when a rollout is recorded.
@@ -72,6 +72,18 @@ impl Shape for RolloutShape {
         (self.t * self.n) as f64 * (2.0 * self.nets.as_ref().map_or(0, Nets::madds) as f64 + 100.0)
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::rollout::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::rollout::scratch(self)
+    }
+
+    fn on_cpu(&self) -> bool {
+        self.env.has_defaults()
+    }
+
     fn cases() -> Vec<RolloutShape> {
         super::lib::cases::rollout_shapes()
     }
@@ -83,15 +95,17 @@ impl Shape for RolloutShape {
                 for (n, state) in words.chunks_exact_mut(self.state()).enumerate() {
                     let mut row = vec![0.0; state.len()];
                     self.env.plain_reset(&mut row, [draw.word(), 1], n as u32, 3);
-                    state.iter_mut().zip(row).for_each(|(to, from)| *to = from.to_bits());
+                    // one in three is about to end
+                    let far = if draw.below(3) == 0 { 40.0 } else { 1.0 };
+                    state.iter_mut().zip(row).for_each(|(to, from)| *to = (far * from).to_bits());
                 }
             }
-            // one environment in four is at its time limit
+            // one environment in three is at its time limit, in this step or in the next
             "episode_step" => {
-                let limit = self.limit;
-                words
-                    .iter_mut()
-                    .for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
+                let (limit, near) = (self.limit, self.limit - 1);
+                words.iter_mut().for_each(|word| {
+                    *word = if draw.below(3) == 0 { near - draw.below(2) } else { draw.below(limit / 2) };
+                });
             }
             _ => return false,
         }
@@ -235,6 +249,7 @@ struct Envs {
 }
 
 fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+    assert!(d.env.has_defaults(), "the fast variant has the constants of its environment folded in");
     let isa = cx.isa;
     let (o, k, len) = (d.obs(), d.state(), d.action());
     let first = cx.tile * ROWS;

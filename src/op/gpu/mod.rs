@@ -3,6 +3,7 @@
 
 pub mod minibatch_grad;
 pub mod nets;
+pub mod rollout;
 pub mod schedule;
 
 use super::lib::mlp::{Activation, Mlp};

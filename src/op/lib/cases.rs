@@ -101,7 +101,7 @@ pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw)
     true
 }
 
-/// Cases of `rollout`: every environment, every kind of policy, ragged tiles.
+/// Cases of `rollout`: every environment, every kind of policy, ragged tiles, every way that a gpu takes.
 pub fn rollout_shapes() -> Vec<RolloutShape> {
     let discrete = |n| Policy::Categorical { n };
     let gauss = |free_std, squashed| Policy::Gaussian { n: 1, free_std, squashed };
@@ -127,14 +127,50 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         change(&mut shape);
         shape
     };
-    let more = [
+    let sized = |case: usize, hidden: &[usize]| {
+        with(case, &|d| {
+            let nets = d.nets.as_mut().expect("the cases above have nets");
+            nets.actor.hidden = hidden.to_vec();
+            nets.critic.iter_mut().for_each(|critic| critic.hidden = hidden.to_vec());
+        })
+    };
+    let mut more = vec![
         with(0, &|d| d.greedy = true),
         with(4, &|d| d.greedy = true),
         with(2, &|d| d.normalize_obs = true),
         with(1, &|d| d.nets = None),
         with(5, &|d| d.nets = None),
         with(0, &|d| d.limit = 9),
+        // the usual nets, and nets without hidden layers
+        sized(0, &[64, 64]),
+        sized(5, &[]),
+        sized(3, &[]),
+        // as deep as a plan may be, and one layer deeper than the other net
+        with(2, &|d| d.nets.as_mut().expect("has nets").actor.hidden = vec![5; 15]),
+        with(0, &|d| d.nets.as_mut().expect("has nets").actor.hidden = vec![12]),
+        // no value at all
+        with(4, &|d| d.nets.as_mut().expect("has nets").critic = None),
     ];
+    // whole tiles of a gpu and one more or less, and many environments
+    more.extend([15, 17, 33, 2049].map(|n| with(0, &|d| (d.t, d.n) = (2, n))));
+    // a gpu keeps neither these weights in shared memory nor, of the last, the activations
+    for case in [0, 2, 3, 4, 6] {
+        more.push(sized(case, &[130, 150]));
+    }
+    more.push(sized(0, &[1700]));
+    // other constants than Gymnasium's, everywhere, so that none can be left out or taken for another
+    let strange = |d: &mut RolloutShape| {
+        let change = |i, x| x * (1.0 + 0.01 * (i + 1) as f32) + 0.001 * (i + 1) as f32;
+        d.env = d.env.with_constants(change);
+        (d.t, d.limit, d.n) = (24, 11, 19);
+    };
+    for case in [0, 2, 3, 4, 6] {
+        more.push(with(case, &strange));
+        more.push(with(case, &|d| {
+            strange(d);
+            (d.n, d.nets) = (130, None);
+        }));
+    }
     all.extend(more);
     all
 }
