@@ -11,7 +11,7 @@ use std::time::Duration;
 use ceilings::Ceilings;
 use common::{Effort, Report, human, time};
 use criterion::Criterion;
-use slm_fast::device::{Device, Layout, Queue};
+use slm_fast::device::{self, Device, Layout, Queue};
 use slm_fast::env;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::lib::envs::EnvFns;
@@ -19,7 +19,7 @@ use slm_fast::op::lib::mlp::{Activation, Mlp};
 use slm_fast::op::lib::nets::Nets;
 use slm_fast::op::lib::policy::Policy;
 use slm_fast::op::log::{Log, LogShape};
-use slm_fast::op::minibatch_grad::{Distance, GradShape, MinibatchGrad};
+use slm_fast::op::minibatch_grad::{Distance, GradShape, MinibatchGrad, tile_rows};
 use slm_fast::op::obs_moments::{ObsMoments, ObsMomentsShape};
 use slm_fast::op::optimize::{Group, Kind, Optimize, OptimizeShape};
 use slm_fast::op::rollout::{Rollout, RolloutShape};
@@ -142,6 +142,7 @@ fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
 fn grad(nets: Nets, envs: usize, len: usize) -> GradShape {
     GradShape {
         obs: nets.actor.input,
+        tile_rows: tile_rows(device::Kind::Cpu, &nets, len),
         nets,
         rows: 4 * len,
         envs,

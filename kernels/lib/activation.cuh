@@ -1,20 +1,18 @@
 // Activations of hidden units and their slopes. Twin of `activate_body` and `slope_body` in src/op/lib/mlp.rs: the same
-// formulas, fused where the AVX variants fuse; only the division of tanh is the hardware's (see `inverse`).
+// formulas, fused where the AVX variants fuse; only tanh divides by `inverse`.
 #pragma once
 
 #include "core.cuh"
 #include "trig.cuh"
 
-// 1 / q within one ulp, for normal q: the hardware's approximation and one step of Newton's method, a third of the
-// instructions of an IEEE division, which would be the largest part of tanh.
+// 1 / q for positive normal q, rounded as IEEE division rounds it but for one case in ten thousand: a guess from the
+// bits, within 6 %, then a step of third and one of second order. An IEEE division branches, and would keep the units
+// of a register tile from being computed side by side.
 __device__ __forceinline__ float inverse(float q) {
-#ifdef CUDA_CPU_SIM
-    return 1.0f / q;
-#else
-    float r;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(q));
-    return fmaf(fmaf(-q, r, 1.0f), r, r);
-#endif
+    float r = __uint_as_float(0x7EF311C7u - __float_as_uint(q));
+    float e = fmaf(-q, r, 1.0f);
+    r = fmaf(r, fmaf(e, e, e), r);
+    return fmaf(r, fmaf(-q, r, 1.0f), r);
 }
 
 // `x` held within [-bound, bound] in two instructions; keeps NaN, as a fault must be seen.
@@ -59,47 +57,56 @@ __device__ __forceinline__ float normal_cdf(float x) {
 // Whether a slope needs the value before the activation; the others read it off the value after.
 __device__ __forceinline__ bool needs_input(u32 kind) { return kind == Activations::GELU || kind == Activations::SILU; }
 
-// Calls `f` with the function of the activation, once: the choice stays outside of the caller's loops.
-template <class F>
-__device__ __forceinline__ void with_activation(u32 kind, F f) {
-    switch (kind) {
-        case Activations::TANH: return f([](float x) { return tanh_ratio(x); });
-        case Activations::RELU: return f([](float x) { return x > 0.0f ? x : 0.0f; });
-        case Activations::LEAKY_RELU: return f([](float x) { return x > 0.0f ? x : Activations::LEAK * x; });
-        case Activations::ELU: return f([](float x) { return x > 0.0f ? x : trig::exp(x) - 1.0f; });
-        case Activations::SELU:
-            return f([](float x) {
-                float low = Activations::SELU_LOW * (trig::exp(x) - 1.0f);
-                return x > 0.0f ? Activations::SELU_SCALE * x : low;
-            });
-        case Activations::GELU: return f([](float x) { return x * normal_cdf(x); });
-        case Activations::SILU: return f([](float x) { return x * sigmoid(x); });
-        case Activations::SIGMOID: return f([](float x) { return sigmoid(x); });
-        default: return f([](float x) { return x; });
+// A hidden unit's value.
+template <u32 KIND>
+__device__ __forceinline__ float activate(float x) {
+    switch (KIND) {
+        case Activations::TANH: return tanh_ratio(x);
+        case Activations::RELU: return x > 0.0f ? x : 0.0f;
+        case Activations::LEAKY_RELU: return x > 0.0f ? x : Slopes::LEAK * x;
+        case Activations::ELU: return x > 0.0f ? x : trig::exp(x) - 1.0f;
+        case Activations::SELU: {
+            float low = Slopes::SELU_LOW * (trig::exp(x) - 1.0f);
+            return x > 0.0f ? Slopes::SELU_SCALE * x : low;
+        }
+        case Activations::GELU: return x * normal_cdf(x);
+        case Activations::SILU: return x * sigmoid(x);
+        case Activations::SIGMOID: return sigmoid(x);
+        default: return x;
     }
 }
 
-// As `with_activation`, for the slope as a function of the value after (before, where `needs_input`).
+// Its slope, from the value after (`y`), or before where `needs_input`.
+template <u32 KIND>
+__device__ __forceinline__ float slope(float y) {
+    switch (KIND) {
+        case Activations::TANH: return fmaf(-y, y, 1.0f);
+        case Activations::RELU: return y > 0.0f ? 1.0f : 0.0f;
+        case Activations::LEAKY_RELU: return y > 0.0f ? 1.0f : Slopes::LEAK;
+        case Activations::ELU: return y > 0.0f ? 1.0f : y + 1.0f;
+        case Activations::SELU: return y > 0.0f ? Slopes::SELU_SCALE : y + Slopes::SELU_LOW;
+        case Activations::GELU: return normal_cdf(y) + y * (0.39894228f * trig::exp(-0.5f * y * y));
+        case Activations::SILU: {
+            float s = sigmoid(y);
+            return s * (1.0f + y * (1.0f - s));
+        }
+        case Activations::SIGMOID: return y * (1.0f - y);
+        default: return 1.0f;
+    }
+}
+
+// Calls `f.run<KIND>()` with the activation as a constant: the choice stays outside of loops over units.
 template <class F>
-__device__ __forceinline__ void with_slope(u32 kind, F f) {
+__device__ __forceinline__ void with_activation(u32 kind, const F& f) {
     switch (kind) {
-        case Activations::TANH: return f([](float y) { return fmaf(-y, y, 1.0f); });
-        case Activations::RELU: return f([](float y) { return y > 0.0f ? 1.0f : 0.0f; });
-        case Activations::LEAKY_RELU: return f([](float y) { return y > 0.0f ? 1.0f : Activations::LEAK; });
-        case Activations::ELU: return f([](float y) { return y > 0.0f ? 1.0f : y + 1.0f; });
-        case Activations::SELU:
-            return f([](float y) { return y > 0.0f ? Activations::SELU_SCALE : y + Activations::SELU_LOW; });
-        case Activations::GELU:
-            return f([](float x) {
-                float density = 0.39894228f * trig::exp(-0.5f * x * x);
-                return normal_cdf(x) + x * density;
-            });
-        case Activations::SILU:
-            return f([](float x) {
-                float s = sigmoid(x);
-                return s * (1.0f + x * (1.0f - s));
-            });
-        case Activations::SIGMOID: return f([](float y) { return y * (1.0f - y); });
-        default: return f([](float) { return 1.0f; });
+        case Activations::TANH: return f.template run<Activations::TANH>();
+        case Activations::RELU: return f.template run<Activations::RELU>();
+        case Activations::LEAKY_RELU: return f.template run<Activations::LEAKY_RELU>();
+        case Activations::ELU: return f.template run<Activations::ELU>();
+        case Activations::SELU: return f.template run<Activations::SELU>();
+        case Activations::GELU: return f.template run<Activations::GELU>();
+        case Activations::SILU: return f.template run<Activations::SILU>();
+        case Activations::SIGMOID: return f.template run<Activations::SIGMOID>();
+        default: return f.template run<Activations::IDENTITY>();
     }
 }

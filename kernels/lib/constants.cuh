@@ -132,6 +132,17 @@ constexpr u32 SIGMOID = 7u;
 constexpr u32 IDENTITY = 8u;
 }  // namespace Activations
 
+namespace Slopes {
+constexpr float LEAK = 1e-2f;
+constexpr float SELU_SCALE = 1.050701e0f;
+constexpr float SELU_LOW = 1.7580993e0f;
+}  // namespace Slopes
+
+namespace Fused {
+constexpr u32 WIDTH = 64u;
+constexpr u32 STRIDE = 68u;
+}  // namespace Fused
+
 namespace Nets {
 constexpr u32 LAYERS = 16u;
 }  // namespace Nets

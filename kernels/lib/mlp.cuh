@@ -162,6 +162,45 @@ __device__ __forceinline__ void multiply_back(float (&sum)[S::TALL][S::COLS], co
     }
 }
 
+// Activations of a lane's share, in place; `at` is its first quad.
+template <class S>
+struct ActivateShare {
+    float* at;
+    template <u32 KIND>
+    __device__ __forceinline__ void run() const {
+#pragma unroll 2
+        for (u32 i = 0; i < S::TALL; i++) {
+#pragma unroll
+            for (u32 q = 0; q < S::COLS / 4; q++) {
+                float* word = at + i * S::DOWN * Fused::STRIDE + 32 * q;
+                float4 v = load4(word);
+                v.x = activate<KIND>(v.x), v.y = activate<KIND>(v.y);
+                v.z = activate<KIND>(v.z), v.w = activate<KIND>(v.w);
+                store4(word, v);
+            }
+        }
+    }
+};
+
+// Slopes of a lane's share: words of `to` from those of `from`, `next` apart within half a row.
+template <class S>
+struct SlopeShare {
+    float* to;
+    const float* from;
+    u32 next;
+    template <u32 KIND>
+    __device__ __forceinline__ void run() const {
+#pragma unroll 2
+        for (u32 i = 0; i < S::TALL; i++) {
+#pragma unroll
+            for (u32 j = 0; j < S::COLS; j++) {
+                u32 word = i * S::DOWN * Fused::STRIDE + 32 * (j / 4) + j % 4 * next;
+                to[word] = slope<KIND>(from[word]);
+            }
+        }
+    }
+};
+
 // Outputs of the last layer: the lanes of a warp share its rows, a few lanes to a row where there are more lanes than
 // rows, each with quads of inputs of its own.
 template <u32 ROWS, u32 LANES>
@@ -242,17 +281,7 @@ __device__ __forceinline__ void forward(const Net& net, const float* weights, co
                 }
             }
             // a second pass over the lane's own words keeps this loop small, whatever the activation
-            with_activation(net.activation, [&](auto f) {
-#pragma unroll 2
-                for (u32 i = 0; i < S::TALL; i++) {
-#pragma unroll
-                    for (u32 q = 0; q < S::COLS / 4; q++) {
-                        float* at = to + mine + i * S::DOWN * Fused::STRIDE + 32 * q;
-                        float4 v = load4(at);
-                        store4(at, {f(v.x), f(v.y), f(v.z), f(v.w)});
-                    }
-                }
-            });
+            with_activation(net.activation, ActivateShare<S>{to + mine});
             weights += layer_words(net, l, x_row);
             from = to;
             from_row = Fused::STRIDE;
@@ -262,4 +291,171 @@ __device__ __forceinline__ void forward(const Net& net, const float* weights, co
     u32 last = net.layers - 1;
     head<ROWS, LANES>(net.layer[last], weights, weight_row(net, last, x_row), from, from_row, out, out_row, lane);
     __syncthreads();
+}
+
+// to[a, b] (+)= sum over rows of left[row, a] right[row, b], for a < a_len and b < b_len: the gradient of a weight. Each
+// lane has TALL x 8 sums (two quads of `right`, half a WIDTH apart); where these are too few for all lanes, groups of
+// lanes of one warp take every `parts`-th row and then add up in a tree.
+template <u32 ROWS, u32 LANES, u32 TALL>
+__device__ __forceinline__ void outer_tiles(const float* left, u32 left_row, u32 a_len, const float* right,
+                                            u32 right_row, u32 b_len, float* to, bool add, u32 lane) {
+    constexpr u32 ACROSS = Fused::WIDTH / 8, SUMS = TALL * 8;
+    u32 tiles = (a_len + TALL - 1) / TALL, parts = 1;
+    while (parts < 32 && 2 * parts * tiles * ACROSS <= LANES) parts *= 2;
+    // lanes of neighboring rows, or of one row and neighboring quads: either way no two meet in a bank
+    bool spread = parts >= 8;
+    u32 apart = spread ? 1 : ACROSS, part = lane / apart % parts, c = (spread ? lane / parts : lane) % ACROSS;
+    u32 step = LANES / (ACROSS * parts);
+    for (u32 b0 = 0; b0 < b_len; b0 += Fused::WIDTH) {
+        // quads beyond the end repeat the first one and are not written
+        u32 near = b0 + 4 * c, far = near + Fused::WIDTH / 2;
+        const float* near_at = right + (near < b_len ? near : 0);
+        const float* far_at = right + (far < b_len ? far : 0);
+        for (u32 first = 0; first < tiles; first += step) {
+            u32 a = (first + lane / (ACROSS * parts)) * TALL;
+            const float* left_at = left + (a < a_len ? a : 0);
+            u32 high = a + 4 < a_len ? 4 : 0;
+            float sum[SUMS];
+#pragma unroll
+            for (u32 j = 0; j < SUMS; j++) sum[j] = 0.0f;
+#pragma unroll 4
+            for (u32 row = part; row < ROWS; row += parts) {
+                float x[TALL], y[8];
+                float4 v = load4(left_at + row * left_row);
+                x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+                if (TALL == 8) {
+                    v = load4(left_at + row * left_row + high);
+                    x[TALL - 4] = v.x, x[TALL - 3] = v.y, x[TALL - 2] = v.z, x[TALL - 1] = v.w;
+                }
+                v = load4(near_at + row * right_row);
+                y[0] = v.x, y[1] = v.y, y[2] = v.z, y[3] = v.w;
+                v = load4(far_at + row * right_row);
+                y[4] = v.x, y[5] = v.y, y[6] = v.z, y[7] = v.w;
+#pragma unroll
+                for (u32 j = 0; j < SUMS; j++) sum[j] = fmaf(x[j / 8], y[j % 8], sum[j]);
+            }
+            // each step halves what a lane keeps and adds its partner's half of that
+            u32 base = 0, kept = SUMS;
+#pragma unroll
+            for (u32 half = SUMS / 2, bit = 1; half >= SUMS / 32; half /= 2, bit *= 2) {
+                if (bit < parts) {
+                    bool upper = part & bit;
+#pragma unroll
+                    for (u32 j = 0; j < half; j++) {
+                        float mine = upper ? sum[j + half] : sum[j], other = upper ? sum[j] : sum[j + half];
+                        sum[j] = mine + __shfl_xor_sync(~0u, other, apart * bit);
+                    }
+                    base += upper ? half : 0;
+                    kept = half;
+                }
+            }
+            // where a kept sum belongs; all are read before any is written
+            u32 shift = base % 8, rows = a + base / 8 < a_len ? a_len - a - base / 8 : 0;
+            float* at = to + (a + base / 8) * b_len;
+#pragma unroll
+            for (u32 pass = 0; pass < 2; pass++) {
+#pragma unroll
+                for (u32 i = 0; i < TALL; i++) {
+                    if (8 * i >= kept || i >= rows) continue;
+#pragma unroll
+                    for (u32 j = 0; j < 8; j++) {
+                        u32 col = j + shift + (j + shift < 4 ? near : far - 4);
+                        if (j >= kept || col >= b_len) continue;
+                        if (pass == 0 && add) sum[8 * i + j] += at[i * b_len + col];
+                        if (pass == 1) at[i * b_len + col] = sum[8 * i + j];
+                    }
+                }
+            }
+        }
+    }
+}
+
+// As `outer_tiles`, with the tile's height chosen for narrow gradients.
+template <u32 ROWS, u32 LANES>
+__device__ __forceinline__ void outer(const float* left, u32 left_row, u32 a_len, const float* right, u32 right_row,
+                                      u32 b_len, float* to, bool add, u32 lane) {
+    if (a_len <= 4) {
+        outer_tiles<ROWS, LANES, 4>(left, left_row, a_len, right, right_row, b_len, to, add, lane);
+    } else {
+        outer_tiles<ROWS, LANES, 8>(left, left_row, a_len, right, right_row, b_len, to, add, lane);
+    }
+}
+
+// to[b] (+)= sum over rows of `right[row, b]`, for b < len: the gradient of a bias. Eight lanes share a quad's rows.
+template <u32 ROWS, u32 LANES>
+__device__ __forceinline__ void column_sums(const float* right, u32 right_row, u32 len, float* to, bool add, u32 lane) {
+    u32 part = lane % 8;
+    for (u32 first = 0; first < len; first += LANES / 2) {
+        u32 quad = first + lane / 8 * 4;
+        const float* at = right + (quad < len ? quad : 0);
+        float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 4
+        for (u32 row = part; row < ROWS; row += 8) {
+            float4 v = load4(at + row * right_row);
+            sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+        }
+#pragma unroll
+        for (u32 apart = 1; apart < 8; apart *= 2) {
+            sum.x += __shfl_xor_sync(~0u, sum.x, apart);
+            sum.y += __shfl_xor_sync(~0u, sum.y, apart);
+            sum.z += __shfl_xor_sync(~0u, sum.z, apart);
+            sum.w += __shfl_xor_sync(~0u, sum.w, apart);
+        }
+        float mine = part == 0 ? sum.x : part == 1 ? sum.y : part == 2 ? sum.z : sum.w;
+        u32 col = quad + part;
+        if (part < 4 && col < len) to[col] = add ? to[col] + mine : mine;
+    }
+}
+
+// Gradient of ROWS rows that went `forward` with KEEP. `d_out` holds the slopes of the loss at the outputs, rows of
+// `out_row` words, and behind them those of `free` parameters that lie behind the net's; padding up to whole quads is
+// finite. The gradient is written to `grad`, or added to what is there. Slopes replace the activations. All LANES lanes
+// of the block call this; it begins and ends without a barrier.
+template <u32 ROWS, u32 LANES>
+__device__ __forceinline__ void backward(const Net& net, const float* weights, const float* x, u32 x_row, float* acts,
+                                         const float* d_out, u32 out_row, u32 free, float* grad, bool add, u32 lane) {
+    typedef Share<ROWS, LANES> S;
+    constexpr u32 MATRIX = ROWS * Fused::STRIDE;
+    u32 hidden = net.layers - 1, row = lane / S::ACROSS, c = lane % S::ACROSS;
+    bool kept = needs_input(net.activation);
+    const float* weight = weights + net_words(net, x_row);
+    for (u32 l = net.layers; l-- > 0;) {
+        const Layer& y = net.layer[l];
+        weight -= layer_words(net, l, x_row);
+        const float* below = l == 0 ? x : acts + (l - 1) * MATRIX;
+        const float* d = l == hidden ? d_out : acts + l * MATRIX;
+        u32 below_row = l == 0 ? x_row : Fused::STRIDE, d_row = l == hidden ? out_row : Fused::STRIDE;
+        bool last = l == hidden;
+        outer<ROWS, LANES>(last ? d : below, last ? d_row : below_row, last ? y.output : y.input, last ? below : d,
+                           last ? below_row : d_row, last ? y.input : y.output, grad + y.weight, add, lane);
+        column_sums<ROWS, LANES>(d, d_row, y.output + (last ? free : 0), grad + y.bias, add, lane);
+        if (l == 0) return;
+
+        // slopes of the activations below: first of the activation function, in place, then times those from above
+        float sum[S::TALL][S::COLS];
+#pragma unroll
+        for (u32 i = 0; i < S::TALL; i++) {
+#pragma unroll
+            for (u32 j = 0; j < S::COLS; j++) sum[i][j] = 0.0f;
+        }
+        if (last) {
+            multiply<S, 0>(sum, d + row * d_row, d_row, weight + 4 * c, pad4(y.output));
+        } else {
+            multiply_back<S>(sum, d + row * Fused::STRIDE, weight + c * Fused::STRIDE, pad4(y.output));
+        }
+        __syncthreads();
+        float* to = acts + (l - 1) * MATRIX + row * Fused::STRIDE;
+        const float* from = kept ? to + hidden * MATRIX : to;
+        // a lane's columns: quads where the weight was read in quads, single ones elsewhere
+        u32 first = last ? 4 * c : c, next = last ? 1 : S::ACROSS;
+        with_activation(net.activation, SlopeShare<S>{to + first, from + first, next});
+#pragma unroll
+        for (u32 i = 0; i < S::TALL; i++) {
+#pragma unroll
+            for (u32 j = 0; j < S::COLS; j++) {
+                to[i * S::DOWN * Fused::STRIDE + first + 32 * (j / 4) + j % 4 * next] *= sum[i][j];
+            }
+        }
+        __syncthreads();
+    }
 }

@@ -10,7 +10,7 @@ use crate::op::advantage::{Advantage, AdvantageShape, Mode};
 use crate::op::hyper::{self, fault, update};
 use crate::op::lib::envs::EnvFns;
 use crate::op::log::{INTS, Log, LogShape, NUMS, WINDOW};
-use crate::op::minibatch_grad::{GradShape, MinibatchGrad};
+use crate::op::minibatch_grad::{GradShape, MinibatchGrad, tile_rows};
 use crate::op::obs_moments::{ObsMoments, ObsMomentsShape};
 use crate::op::optimize::{Optimize, OptimizeShape};
 use crate::op::rollout::{Rollout, RolloutShape};
@@ -285,13 +285,14 @@ impl<'a> Recorder<'a> {
     fn step(&mut self, q: &mut Queue, minibatch: usize) {
         let (p, b) = (self.plan, self.b);
         let start = minibatch * p.minibatch;
+        let len = p.minibatch.min(p.rows() - start);
         let shape = GradShape {
             nets: p.nets.clone(),
             obs: p.env.obs_len,
             rows: p.rows(),
             envs: p.num_envs as usize,
             start,
-            len: p.minibatch.min(p.rows() - start),
+            len,
             minibatch,
             minibatches: p.minibatches(),
             clipped: p.learning.clipped,
@@ -300,8 +301,9 @@ impl<'a> Recorder<'a> {
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,
             normalize_obs: p.spec.env.normalize_obs,
+            tile_rows: tile_rows(self.layout.kind(), &p.nets, len),
         };
-        let (len, tiles) = (shape.len, shape.tiles());
+        let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles);
         MinibatchGrad {
             shape,

@@ -2,11 +2,14 @@
 
 use std::f32::consts::PI;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::{ActionSpace, Dynamics, EnvSpec};
 use crate::op::lib::trig;
 
 /// The constants; the defaults are Gymnasium's. Links: 1 hangs from the bar, 2 hangs from link 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct Acrobot {
     /// m/s^2
     pub gravity: f32,
@@ -94,6 +97,7 @@ impl Dynamics for Acrobot {
 
     const SPEC: EnvSpec = EnvSpec {
         name: "Acrobot-v1",
+        module: "acrobot",
         state_len: 4,
         state_names: &["theta1", "theta2", "theta1_dot", "theta2_dot"],
         angles: &[0, 1],

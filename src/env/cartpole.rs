@@ -1,10 +1,13 @@
 //! CartPole-v1: balance a pole on a cart by pushing the cart left or right (Barto, Sutton and Anderson 1983).
 
+use bytemuck::{Pod, Zeroable};
+
 use super::{ActionSpace, Dynamics, EnvSpec};
 use crate::op::lib::trig;
 
 /// The constants; the defaults are Gymnasium's.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct CartPole {
     /// m/s^2
     pub gravity: f32,
@@ -50,6 +53,7 @@ impl Dynamics for CartPole {
 
     const SPEC: EnvSpec = EnvSpec {
         name: "CartPole-v1",
+        module: "cartpole",
         state_len: 4,
         state_names: &["x", "x_dot", "theta", "theta_dot"],
         angles: &[],

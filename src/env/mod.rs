@@ -56,6 +56,8 @@ impl ActionSpace {
 pub struct EnvSpec {
     /// Gymnasium's id, for example `CartPole-v1`.
     pub name: &'static str,
+    /// Name of its source, here and among the kernels of gpu devices: `cartpole`.
+    pub module: &'static str,
     /// Words of state per environment, `K`.
     pub state_len: usize,
     /// Names of the state's words, for messages and `verify-env`.
@@ -74,8 +76,8 @@ pub struct EnvSpec {
     pub reward_threshold: Option<f64>,
 }
 
-/// The physics of one environment, with its constants as fields.
-pub trait Dynamics: Copy + Default + Send + Sync + 'static {
+/// The physics of one environment, with its constants as fields: all f32, in the order in which gpu devices get them.
+pub trait Dynamics: bytemuck::Pod + Default + Send + Sync + 'static {
     /// `[f32; K]`.
     type State: Copy + Default + AsRef<[f32]> + AsMut<[f32]>;
     /// `[f32; O]`.

@@ -1,10 +1,13 @@
 //! MountainCar-v0: a weak car in a valley must rock itself up the hill (Moore 1990).
 
+use bytemuck::{Pod, Zeroable};
+
 use super::{ActionSpace, Dynamics, EnvSpec};
 use crate::op::lib::trig;
 
 /// The constants; the defaults are Gymnasium's. Positions and velocities have no unit (a step is the unit of time).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct MountainCar {
     /// The wall on the left.
     pub min_position: f32,
@@ -50,6 +53,7 @@ impl Dynamics for MountainCar {
 
     const SPEC: EnvSpec = EnvSpec {
         name: "MountainCar-v0",
+        module: "mountain_car",
         state_len: 2,
         state_names: &["position", "velocity"],
         angles: &[],

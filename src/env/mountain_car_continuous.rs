@@ -1,10 +1,13 @@
 //! MountainCarContinuous-v0: the car in the valley with a continuous throttle and a price on its use.
 
+use bytemuck::{Pod, Zeroable};
+
 use super::{ActionSpace, Dynamics, EnvSpec};
 use crate::op::lib::trig;
 
 /// The constants; the defaults are Gymnasium's. Positions and velocities have no unit (a step is the unit of time).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct MountainCarContinuous {
     /// The wall on the left.
     pub min_position: f32,
@@ -59,6 +62,7 @@ impl Dynamics for MountainCarContinuous {
 
     const SPEC: EnvSpec = EnvSpec {
         name: "MountainCarContinuous-v0",
+        module: "mountain_car_continuous",
         state_len: 2,
         state_names: &["position", "velocity"],
         angles: &[],

@@ -2,11 +2,14 @@
 
 use std::f32::consts::PI;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::{ActionSpace, Dynamics, EnvSpec};
 use crate::op::lib::trig;
 
 /// The constants; the defaults are Gymnasium's.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct Pendulum {
     /// m/s^2
     pub gravity: f32,
@@ -57,6 +60,7 @@ impl Dynamics for Pendulum {
 
     const SPEC: EnvSpec = EnvSpec {
         name: "Pendulum-v1",
+        module: "pendulum",
         state_len: 2,
         state_names: &["theta", "theta_dot"],
         angles: &[0],

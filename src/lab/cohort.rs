@@ -267,7 +267,7 @@ fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2])
     memory.write(b.normalizer, s)[plan.env.obs_len..].fill(1.0);
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
-        (env.plain_reset)(state, key, n as u32, 0);
+        env.plain_reset(state, key, n as u32, 0);
     }
 }
 
@@ -360,7 +360,7 @@ impl Player {
         let taken = self.memory.read(self.b.action, 0).iter().enumerate();
         let action: Vec<f32> = taken.map(|(i, &x)| to_env(&self.plan.env.action_space, squashed, i, x)).collect();
         // the rollout has already begun the next episode; the same step once more gives the true last state
-        (self.env.plain_step)(&mut state, &action);
+        self.env.plain_step(&mut state, &action);
         let ended = self.memory.read(self.b.ended, 0)[0];
         Step {
             state,

@@ -1,7 +1,7 @@
 //! The numbers that the twins of an op share, once: from here they are written into `kernels/lib/constants.cuh`.
 
 use super::lib::envs::{TERMINATED, TRUNCATED};
-use super::lib::mlp::Activation;
+use super::lib::mlp::{Activation, LEAK, SELU_ALPHA, SELU_SCALE};
 use super::lib::policy::{HALF_LN_2PI, LOG_RATIO, LOG_STD, OUTPUTS};
 use super::lib::rng::Purpose;
 use super::{advantage, gpu, hyper, log, minibatch_grad, schedule};
@@ -86,6 +86,15 @@ fn groups() -> Vec<Group> {
             "Activations",
             Activation::ALL.iter().map(|&a| (gpu::activation_name(a), gpu::activation(a).into())).collect(),
         ),
+        (
+            "Slopes",
+            vec![
+                ("LEAK", (LEAK as f32).into()),
+                ("SELU_SCALE", (SELU_SCALE as f32).into()),
+                ("SELU_LOW", ((SELU_SCALE * SELU_ALPHA) as f32).into()),
+            ],
+        ),
+        group!("Fused", gpu::nets: WIDTH, STRIDE),
         ("Nets", vec![("LAYERS", gpu::LAYERS.into())]),
     ]
 }

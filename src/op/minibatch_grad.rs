@@ -11,9 +11,8 @@ use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, LOG_RATIO, Lanes, OUTPUTS, Policy};
 use super::lib::simd::sum16;
 use super::lib::trig;
-use super::schedule;
-use super::{Draw, Shape};
-use crate::device::Cx;
+use super::{Draw, Shape, gpu, schedule};
+use crate::device::{Cx, Kernel, Kind};
 
 /// How the value's distance from its target is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,6 +48,8 @@ pub struct GradShape {
     /// Values and targets are divided by the running deviation of the targets before they are compared.
     pub normalize_targets: bool,
     pub normalize_obs: bool,
+    /// Rows of a tile: [`tile_rows`] of the device kind.
+    pub tile_rows: usize,
 }
 
 /// Most tiles of a minibatch.
@@ -58,15 +59,17 @@ const TILE_ROWS: usize = 256;
 /// Targets in units of their deviation are held within this.
 pub const TARGET_MAX: f32 = 10.0;
 
-impl GradShape {
-    fn tile_rows(&self) -> usize {
-        self.len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS)
+/// Rows of a tile of a minibatch of `len` rows: each kind of device cuts as its cores like it.
+pub fn tile_rows(kind: Kind, nets: &Nets, len: usize) -> usize {
+    match kind {
+        Kind::Cpu => len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS),
+        Kind::Cuda => gpu::minibatch_grad::tile_rows(nets, len),
     }
 }
 
 impl Shape for GradShape {
     fn tiles(&self) -> usize {
-        self.len.div_ceil(self.tile_rows())
+        self.len.div_ceil(self.tile_rows)
     }
 
     fn scratch_words(&self) -> usize {
@@ -83,6 +86,10 @@ impl Shape for GradShape {
             .map(|net| net.input * net.hidden.first().unwrap_or(&net.output))
             .sum();
         2.0 * self.len as f64 * (3 * self.nets.madds() - first) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        gpu::minibatch_grad::kernels(self)
     }
 
     fn cases() -> Vec<GradShape> {
@@ -257,8 +264,8 @@ fn define(d: &GradShape, a: Args<'_>) {
     for tile in 0..d.tiles() {
         let mut grad = vec![0.0; d.nets.len()];
         let mut sums = [0.0; update::LOSSES];
-        let begin = tile * d.tile_rows();
-        for i in begin..(begin + d.tile_rows()).min(d.len) {
+        let begin = tile * d.tile_rows;
+        for i in begin..(begin + d.tile_rows).min(d.len) {
             let row = row(d, &a, d.start + i);
             let (out, value) = d.nets.define(&params, &row.x);
             let (log_prob, entropy) = d.nets.policy.define(&out, row.action);
@@ -354,8 +361,8 @@ fn run(d: &GradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let mut free = [[0.0f32; LANES]; OUTPUTS];
     let outputs = d.nets.policy.outputs();
 
-    let begin = d.start + tile * d.tile_rows();
-    let end = (begin + d.tile_rows()).min(d.start + d.len);
+    let begin = d.start + tile * d.tile_rows;
+    let end = (begin + d.tile_rows).min(d.start + d.len);
     let mut at = begin;
     while at < end {
         let index = &a.index[at..(at + ROWS).min(end)];

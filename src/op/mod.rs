@@ -78,6 +78,10 @@ pub trait Shape: Clone + Send + Sync + 'static {
     fn device_scratch(&self) -> usize {
         0
     }
+    /// Whether the cpu variant takes this shape; cases that it does not take are for gpu devices.
+    fn on_cpu(&self) -> bool {
+        true
+    }
     /// Shapes that tests go through: odd sizes, every choice at least once.
     fn cases() -> Vec<Self>;
     /// Fills an argument whose values hang together in a way a plain domain cannot say; false leaves it to the domain.
@@ -155,6 +159,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Number of shapes in [`Shape::cases`].
     pub cases: fn() -> usize,
+    /// Whether the cpu variant takes a case.
+    pub on_cpu: fn(case: usize) -> bool,
     pub args: fn(case: usize) -> Vec<Arg>,
     /// Fills the words of every argument of a case from its domains.
     pub sample: fn(case: usize, draw: &mut Draw) -> Vec<Vec<u32>>,
@@ -259,6 +265,7 @@ macro_rules! op {
                 name: $name,
                 tolerance: $tol,
                 cases: || <$Shape as $crate::op::Shape>::cases().len(),
+                on_cpu: |case| $crate::op::Shape::on_cpu(&<$Shape as $crate::op::Shape>::cases()[case]),
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),
                 kernels: |case| $crate::op::Shape::kernels(&<$Shape as $crate::op::Shape>::cases()[case]),
                 device_scratch: |case| $crate::op::Shape::device_scratch(&<$Shape as $crate::op::Shape>::cases()[case]),

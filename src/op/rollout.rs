@@ -9,8 +9,8 @@ use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
 use super::{Draw, Shape};
-use crate::device::Cx;
 use crate::device::cpu::Isa;
+use crate::device::{Cx, Kernel};
 use crate::env::ActionSpace;
 
 /// What is fixed when a rollout is recorded.
@@ -72,6 +72,18 @@ impl Shape for RolloutShape {
         (self.t * self.n) as f64 * (2.0 * self.nets.as_ref().map_or(0, Nets::madds) as f64 + 100.0)
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::rollout::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::rollout::scratch(self)
+    }
+
+    fn on_cpu(&self) -> bool {
+        self.env.has_defaults()
+    }
+
     fn cases() -> Vec<RolloutShape> {
         super::lib::cases::rollout_shapes()
     }
@@ -82,16 +94,18 @@ impl Shape for RolloutShape {
             "env_state" => {
                 for (n, state) in words.chunks_exact_mut(self.state()).enumerate() {
                     let mut row = vec![0.0; state.len()];
-                    (self.env.plain_reset)(&mut row, [draw.word(), 1], n as u32, 3);
-                    state.iter_mut().zip(row).for_each(|(to, from)| *to = from.to_bits());
+                    self.env.plain_reset(&mut row, [draw.word(), 1], n as u32, 3);
+                    // one in three is about to end
+                    let far = if draw.below(3) == 0 { 40.0 } else { 1.0 };
+                    state.iter_mut().zip(row).for_each(|(to, from)| *to = (far * from).to_bits());
                 }
             }
-            // one environment in four is at its time limit
+            // one environment in three is at its time limit, in this step or in the next
             "episode_step" => {
-                let limit = self.limit;
-                words
-                    .iter_mut()
-                    .for_each(|word| *word = if draw.below(4) == 0 { limit - 2 } else { draw.below(limit / 2) });
+                let (limit, near) = (self.limit, self.limit - 1);
+                words.iter_mut().for_each(|word| {
+                    *word = if draw.below(3) == 0 { near - draw.below(2) } else { draw.below(limit / 2) };
+                });
             }
             _ => return false,
         }
@@ -163,7 +177,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
         let mut obs = vec![0.0; o];
         for t in 0..d.t {
             let at = t * d.n + n;
-            (d.env.plain_observe)(state, &mut obs);
+            d.env.plain_observe(state, &mut obs);
             a.obs[at * o..][..o].copy_from_slice(&obs);
             let (out, value) = see(&obs);
             if d.nets.is_some() {
@@ -199,7 +213,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
                 None => action.to_vec(),
                 Some(_) => action.iter().enumerate().map(|(i, &x)| to_env(space, d.squashed(), i, x)).collect(),
             };
-            let (reward, terminated) = (d.env.plain_step)(state, &taken);
+            let (reward, terminated) = d.env.plain_step(state, &taken);
             a.reward[at] = reward;
             a.episode_return[n] += reward;
             a.episode_step[n] += 1;
@@ -209,7 +223,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             if d.nets.is_some() {
                 a.bootstrap[at] = 0.0;
                 if ended == TRUNCATED {
-                    (d.env.plain_observe)(state, &mut obs);
+                    d.env.plain_observe(state, &mut obs);
                     a.bootstrap[at] = see(&obs).1 as f32;
                 }
             }
@@ -217,10 +231,10 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             if ended != 0 {
                 (a.finished_return[at], a.finished_length[at]) = (a.episode_return[n], a.episode_step[n]);
                 (a.episode_return[n], a.episode_step[n]) = (0.0, 0);
-                (d.env.plain_reset)(state, key, n as u32, step + 1);
+                d.env.plain_reset(state, key, n as u32, step + 1);
             }
         }
-        (d.env.plain_observe)(state, &mut obs);
+        d.env.plain_observe(state, &mut obs);
         if d.nets.is_some() {
             a.value[d.t * d.n + n] = see(&obs).1 as f32;
         }
@@ -235,6 +249,7 @@ struct Envs {
 }
 
 fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+    assert!(d.env.has_defaults(), "the fast variant has the constants of its environment folded in");
     let isa = cx.isa;
     let (o, k, len) = (d.obs(), d.state(), d.action());
     let first = cx.tile * ROWS;
@@ -263,7 +278,7 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         }
         live.steps[b][i] = env_step[n];
         live.returns[b][i] = env_return[n];
-        (d.env.plain_observe)(&env_state[n * k..(n + 1) * k], &mut next[n * o..(n + 1) * o]);
+        d.env.plain_observe(&env_state[n * k..(n + 1) * k], &mut next[n * o..(n + 1) * o]);
     }
 
     let mut w = Work {

@@ -1,6 +1,9 @@
 //! How ops are launched on a gpu: grids, blocks, shared memory, and the words of their shape structs. One file per op;
 //! the kernels themselves are `kernels/<op>.cu`.
 
+pub mod minibatch_grad;
+pub mod nets;
+pub mod rollout;
 pub mod schedule;
 
 use super::lib::mlp::{Activation, Mlp};

@@ -60,6 +60,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         symlog: false,
         normalize_targets: false,
         normalize_obs: false,
+        tile_rows: 256,
         nets,
     };
     let mut all: Vec<GradShape> = all_nets().into_iter().map(base).collect();
@@ -78,6 +79,12 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.push(with(&|d| (d.start, d.len, d.minibatch) = (0, 1, 1)));
     // several tiles, the last one ragged
     all.push(with(&|d| (d.rows, d.envs, d.start, d.len) = (700, 7, 13, 601)));
+    // as a gpu cuts: chunks of 32, 64 and 128 rows, several to a tile, ragged tiles and chunks
+    let gpu = |tile_rows| with(&|d| (d.rows, d.envs, d.start, d.len, d.tile_rows) = (700, 7, 13, 601, tile_rows));
+    all.extend([32, 64, 128, 384].map(gpu));
+    let cut = |nets: Nets, tile_rows| GradShape { tile_rows, ..base(nets) };
+    all.extend([32, 64].map(|tile_rows| cut(all_nets().swap_remove(0), tile_rows)));
+    all.push(GradShape { rows: 200, len: 190, ..cut(all_nets().swap_remove(4), 128) });
     all
 }
 
@@ -94,7 +101,7 @@ pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw)
     true
 }
 
-/// Cases of `rollout`: every environment, every kind of policy, ragged tiles.
+/// Cases of `rollout`: every environment, every kind of policy, ragged tiles, every way that a gpu takes.
 pub fn rollout_shapes() -> Vec<RolloutShape> {
     let discrete = |n| Policy::Categorical { n };
     let gauss = |free_std, squashed| Policy::Gaussian { n: 1, free_std, squashed };
@@ -120,14 +127,50 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         change(&mut shape);
         shape
     };
-    let more = [
+    let sized = |case: usize, hidden: &[usize]| {
+        with(case, &|d| {
+            let nets = d.nets.as_mut().expect("the cases above have nets");
+            nets.actor.hidden = hidden.to_vec();
+            nets.critic.iter_mut().for_each(|critic| critic.hidden = hidden.to_vec());
+        })
+    };
+    let mut more = vec![
         with(0, &|d| d.greedy = true),
         with(4, &|d| d.greedy = true),
         with(2, &|d| d.normalize_obs = true),
         with(1, &|d| d.nets = None),
         with(5, &|d| d.nets = None),
         with(0, &|d| d.limit = 9),
+        // the usual nets, and nets without hidden layers
+        sized(0, &[64, 64]),
+        sized(5, &[]),
+        sized(3, &[]),
+        // as deep as a plan may be, and one layer deeper than the other net
+        with(2, &|d| d.nets.as_mut().expect("has nets").actor.hidden = vec![5; 15]),
+        with(0, &|d| d.nets.as_mut().expect("has nets").actor.hidden = vec![12]),
+        // no value at all
+        with(4, &|d| d.nets.as_mut().expect("has nets").critic = None),
     ];
+    // whole tiles of a gpu and one more or less, and many environments
+    more.extend([15, 17, 33, 2049].map(|n| with(0, &|d| (d.t, d.n) = (2, n))));
+    // a gpu keeps neither these weights in shared memory nor, of the last, the activations
+    for case in [0, 2, 3, 4, 6] {
+        more.push(sized(case, &[130, 150]));
+    }
+    more.push(sized(0, &[1700]));
+    // other constants than Gymnasium's, everywhere, so that none can be left out or taken for another
+    let strange = |d: &mut RolloutShape| {
+        let change = |i, x| x * (1.0 + 0.01 * (i + 1) as f32) + 0.001 * (i + 1) as f32;
+        d.env = d.env.with_constants(change);
+        (d.t, d.limit, d.n) = (24, 11, 19);
+    };
+    for case in [0, 2, 3, 4, 6] {
+        more.push(with(case, &strange));
+        more.push(with(case, &|d| {
+            strange(d);
+            (d.n, d.nets) = (130, None);
+        }));
+    }
     all.extend(more);
     all
 }

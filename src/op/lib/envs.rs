@@ -1,5 +1,8 @@
 //! One environment behind plain function pointers: the vector kernel for a block of 16 environments, and the scalar
 //! functions that definitions use.
+//!
+//! Physical constants travel with the functions, as words: the scalar functions and the kernels of gpu devices read them
+//! there, so a test may give others. The vector kernel has the defaults folded in and takes nothing else.
 
 use super::rng::{Purpose, philox, unit};
 use crate::device::cpu::Isa;
@@ -39,17 +42,20 @@ pub struct Block<'a> {
     pub limit: u32,
 }
 
-/// The functions of one environment.
+/// Most physical constants of an environment.
+const CONSTANTS: usize = 16;
+
+/// The functions of one environment, and its physical constants.
 #[derive(Clone, Copy)]
 pub struct EnvFns {
     pub spec: &'static EnvSpec,
-    /// One step of a block with auto-reset.
+    /// One step of a block with auto-reset; for the default constants alone.
     pub step: fn(Isa, Block<'_>),
-    /// Scalar step in place: reward, terminated.
-    pub plain_step: fn(&mut [f32], &[f32]) -> (f32, bool),
-    pub plain_observe: fn(&[f32], &mut [f32]),
-    /// First state of an environment from its session's key, its number, and the step it begins at.
-    pub plain_reset: fn(&mut [f32], key: [u32; 2], env: u32, step: u32),
+    words: [f32; CONSTANTS],
+    defaults: fn() -> ([f32; CONSTANTS], usize),
+    plain_step: fn(&[f32], &mut [f32], &[f32]) -> (f32, bool),
+    plain_observe: fn(&[f32], &[f32], &mut [f32]),
+    plain_reset: fn(&[f32], &mut [f32], [f32; 4]),
 }
 
 impl std::fmt::Debug for EnvFns {
@@ -66,18 +72,30 @@ impl Visitor for Functions {
         EnvFns {
             spec: self.0,
             step: step::<E>,
-            plain_step: |state, action| {
-                let (next, reward, terminated) = E::default().step(row(state), row(action));
+            words: defaults::<E>().0,
+            defaults: defaults::<E>,
+            plain_step: |words, state, action| {
+                let (next, reward, terminated) = with::<E>(words).step(row(state), row(action));
                 state.copy_from_slice(next.as_ref());
                 (reward, terminated)
             },
-            plain_observe: |state, obs| obs.copy_from_slice(E::default().observe(row(state)).as_ref()),
-            plain_reset: |state, key, env, step| {
-                let words = philox([env, step, Purpose::Reset as u32, 0], key);
-                state.copy_from_slice(E::default().reset(words.map(unit)).as_ref());
-            },
+            plain_observe: |words, state, obs| obs.copy_from_slice(with::<E>(words).observe(row(state)).as_ref()),
+            plain_reset: |words, state, uniforms| state.copy_from_slice(with::<E>(words).reset(uniforms).as_ref()),
         }
     }
+}
+
+/// The default constants as words, and how many there are.
+fn defaults<E: Dynamics>() -> ([f32; CONSTANTS], usize) {
+    let env = [E::default()];
+    let fields: &[f32] = bytemuck::cast_slice(&env);
+    let mut words = [0.0; CONSTANTS];
+    words[..fields.len()].copy_from_slice(fields);
+    (words, fields.len())
+}
+
+fn with<E: Dynamics>(words: &[f32]) -> E {
+    bytemuck::pod_read_unaligned(bytemuck::cast_slice(words))
 }
 
 fn row<R: Default + AsMut<[f32]>>(words: &[f32]) -> R {
@@ -90,6 +108,38 @@ impl EnvFns {
     /// The functions of an environment that [`env::find`] knows.
     pub fn new(spec: &'static EnvSpec) -> EnvFns {
         env::dispatch(spec.name, Functions(spec)).expect("every listed environment can be dispatched")
+    }
+
+    /// The physical constants, in the order of the environment's fields.
+    pub fn constants(&self) -> &[f32] {
+        &self.words[..(self.defaults)().1]
+    }
+
+    /// The same environment with other constants.
+    pub fn with_constants(mut self, change: impl Fn(usize, f32) -> f32) -> EnvFns {
+        let len = self.constants().len();
+        self.words[..len].iter_mut().enumerate().for_each(|(i, word)| *word = change(i, *word));
+        self
+    }
+
+    /// Whether no constant differs from Gymnasium's.
+    pub fn has_defaults(&self) -> bool {
+        self.words == (self.defaults)().0
+    }
+
+    /// Scalar step in place: reward, terminated.
+    pub fn plain_step(&self, state: &mut [f32], action: &[f32]) -> (f32, bool) {
+        (self.plain_step)(self.constants(), state, action)
+    }
+
+    pub fn plain_observe(&self, state: &[f32], obs: &mut [f32]) {
+        (self.plain_observe)(self.constants(), state, obs);
+    }
+
+    /// First state of an environment from its session's key, its number, and the step it begins at.
+    pub fn plain_reset(&self, state: &mut [f32], key: [u32; 2], env: u32, step: u32) {
+        let words = philox([env, step, Purpose::Reset as u32, 0], key);
+        (self.plain_reset)(self.constants(), state, words.map(unit));
     }
 
     /// Words of one action.

@@ -27,9 +27,9 @@ pub enum Activation {
     Identity,
 }
 
-const LEAK: f64 = 0.01;
-const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
-const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+pub const LEAK: f64 = 0.01;
+pub const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+pub const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
 impl Activation {
     pub const ALL: [Activation; 9] = [
@@ -83,7 +83,7 @@ impl Activation {
     }
 
     /// Whether the slope needs the value before the activation (the others read it off the value after).
-    fn needs_input(self) -> bool {
+    pub fn needs_input(self) -> bool {
         matches!(self, Activation::Gelu | Activation::Silu)
     }
 }
