@@ -1,14 +1,16 @@
 //! The cuda device: an NVIDIA GPU through its driver alone, opened at run time.
 //!
 //! `driver` makes the calls, `ptx` carries the kernels, `arena` is the memory of a cohort on the device, `launch` turns
-//! recorded calls into launches and graphs, `survey` tells what devices there are.
+//! recorded calls into launches and graphs, `survey` tells what devices there are, `ceilings` what one can do at most.
 
 mod arena;
+mod ceilings;
 mod driver;
 mod launch;
 mod ptx;
 mod survey;
 
+pub use ceilings::Ceilings;
 pub use survey::{Facts, survey};
 
 pub(super) use arena::{Arena, Host};
