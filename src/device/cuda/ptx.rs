@@ -13,7 +13,7 @@ macro_rules! modules {
     };
 }
 
-modules!["ceilings", "schedule"];
+modules!["advantage", "ceilings", "log", "minibatch_grad", "obs_moments", "optimize", "schedule", "shuffle",];
 
 /// The module of every kernel.
 fn entries() -> &'static HashMap<&'static str, usize> {
