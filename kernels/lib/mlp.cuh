@@ -115,8 +115,9 @@ __device__ __forceinline__ void store4(float* to, float4 v) { *reinterpret_cast<
 template <class S, u32 A_ROW>
 __device__ __forceinline__ void multiply(float (&sum)[S::TALL][S::COLS], const float* a, u32 a_row, const float* b,
                                          u32 depth) {
+    constexpr u32 UNROLL = S::WORDS >= 64 ? 1 : 2;
     if (A_ROW != 0) a_row = A_ROW;
-#pragma unroll 4
+#pragma unroll UNROLL
     for (u32 k = 0; k < depth; k += 4) {
         float4 left[S::TALL];
 #pragma unroll
@@ -143,7 +144,8 @@ __device__ __forceinline__ void multiply(float (&sum)[S::TALL][S::COLS], const f
 template <class S>
 __device__ __forceinline__ void multiply_back(float (&sum)[S::TALL][S::COLS], const float* a, const float* b,
                                               u32 depth) {
-#pragma unroll 4
+    constexpr u32 UNROLL = S::WORDS >= 64 ? 1 : 2;
+#pragma unroll UNROLL
     for (u32 k = 0; k < depth; k += 4) {
         float4 left[S::TALL];
 #pragma unroll
@@ -168,7 +170,7 @@ struct ActivateShare {
     float* at;
     template <u32 KIND>
     __device__ __forceinline__ void run() const {
-#pragma unroll 2
+#pragma unroll 1
         for (u32 i = 0; i < S::TALL; i++) {
 #pragma unroll
             for (u32 q = 0; q < S::COLS / 4; q++) {
@@ -190,7 +192,7 @@ struct SlopeShare {
     u32 next;
     template <u32 KIND>
     __device__ __forceinline__ void run() const {
-#pragma unroll 2
+#pragma unroll 1
         for (u32 i = 0; i < S::TALL; i++) {
 #pragma unroll
             for (u32 j = 0; j < S::COLS; j++) {
@@ -293,6 +295,22 @@ __device__ __forceinline__ void forward(const Net& net, const float* weights, co
     __syncthreads();
 }
 
+// One step of a sum over `parts` lanes that ends with a share of the sums in each: a lane keeps HALF of its sums and adds
+// its partner's half of them. `base` is where the kept ones began.
+template <u32 SUMS, u32 HALF>
+__device__ __forceinline__ void halve(float (&sum)[SUMS], u32 parts, u32 part, u32 apart, u32& kept, u32& base) {
+    constexpr u32 BIT = SUMS / 2 / HALF;
+    if (parts <= BIT) return;
+    bool upper = part & BIT;
+#pragma unroll
+    for (u32 j = 0; j < HALF; j++) {
+        float mine = upper ? sum[j + HALF] : sum[j], other = upper ? sum[j] : sum[j + HALF];
+        sum[j] = mine + __shfl_xor_sync(~0u, other, apart * BIT);
+    }
+    base += upper ? HALF : 0;
+    kept = HALF;
+}
+
 // to[a, b] (+)= sum over rows of left[row, a] right[row, b], for a < a_len and b < b_len: the gradient of a weight. Each
 // lane has TALL x 8 sums (two quads of `right`, half a WIDTH apart); where these are too few for all lanes, groups of
 // lanes of one warp take every `parts`-th row and then add up in a tree.
@@ -305,20 +323,20 @@ __device__ __forceinline__ void outer_tiles(const float* left, u32 left_row, u32
     // lanes of neighboring rows, or of one row and neighboring quads: either way no two meet in a bank
     bool spread = parts >= 8;
     u32 apart = spread ? 1 : ACROSS, part = lane / apart % parts, c = (spread ? lane / parts : lane) % ACROSS;
-    u32 step = LANES / (ACROSS * parts);
+    u32 together = LANES / (ACROSS * parts);
     for (u32 b0 = 0; b0 < b_len; b0 += Fused::WIDTH) {
         // quads beyond the end repeat the first one and are not written
         u32 near = b0 + 4 * c, far = near + Fused::WIDTH / 2;
         const float* near_at = right + (near < b_len ? near : 0);
         const float* far_at = right + (far < b_len ? far : 0);
-        for (u32 first = 0; first < tiles; first += step) {
+        for (u32 first = 0; first < tiles; first += together) {
             u32 a = (first + lane / (ACROSS * parts)) * TALL;
             const float* left_at = left + (a < a_len ? a : 0);
             u32 high = a + 4 < a_len ? 4 : 0;
             float sum[SUMS];
 #pragma unroll
             for (u32 j = 0; j < SUMS; j++) sum[j] = 0.0f;
-#pragma unroll 4
+#pragma unroll 2
             for (u32 row = part; row < ROWS; row += parts) {
                 float x[TALL], y[8];
                 float4 v = load4(left_at + row * left_row);
@@ -334,37 +352,42 @@ __device__ __forceinline__ void outer_tiles(const float* left, u32 left_row, u32
 #pragma unroll
                 for (u32 j = 0; j < SUMS; j++) sum[j] = fmaf(x[j / 8], y[j % 8], sum[j]);
             }
-            // each step halves what a lane keeps and adds its partner's half of that
-            u32 base = 0, kept = SUMS;
-#pragma unroll
-            for (u32 half = SUMS / 2, bit = 1; half >= SUMS / 32; half /= 2, bit *= 2) {
-                if (bit < parts) {
-                    bool upper = part & bit;
-#pragma unroll
-                    for (u32 j = 0; j < half; j++) {
-                        float mine = upper ? sum[j + half] : sum[j], other = upper ? sum[j] : sum[j + half];
-                        sum[j] = mine + __shfl_xor_sync(~0u, other, apart * bit);
-                    }
-                    base += upper ? half : 0;
-                    kept = half;
-                }
-            }
-            // where a kept sum belongs; all are read before any is written
-            u32 shift = base % 8, rows = a + base / 8 < a_len ? a_len - a - base / 8 : 0;
-            float* at = to + (a + base / 8) * b_len;
-#pragma unroll
-            for (u32 pass = 0; pass < 2; pass++) {
+            u32 kept = SUMS, base = 0;
+            halve<SUMS, SUMS / 2>(sum, parts, part, apart, kept, base);
+            halve<SUMS, SUMS / 4>(sum, parts, part, apart, kept, base);
+            halve<SUMS, SUMS / 8>(sum, parts, part, apart, kept, base);
+            halve<SUMS, SUMS / 16>(sum, parts, part, apart, kept, base);
+            halve<SUMS, SUMS / 32>(sum, parts, part, apart, kept, base);
+            // where the kept sums belong: all of a row, or part of one quad; all are read before any is written
+            u32 skipped = base / 8, shift = base % 8;
+            u32 col = shift < 4 ? near + shift : far + shift - 4;
+            u32 rows = a + skipped < a_len ? a_len - a - skipped : 0;
+            u32 cols = col < b_len ? min(b_len - col, kept) : 0, far_cols = kept >= 8 && far < b_len ? b_len - far : 0;
+            float* near_to = to + (a + skipped) * b_len + col;
+            float* far_to = to + (a + skipped) * b_len + far;
+            if (add) {
 #pragma unroll
                 for (u32 i = 0; i < TALL; i++) {
-                    if (8 * i >= kept || i >= rows) continue;
+                    if (8 * i < kept && i < rows) {
 #pragma unroll
-                    for (u32 j = 0; j < 8; j++) {
-                        u32 col = j + shift + (j + shift < 4 ? near : far - 4);
-                        if (j >= kept || col >= b_len) continue;
-                        if (pass == 0 && add) sum[8 * i + j] += at[i * b_len + col];
-                        if (pass == 1) at[i * b_len + col] = sum[8 * i + j];
+                        for (u32 j = 0; j < 4; j++) {
+                            if (j < cols) sum[8 * i + j] += near_to[i * b_len + j];
+                            if (j < far_cols) sum[8 * i + j + 4] += far_to[i * b_len + j];
+                        }
                     }
                 }
+            }
+#pragma unroll
+            for (u32 i = 0; i < TALL; i++) {
+                if (8 * i < kept && i < rows) {
+#pragma unroll
+                    for (u32 j = 0; j < 4; j++) {
+                        if (j < cols) near_to[j] = sum[8 * i + j];
+                        if (j < far_cols) far_to[j] = sum[8 * i + j + 4];
+                    }
+                }
+                near_to += b_len;
+                far_to += b_len;
             }
         }
     }

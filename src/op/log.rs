@@ -2,6 +2,7 @@
 //!
 //! A row belongs to a vector step, not to an iteration: a log frequency finer than a rollout costs nothing.
 
+use crate::device::Kernel;
 use crate::op::{Draw, Shape, hyper, hyper::update, schedule};
 
 /// Episodes that `total_reward` and `episode_length` average over.
@@ -69,6 +70,14 @@ impl LogShape {
 }
 
 impl Shape for LogShape {
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::log::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::log::scratch(self)
+    }
+
     fn cases() -> Vec<Self> {
         let case = |t, n, groups, log_frequency, max_frame| {
             let rows = LogShape::rows_needed(t, n, log_frequency) + 1;

@@ -1,5 +1,6 @@
 //! Running moments of observations and the normaliser made of them.
 
+use crate::device::Kernel;
 use crate::op::lib::sums;
 use crate::op::{Draw, Shape};
 
@@ -20,6 +21,14 @@ pub struct ObsMomentsShape {
 impl Shape for ObsMomentsShape {
     fn flops(&self) -> f64 {
         (self.t * self.n * self.o * 5) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::obs_moments::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::obs_moments::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

@@ -1,6 +1,6 @@
 //! One optimiser step: sum of the gradient's tiles, clip by global norm, Adam and its relatives as PyTorch computes them.
 
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 use crate::op::{Draw, Shape, hyper, hyper::fault, hyper::update, schedule};
 use std::ops::Range;
 
@@ -45,6 +45,14 @@ impl Shape for OptimizeShape {
 
     fn flops(&self) -> f64 {
         (self.p * (self.tiles + 16)) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::optimize::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::optimize::scratch(self)
     }
 
     fn cases() -> Vec<Self> {
@@ -103,6 +111,9 @@ crate::op! {
     }
 }
 
+/// Added to the gradient's norm where it is clipped.
+pub const EPSILON: f64 = 1e-6;
+
 /// Numbers of a group that one step needs.
 #[derive(Clone, Copy)]
 struct Step {
@@ -113,7 +124,7 @@ struct Step {
     eps: f32,
     weight_decay: f32,
     momentum: f32,
-    /// `min(1, max_norm / (norm + 1e-6))`.
+    /// `min(1, max_norm / (norm + EPSILON))`.
     clip: f32,
     /// `lr / (1 - b1^t)`.
     rate: f32,
@@ -125,7 +136,7 @@ impl Step {
     /// `t` counts from 1.
     fn new(kind: Kind, group: &[f32], lr: f32, square: f32, t: u32) -> Step {
         let (b1, b2) = (group[hyper::B1], group[hyper::B2]);
-        let clip = (f64::from(group[hyper::CLIP_NORM]) / (f64::from(square).sqrt() + 1e-6)).min(1.0);
+        let clip = (f64::from(group[hyper::CLIP_NORM]) / (f64::from(square).sqrt() + EPSILON)).min(1.0);
         Step {
             kind,
             lr,
@@ -175,7 +186,7 @@ fn define(d: &OptimizeShape, a: Args) {
         let lr = f64::from(a.schedule[schedule::LEN + g]);
         let (b1, b2, eps, momentum) =
             (number(hyper::B1), number(hyper::B2), number(hyper::EPS), number(hyper::MOMENTUM));
-        let clip = (number(hyper::CLIP_NORM) / (f64::from(squares[g]).sqrt() + 1e-6)).min(1.0);
+        let clip = (number(hyper::CLIP_NORM) / (f64::from(squares[g]).sqrt() + EPSILON)).min(1.0);
         for p in group.range.clone() {
             let (mut x, mut g) = (f64::from(a.params[p]), grad[p] * clip);
             let (mut s0, mut s1) = (f64::from(first[p]), f64::from(second[p]));

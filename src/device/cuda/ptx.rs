@@ -13,7 +13,7 @@ macro_rules! modules {
     };
 }
 
-modules!["schedule"];
+modules!["ceilings", "schedule"];
 
 /// The module of every kernel.
 fn entries() -> &'static HashMap<&'static str, usize> {
