@@ -13,7 +13,16 @@ macro_rules! modules {
     };
 }
 
-modules!["advantage", "ceilings", "log", "minibatch_grad", "obs_moments", "optimize", "schedule", "shuffle",];
+modules![
+    "advantage",
+    "ceilings",
+    "log",
+    "minibatch_grad",
+    "obs_moments",
+    "optimize",
+    "schedule",
+    "shuffle",
+];
 
 /// The module of every kernel.
 fn entries() -> &'static HashMap<&'static str, usize> {
