@@ -2,7 +2,7 @@
 
 use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
-use crate::device::{Device, Keep, Kind, Memory, Precision, Queue};
+use crate::device::{Device, Keep, Kind, Memory, Precision, Queue, Times};
 use crate::error::{Error, Result};
 use crate::lab::device::require;
 use crate::net;
@@ -50,11 +50,14 @@ impl Cohort {
     /// indices within the trial; a session's numbers depend on (seed, index) alone, never on who travels with it).
     ///
     /// # Errors
-    /// Not enough memory; a precision that the device does not have.
+    /// Not enough memory; a precision that the device does not have; sizes that its kernels do not fit.
     pub fn new(plan: &Plan, seed: u32, sessions: &[u32], device: Device) -> Result<Cohort> {
         require(plan.precision, &device)?;
         let (layout, program) = algorithm::record(plan, device.kind(), sessions.len());
         let mut memory = layout.allocate_on(&device)?;
+        for queue in std::iter::once(&program.iteration).chain(&program.tail) {
+            queue.prepare(&device, &mut memory)?;
+        }
         for (s, &index) in sessions.iter().enumerate() {
             begin(plan, &program.buffers, &mut memory, s, [seed, index]);
             let params = net::init(&plan.nets, &plan.spec.agent.net, [seed, index]);
@@ -140,6 +143,15 @@ impl Cohort {
     /// A gpu that failed.
     pub fn wait(&self) -> Result<()> {
         self.memory.wait()
+    }
+
+    /// Measures a whole iteration and each of its calls, for benches. The cohort has trained on unseen by its own count,
+    /// and is good for nothing else afterwards.
+    ///
+    /// # Errors
+    /// A gpu that failed.
+    pub fn time(mut self, repeats: u32) -> Result<Times> {
+        self.program.iteration.time(&self.device, &mut self.memory, &self.active, repeats)
     }
 
     /// True when `max_frame` is reached or no session is left.

@@ -11,12 +11,11 @@ mod ptx;
 mod survey;
 
 pub use ceilings::Ceilings;
-pub use launch::Times;
 pub use survey::{Facts, survey};
 
 pub(super) use arena::{Arena, Host};
 
-use super::{Memory, Queue};
+use super::{Memory, Queue, Times};
 use crate::error::{Error, Result};
 use driver::{Attribute, Context};
 use ptx::Modules;
@@ -106,13 +105,14 @@ impl Cuda {
         &self.shared.name
     }
 
-    /// Measures a queue on the device: a whole replay, and each of its calls. The memory moves on as by that many replays.
-    ///
-    /// # Errors
-    /// Whatever the driver says.
-    pub fn time(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize], repeats: u32) -> Result<Times> {
+    pub(super) fn time(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize], repeats: u32) -> Result<Times> {
         let (arena, host) = memory.on_cuda();
         arena.time(&host, queue, sessions, repeats)
+    }
+
+    pub(super) fn prepare(&self, queue: &Queue, memory: &mut Memory) -> Result<()> {
+        let (arena, host) = memory.on_cuda();
+        arena.prepare(&host, queue)
     }
 
     pub(super) fn replay(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize]) -> Result<()> {
