@@ -31,7 +31,7 @@ modules![
     "rollout_pendulum",
     "rollout_pendulum_wide",
     "schedule",
-    "shuffle"
+    "shuffle",
 ];
 
 /// The module of every kernel.
