@@ -24,7 +24,9 @@ __device__ __forceinline__ u32 seen_words(u32 rows) {
     return rows * pair_row(OBS);
 }
 
-__device__ __forceinline__ u32 buffer_words(u32 wide, u32 rows) { return 2 * rows * pair_row(wide); }
+__device__ __forceinline__ u32 buffer_words(u32 wide, u32 rows) {
+    return wide ? 2 * rows * pair_row(wide) : 0;
+}
 __device__ __forceinline__ u32 out_words(const Net& net, u32 rows) {
     return net.layers ? 8 * unit_tiles(net.layer[net.layers - 1], true) * unit_row(rows) : 0;
 }
