@@ -154,7 +154,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         with(4, &|d| d.nets.as_mut().expect("has nets").critic = None),
     ];
     // whole tiles of a gpu and one more or less, and many environments
-    more.extend([15, 17, 33, 2049].map(|n| with(0, &|d| (d.t, d.n) = (2, n))));
+    more.extend([(2, 15), (2, 17), (2, 33), (1, 2049)].map(|size| with(0, &|d| (d.t, d.n) = size)));
     // a gpu keeps neither these weights in shared memory nor, of the last, the activations
     let mut wide: Vec<RolloutShape> = [0, 2, 3, 4, 6].map(|case| sized(case, &[130, 150])).to_vec();
     wide.push(sized(0, &[1700]));
@@ -181,7 +181,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         d.precision = Precision::Bf16;
         d
     };
-    let cases = [(0, &[64, 64][..], 4, 20), (5, &[], 3, 5), (2, &[33, 7, 16], 3, 2049), (4, &[24], 2, 4097)];
+    let cases = [(0, &[64, 64][..], 4, 20), (5, &[], 3, 5), (2, &[33, 7, 16], 1, 2049), (4, &[24], 1, 4097)];
     more.extend(cases.map(|(case, hidden, t, n)| RolloutShape { t, n, ..bf16(sized(case, hidden)) }));
     more.extend([0, 2, 3, 4, 6].map(|case| bf16(sized(case, &[260, 200]))));
     more.push(bf16(sized(0, &[1700])));
