@@ -15,7 +15,7 @@ use std::time::Duration;
 use ceilings::Ceilings;
 use common::{Effort, Options, Report, human, time};
 use criterion::Criterion;
-use slm_fast::device::{self, Call, Cx, Device, Kernel, Layout, Memory, Queue};
+use slm_fast::device::{self, Call, Cx, Device, Kernel, Layout, Memory, Precision, Queue};
 use slm_fast::env;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::lib::envs::EnvFns;
@@ -204,6 +204,7 @@ fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
         limit: env.spec.max_episode_steps,
         greedy: false,
         normalize_obs: false,
+        precision: Precision::F32,
     }
 }
 

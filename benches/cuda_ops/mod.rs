@@ -50,13 +50,14 @@ impl Bench<'_> {
         let queue = launch.queue(COPIES);
         let sessions: Vec<usize> = (0..sessions).collect();
         let measured = || {
-            let mut memory = launch.layout.allocate_on(&Device::Cuda(self.cuda.clone()))?;
+            let device = Device::Cuda(self.cuda.clone());
+            let mut memory = launch.layout.allocate_on(&device)?;
             write(&launch.inputs, &mut memory);
-            let once = self.cuda.time(&queue, &mut memory, &sessions, 2)?.replay_ms;
+            let once = queue.time(&device, &mut memory, &sessions, 2)?.replay_ms;
             let repeats = (MILLISECONDS / once).clamp(2.0, 1_000.0) as u32;
             let mut samples = Vec::new();
             for _ in 0..SAMPLES {
-                samples.push(self.cuda.time(&queue, &mut memory, &sessions, repeats)?.replay_ms);
+                samples.push(queue.time(&device, &mut memory, &sessions, repeats)?.replay_ms);
             }
             Ok(median(&mut samples).expect("some samples") / 1e3 / COPIES as f64)
         };
