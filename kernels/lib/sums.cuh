@@ -66,6 +66,7 @@ __device__ __forceinline__ Moments3 moments_about(double pivot, double count, do
 
 // Joins the moments of a warp's lanes in a tree; lane 0 has the result.
 __device__ __forceinline__ Moments3 warp_merge(Moments3 x) {
+#pragma unroll 1
     for (u32 apart = WARP / 2; apart > 0; apart /= 2) {
         Moments3 other = {__shfl_down_sync(ALL_LANES, x.count, apart), __shfl_down_sync(ALL_LANES, x.mean, apart),
                           __shfl_down_sync(ALL_LANES, x.m2, apart)};

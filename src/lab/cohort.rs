@@ -348,6 +348,7 @@ impl Player {
             limit: plan.time_limit(),
             greedy: deterministic,
             normalize_obs,
+            precision: Precision::F32,
         };
         let mut queue = Queue::default();
         algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
