@@ -18,6 +18,7 @@ modules![
     "ceilings",
     "log",
     "minibatch_grad",
+    "minibatch_grad_layered",
     "obs_moments",
     "optimize",
     "rollout_acrobot",
