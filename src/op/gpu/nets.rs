@@ -6,6 +6,8 @@ use crate::op::lib::mlp::Mlp;
 pub const WIDTH: usize = 64;
 /// Words from row to row of weights and activations: 4 more than a multiple of the 32 banks.
 pub const STRIDE: usize = 68;
+/// The same of numbers of 16 bits: an odd number of pieces of 16 bytes.
+pub const HALF_STRIDE: usize = 72;
 
 /// Words from row to row of a narrow matrix: whole quads, an odd number of them.
 pub fn narrow_row(words: usize) -> usize {
