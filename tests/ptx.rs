@@ -13,6 +13,9 @@ use slm_fast::op;
 const COMPILER: &str = "nvrtc 12.0.140";
 const OPTIONS: &str = "--gpu-architecture=compute_80 --std=c++17 --fmad=false";
 
+/// Entries that belong to no op: the measurements of `slm-fast devices` and of the benches.
+const MEASUREMENTS: [&str; 2] = ["ceiling_copy", "ceiling_fma"];
+
 /// First line of a module's PTX.
 fn header(sources: &BTreeMap<String, String>, module: &Module) -> String {
     let flags = [OPTIONS].into_iter().chain(module.defines.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
@@ -138,7 +141,8 @@ fn every_launch_has_its_entry() {
             }
         }
     }
-    let idle: Vec<&String> = entries.keys().filter(|name| !launched.contains(*name)).collect();
+    let idle: Vec<&String> =
+        entries.keys().filter(|name| !launched.contains(*name) && !MEASUREMENTS.contains(&&name[..])).collect();
     assert!(idle.is_empty(), "no case of any op launches {idle:?}");
 }
 

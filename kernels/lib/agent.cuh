@@ -67,13 +67,13 @@ struct InPlace {
     float* to;
     u32 row;
     u32 units;
-    template <class F>
-    __device__ __forceinline__ void operator()(F f) const {
+    template <u32 KIND>
+    __device__ __forceinline__ void run() const {
 #pragma unroll 1
         for (u32 j = 0; j < units; j++) {
             float4* unit = reinterpret_cast<float4*>(to + j * row);
             float4 v = *unit;
-            *unit = {f(v.x), f(v.y), f(v.z), f(v.w)};
+            *unit = {activate<KIND>(v.x), activate<KIND>(v.y), activate<KIND>(v.z), activate<KIND>(v.w)};
         }
     }
 };

@@ -85,7 +85,50 @@ constexpr u32 LOW = 0u;
 constexpr u32 HIGH = 1u;
 constexpr u32 SEEN = 2u;
 constexpr float PERCENTILE_KEEP = 9.9e-1f;
+constexpr double LOW_QUANTILE = 5e-2;
+constexpr double HIGH_QUANTILE = 9.5e-1;
+constexpr double EPSILON = 1e-8;
 }  // namespace Moments
+
+namespace Modes {
+constexpr u32 GAE = 0u;
+constexpr u32 N_STEP = 1u;
+constexpr u32 RETURNS = 2u;
+}  // namespace Modes
+
+namespace Feistel {
+constexpr u32 ROUNDS = 12u;
+constexpr u32 KEY_STEP = 2654435769u;
+constexpr u32 FIRST_FACTOR = 2246822507u;
+constexpr u32 SECOND_FACTOR = 3266489909u;
+}  // namespace Feistel
+
+namespace Normalizes {
+constexpr u32 STANDARDIZE = 0u;
+constexpr u32 PERCENTILE = 1u;
+constexpr u32 NONE = 2u;
+}  // namespace Normalizes
+
+namespace Standardize {
+constexpr double EPSILON = 1e-8;
+}  // namespace Standardize
+
+namespace Optimizers {
+constexpr u32 ADAM = 0u;
+constexpr u32 ADAM_W = 1u;
+constexpr u32 RMS_PROP = 2u;
+constexpr u32 SGD = 3u;
+constexpr u32 NESTEROV = 4u;
+constexpr u32 GROUPS = 4u;
+}  // namespace Optimizers
+
+namespace ClipNorm {
+constexpr double EPSILON = 1e-6;
+}  // namespace ClipNorm
+
+namespace Normalizer {
+constexpr double EPSILON = 1e-8;
+}  // namespace Normalizer
 
 namespace Rows {
 constexpr u32 WINDOW = 100u;

@@ -28,7 +28,7 @@ __device__ __forceinline__ void sin_cos(float x, float& sin, float& cos) {
     float c = 1.0f - 0.5f * z + z * z * (4.1666646e-2f + z * (-1.3887316e-3f + z * 2.4433157e-5f));
     // odd quadrants swap the two; bit 1 of q (of q + 1 for cos) is the sign
     bool swap = bits & 1;
-    u32 sign_s = (bits & 2) << 30, sign_c = (bits + 1 & 2) << 30;
+    u32 sign_s = (bits & 2) << 30, sign_c = ((bits + 1) & 2) << 30;
     sin = __uint_as_float(__float_as_uint(swap ? c : s) ^ sign_s);
     cos = __uint_as_float(__float_as_uint(swap ? s : c) ^ sign_c);
 }

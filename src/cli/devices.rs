@@ -23,13 +23,18 @@ pub fn list() -> Ending {
 /// A line per cuda device, or why there is none.
 #[cfg(feature = "cuda")]
 fn cuda() {
-    use slm_fast::device::cuda::{Facts, survey};
+    use slm_fast::device::cuda::{Cuda, Facts, survey};
     use slm_fast::device::human_bytes;
+    let speed = |ordinal| match Cuda::open(ordinal).and_then(|device| device.ceilings()) {
+        Ok(ceilings) => format!("copies {:.0} GB/s, f32 {:.1} TFLOP/s", ceilings.copy, ceilings.fma / 1e3),
+        Err(error) => error.what,
+    };
     let line = |Facts { ordinal, name, free, total, driver, capability: (major, minor), processors }| {
         let (free, total) = (human_bytes(free), human_bytes(total));
         format!(
             "cuda:{ordinal}  {name}, {free} of {total} free, {processors} SMs, compute capability {major}.{minor}, driver \
-             for CUDA {driver}"
+             for CUDA {driver}; {}",
+            speed(ordinal)
         )
     };
     match survey() {

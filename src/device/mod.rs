@@ -7,6 +7,9 @@
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod queue;
+
+pub use queue::{Call, Cx, Field, Kernel, Queue, Times};
 
 use crate::error::{Error, Result};
 use cpu::{Cpu, Isa};
@@ -14,7 +17,6 @@ use cpu::{Cpu, Isa};
 use cuda::Cuda;
 use std::alloc::{Layout as Block, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words between buffers that no op may write; also the alignment of every buffer and session slice (64 bytes).
 const GUARD: usize = 16;
@@ -126,30 +128,6 @@ pub enum Precision {
     /// Operands rounded to bfloat16, sums in f32: the matrix units of a GPU. Weights, losses, log-probabilities and
     /// advantages stay f32.
     Bf16,
-}
-
-/// One launch of a gpu kernel: `tiles` x sessions x `parts` blocks of `threads` threads. An op may be several, in order;
-/// all of them take the same three parameters: the words of the shape, the table of running sessions, and a slice
-/// `{address, stride, len}` for every argument of the op and for its scratch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Kernel {
-    /// Entry point, unique among all kernels.
-    pub entry: String,
-    /// Blocks along x and z of the grid; y is the session.
-    pub tiles: u32,
-    pub parts: u32,
-    pub threads: u32,
-    /// Dynamic shared memory of a block.
-    pub shared_bytes: u32,
-    /// Members of the kernel's shape struct, in order.
-    pub shape: Vec<Field>,
-}
-
-/// One member of a shape struct: its name and its 32-bit words.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Field {
-    pub name: &'static str,
-    pub words: Vec<u32>,
 }
 
 /// Whether a buffer goes into the resumable checkpoint.
@@ -303,7 +281,7 @@ impl Layout {
             #[cfg(feature = "cuda")]
             Device::Cuda(cuda) => {
                 let arena = cuda::Arena::new(cuda, &self)?;
-                let mut memory = self.allocate()?;
+                let mut memory = self.allocate().map_err(|error| error.within("the host's mirror"))?;
                 memory.arena = Some(arena);
                 Ok(memory)
             }
@@ -467,83 +445,6 @@ impl Memory {
             unsafe { std::slice::from_raw_parts(self.base.add(at), GUARD) }.iter().any(|&w| w != GUARD_WORD)
         })?;
         Some(if hit == 0 { "the arena's start" } else { &self.layout.entries[hit - 1].name })
-    }
-}
-
-/// What a launch on the cpu needs beside its buffers.
-pub struct Cx<'a> {
-    pub isa: Isa,
-    /// Which tile of the session this is.
-    pub tile: usize,
-    /// This thread's scratch words, at least as many as the call asked for; contents are arbitrary.
-    pub scratch: &'a mut [f32],
-}
-
-/// A recorded launch of one op.
-pub trait Call: Send + Sync {
-    fn name(&self) -> &'static str;
-    /// Independent pieces of one session's work; a function of shapes alone.
-    fn tiles(&self) -> usize;
-    /// Scratch words per thread.
-    fn scratch_words(&self) -> usize;
-    /// Rough floating-point operations of one session: decides whether threads are worth waking.
-    fn flops(&self) -> f64;
-    /// What a gpu launches for this call, in order.
-    fn kernels(&self) -> Vec<Kernel>;
-    /// Scratch words per session that those kernels need.
-    fn device_scratch(&self) -> usize;
-    /// Numbers of the buffers in the order of the op's arguments.
-    fn args(&self) -> Vec<usize>;
-    /// Runs one tile of session `s`.
-    ///
-    /// # Safety
-    /// No other thread may run the same (session, tile), nor another call of the same session.
-    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>);
-}
-
-/// Launches in order, recorded once and replayed.
-pub struct Queue {
-    /// No other queue of this process has it: what a device prepared for this one is found by it.
-    id: u64,
-    calls: Vec<Box<dyn Call>>,
-}
-
-impl Default for Queue {
-    fn default() -> Queue {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Queue { id: NEXT.fetch_add(1, Ordering::Relaxed), calls: Vec::new() }
-    }
-}
-
-impl Queue {
-    pub fn push(&mut self, call: impl Call + 'static) {
-        self.calls.push(Box::new(call));
-    }
-
-    pub fn calls(&self) -> &[Box<dyn Call>] {
-        &self.calls
-    }
-
-    /// The queue's number in this process.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Runs every call for the given sessions, in order within a session. The cpu is done when this returns and has
-    /// allocated nothing; a gpu has it enqueued, at most a few replays ahead of what it has done.
-    ///
-    /// # Errors
-    /// A gpu that cannot launch what is recorded, or on which this or an earlier replay failed.
-    pub fn replay(&self, device: &Device, memory: &mut Memory, sessions: &[usize]) -> Result<()> {
-        match device {
-            Device::Cpu(cpu) => {
-                assert_eq!(memory.layout.kind, Kind::Cpu, "a memory is replayed on the device it was allocated on");
-                cpu.replay(&self.calls, memory, sessions);
-                Ok(())
-            }
-            #[cfg(feature = "cuda")]
-            Device::Cuda(cuda) => cuda.replay(self, memory, sessions),
-        }
     }
 }
 

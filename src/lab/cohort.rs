@@ -2,7 +2,7 @@
 
 use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
-use crate::device::{Device, Keep, Kind, Memory, Precision, Queue};
+use crate::device::{Device, Keep, Kind, Memory, Precision, Queue, Times};
 use crate::error::{Error, Result};
 use crate::lab::device::require;
 use crate::net;
@@ -50,11 +50,14 @@ impl Cohort {
     /// indices within the trial; a session's numbers depend on (seed, index) alone, never on who travels with it).
     ///
     /// # Errors
-    /// Not enough memory; a precision that the device does not have.
+    /// Not enough memory; a precision that the device does not have; sizes that its kernels do not fit.
     pub fn new(plan: &Plan, seed: u32, sessions: &[u32], device: Device) -> Result<Cohort> {
         require(plan.precision, &device)?;
         let (layout, program) = algorithm::record(plan, device.kind(), sessions.len());
         let mut memory = layout.allocate_on(&device)?;
+        for queue in std::iter::once(&program.iteration).chain(&program.tail) {
+            queue.prepare(&device, &mut memory)?;
+        }
         for (s, &index) in sessions.iter().enumerate() {
             begin(plan, &program.buffers, &mut memory, s, [seed, index]);
             let params = net::init(&plan.nets, &plan.spec.agent.net, [seed, index]);
@@ -140,6 +143,15 @@ impl Cohort {
     /// A gpu that failed.
     pub fn wait(&self) -> Result<()> {
         self.memory.wait()
+    }
+
+    /// Measures a whole iteration and each of its calls, for benches. The cohort has trained on unseen by its own count,
+    /// and is good for nothing else afterwards.
+    ///
+    /// # Errors
+    /// A gpu that failed.
+    pub fn time(mut self, repeats: u32) -> Result<Times> {
+        self.program.iteration.time(&self.device, &mut self.memory, &self.active, repeats)
     }
 
     /// True when `max_frame` is reached or no session is left.
@@ -477,6 +489,35 @@ mod tests {
         assert_eq!((broken.fault(0), broken.fault(2)), (None, None));
         assert_eq!(broken.model(2).unwrap(), clean.model(2).unwrap());
         assert_eq!(broken.frame(), clean.frame());
+    }
+
+    #[test]
+    fn a_fault_between_log_points_stops_a_session_at_the_next_one() {
+        let mut plan = small(PPO, "CartPole-v1", "");
+        plan.log_frequency = 400;
+        let breaks = || {
+            let mut cohort = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+            assert!(!cohort.iterate().unwrap());
+            let params = cohort.program.buffers.params;
+            cohort.memory.write(params, 1)[3] = f32::NAN;
+            (0..2).for_each(|_| assert!(!cohort.iterate().unwrap(), "frames to 270 have no row"));
+            assert_eq!(cohort.fault(1), None);
+            cohort
+        };
+        let (mut unbroken, stopped) = (breaks(), breaks());
+        let mut resumed = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        resumed.restore(&stopped.snapshot().unwrap()).unwrap();
+        for cohort in [&mut unbroken, &mut resumed] {
+            let rows = finish(cohort);
+            assert_eq!(cohort.fault(1).map(|fault| (fault.op, fault.frame)), Some(("minibatch_grad", 180)));
+            assert_eq!(rows[1].len(), 0, "its first row would be from after the fault");
+            assert_eq!(rows[2].iter().map(|row| row[0]).collect::<Vec<_>>(), [402.0, 501.0]);
+        }
+        assert_eq!(unbroken.snapshot().unwrap(), resumed.snapshot().unwrap());
+        // a session that has left does not come back
+        let mut again = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        again.restore(&unbroken.snapshot().unwrap()).unwrap();
+        assert_eq!((again.fault(1), again.fault(2)), (unbroken.fault(1), None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! An episode's end cuts every recursion. After a termination the next value is 0; after a truncation it is the value
 //! of the true final observation; neither ever comes from the first observation of the next episode.
 
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 use crate::op::lib::envs::TRUNCATED;
 use crate::op::lib::sums;
 use crate::op::{Draw, Shape, hyper, hyper::update};
@@ -12,7 +12,7 @@ use crate::op::{Draw, Shape, hyper, hyper::update};
 pub const COUNT: usize = 0;
 pub const MEAN: usize = 1;
 pub const M2: usize = 2;
-/// Rewards: `1 / sqrt(variance of the discounted return + 1e-8)`. Values: `1 / max(1, std of the targets)`. 1 where the
+/// Rewards: `1 / sqrt(variance of the discounted return + EPSILON)`. Values: `1 / max(1, std of the targets)`. 1 where the
 /// normalisation is off.
 pub const SCALE: usize = 3;
 
@@ -20,6 +20,13 @@ pub const SCALE: usize = 3;
 pub const LOW: usize = 0;
 pub const HIGH: usize = 1;
 pub const SEEN: usize = 2;
+
+/// The two percentiles, as fractions.
+pub const LOW_QUANTILE: f64 = 0.05;
+pub const HIGH_QUANTILE: f64 = 0.95;
+
+/// Added to the variance of the discounted return under the root.
+pub const EPSILON: f64 = 1e-8;
 
 /// Weight of the old value in the moving average of a percentile; the first rollout sets it.
 pub const PERCENTILE_KEEP: f32 = 0.99;
@@ -64,6 +71,14 @@ impl Shape for AdvantageShape {
         (self.t * self.n * (30 + 4 * reach)) as f64
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::advantage::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::advantage::scratch(self)
+    }
+
     fn cases() -> Vec<Self> {
         let case = |t, n, mode, on: [bool; 3]| AdvantageShape {
             t,
@@ -82,6 +97,13 @@ impl Shape for AdvantageShape {
             case(5, 17, Mode::NStep(9), [true, false, false]),
             case(9, 4, Mode::Returns { center: true }, [true, false, true]),
             case(16, 16, Mode::Returns { center: false }, [false; 3]),
+            // several tiles of environments, more steps than a gpu stages at once, several blocks that count digits
+            case(140, 70, Mode::Gae, [true; 3]),
+            case(130, 33, Mode::Returns { center: true }, [false, false, true]),
+            case(6, 70, Mode::NStep(4), [true, true, false]),
+            case(4_100, 1, Mode::NStep(5_000), [true, false, true]),
+            // clipped rewards alone: percentiles among many equal values
+            case(1, 300, Mode::Returns { center: false }, [false, false, true]),
         ]
     }
 
@@ -209,7 +231,7 @@ fn define(d: &AdvantageShape, a: Args) {
             let (low, high) = (sorted[place as usize], sorted[(place.ceil()) as usize]);
             low + (high - low) * place.fract() as f32
         };
-        move_percentiles([quantile(0.05), quantile(0.95)], a.percentiles);
+        move_percentiles([quantile(LOW_QUANTILE), quantile(HIGH_QUANTILE)], a.percentiles);
     }
 }
 
@@ -221,7 +243,7 @@ fn reward_scale<T: Copy + Into<f64>>(d: &AdvantageShape, carried: &[T], moments:
         let (count, m2) = take_in(moments, carried);
         // one number has no variance yet
         let variance = if count > 1.0 { m2 / count } else { 1.0 };
-        moments[SCALE] = (1.0 / (variance + 1e-8).sqrt()) as f32;
+        moments[SCALE] = (1.0 / (variance + EPSILON).sqrt()) as f32;
     }
     f64::from(moments[SCALE])
 }
@@ -331,7 +353,7 @@ crate::per_isa! {
                 let next = above.iter().copied().reduce(f32::min).unwrap_or(*low);
                 *low + (next - *low) * place.fract() as f32
             };
-            move_percentiles([quantile(0.05), quantile(0.95)], a.percentiles);
+            move_percentiles([quantile(LOW_QUANTILE), quantile(HIGH_QUANTILE)], a.percentiles);
         }
     }
 }

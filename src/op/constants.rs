@@ -4,14 +4,15 @@ use super::lib::envs::{TERMINATED, TRUNCATED};
 use super::lib::mlp::{Activation, LEAK, SELU_ALPHA, SELU_SCALE};
 use super::lib::policy::{HALF_LN_2PI, LOG_RATIO, LOG_STD, OUTPUTS};
 use super::lib::rng::Purpose;
-use super::{advantage, gpu, hyper, log, minibatch_grad, schedule};
+use super::{advantage, gpu, hyper, log, minibatch_grad, obs_moments, optimize, schedule, shuffle};
 use std::fmt::Write;
 
-/// A number of one of the two types that kernels know.
+/// A number of one of the types that kernels know.
 #[derive(Debug, Clone, Copy)]
 enum Number {
     U32(u32),
     F32(f32),
+    F64(f64),
 }
 
 impl From<usize> for Number {
@@ -27,6 +28,11 @@ impl From<u32> for Number {
 impl From<f32> for Number {
     fn from(x: f32) -> Number {
         Number::F32(x)
+    }
+}
+impl From<f64> for Number {
+    fn from(x: f64) -> Number {
+        Number::F64(x)
     }
 }
 
@@ -51,7 +57,15 @@ fn groups() -> Vec<Group> {
             EXPLAINED_VAR, LEN),
         group!("Fault", hyper::fault: OP, STEP, OPT, GROUP, LEN, GRADIENT, PARAMS),
         group!("Scheduled", schedule: CLIP_EPS, ENTROPY_COEF, LEN),
-        group!("Moments", advantage: COUNT, MEAN, M2, SCALE, LOW, HIGH, SEEN, PERCENTILE_KEEP),
+        group!("Moments", advantage: COUNT, MEAN, M2, SCALE, LOW, HIGH, SEEN, PERCENTILE_KEEP, LOW_QUANTILE,
+            HIGH_QUANTILE, EPSILON),
+        group!("Modes", gpu::advantage: GAE, N_STEP, RETURNS),
+        group!("Feistel", shuffle: ROUNDS, KEY_STEP, FIRST_FACTOR, SECOND_FACTOR),
+        group!("Normalizes", gpu::shuffle: STANDARDIZE, PERCENTILE, NONE),
+        ("Standardize", vec![("EPSILON", shuffle::EPSILON.into())]),
+        group!("Optimizers", gpu::optimize: ADAM, ADAM_W, RMS_PROP, SGD, NESTEROV, GROUPS),
+        ("ClipNorm", vec![("EPSILON", optimize::EPSILON.into())]),
+        ("Normalizer", vec![("EPSILON", obs_moments::EPSILON.into())]),
         ("Rows", vec![("WINDOW", log::WINDOW.into()), ("INTS", log::INTS.into()), ("NUMS", log::NUMS.len().into())]),
         (
             "Purpose",
@@ -104,6 +118,11 @@ fn float(x: f32) -> String {
     format!("{x:e}f")
 }
 
+/// A double that C++ reads back to the same bits.
+fn double(x: f64) -> String {
+    format!("{x:e}")
+}
+
 /// The text of `kernels/lib/constants.cuh`.
 pub fn cuda() -> String {
     let mut text = String::from(
@@ -116,6 +135,7 @@ pub fn cuda() -> String {
             match number {
                 Number::U32(x) => writeln!(text, "constexpr u32 {name} = {x}u;"),
                 Number::F32(x) => writeln!(text, "constexpr float {name} = {};", float(x)),
+                Number::F64(x) => writeln!(text, "constexpr double {name} = {};", double(x)),
             }
             .expect("a string takes all");
         }

@@ -1,5 +1,6 @@
 //! Running moments of observations and the normaliser made of them.
 
+use crate::device::Kernel;
 use crate::op::lib::sums;
 use crate::op::{Draw, Shape};
 
@@ -22,8 +23,19 @@ impl Shape for ObsMomentsShape {
         (self.t * self.n * self.o * 5) as f64
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::obs_moments::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::obs_moments::scratch(self)
+    }
+
     fn cases() -> Vec<Self> {
-        [(5, 3, 4), (1, 1, 1), (33, 7, 11)].map(|(t, n, o)| ObsMomentsShape { t, n, o }).to_vec()
+        // the last two: several tiles of rows, and of columns, on a gpu
+        [(5, 3, 4), (1, 1, 1), (33, 7, 11), (300, 11, 11), (5, 3, 300)]
+            .map(|(t, n, o)| ObsMomentsShape { t, n, o })
+            .to_vec()
     }
 
     fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {

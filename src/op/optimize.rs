@@ -1,6 +1,6 @@
 //! One optimiser step: sum of the gradient's tiles, clip by global norm, Adam and its relatives as PyTorch computes them.
 
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 use crate::op::{Draw, Shape, hyper, hyper::fault, hyper::update, schedule};
 use std::ops::Range;
 
@@ -47,6 +47,14 @@ impl Shape for OptimizeShape {
         (self.p * (self.tiles + 16)) as f64
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::optimize::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::optimize::scratch(self)
+    }
+
     fn cases() -> Vec<Self> {
         let case = |p, tiles, rows, groups: &[(Range<usize>, Kind)]| OptimizeShape {
             p,
@@ -59,6 +67,10 @@ impl Shape for OptimizeShape {
             case(37, 3, 5, &[(0..20, Kind::AdamW), (20..37, Kind::RmsProp)]),
             case(70, 2, 9, &[(3..40, Kind::Sgd { nesterov: true }), (40..69, Kind::Sgd { nesterov: false })]),
             case(1, 1, 1, &[(0..1, Kind::Adam)]),
+            // more than one block of a gpu, then more than one round of each block
+            case(6_001, 11, 64, &[(0..3_000, Kind::AdamW), (3_001..6_000, Kind::Sgd { nesterov: true })]),
+            case(50_000, 2, 64, &[(0..33_000, Kind::Adam), (33_000..50_000, Kind::RmsProp)]),
+            case(17_000, 9, 64, &[(0..17_000, Kind::Adam)]),
         ]
     }
 
@@ -71,6 +83,14 @@ impl Shape for OptimizeShape {
                 words.iter_mut().for_each(|word| *word = draw.range(-1.0, 1.0).to_bits());
                 if draw.below(4) == 0 {
                     *words.last_mut().expect("a gradient has parameters") = f32::NAN.to_bits();
+                }
+            }
+            "params" => {
+                words.iter_mut().for_each(|word| *word = draw.range(-1.0, 1.0).to_bits());
+                // one session in four ends with a parameter that is not finite
+                if draw.below(4) == 0 {
+                    words[draw.below(words.len() as u32) as usize] = f32::INFINITY.to_bits();
+                    *words.last_mut().expect("there are parameters") = f32::INFINITY.to_bits();
                 }
             }
             _ => return false,
@@ -103,6 +123,9 @@ crate::op! {
     }
 }
 
+/// Added to the gradient's norm where it is clipped.
+pub const EPSILON: f64 = 1e-6;
+
 /// Numbers of a group that one step needs.
 #[derive(Clone, Copy)]
 struct Step {
@@ -113,7 +136,7 @@ struct Step {
     eps: f32,
     weight_decay: f32,
     momentum: f32,
-    /// `min(1, max_norm / (norm + 1e-6))`.
+    /// `min(1, max_norm / (norm + EPSILON))`.
     clip: f32,
     /// `lr / (1 - b1^t)`.
     rate: f32,
@@ -125,7 +148,7 @@ impl Step {
     /// `t` counts from 1.
     fn new(kind: Kind, group: &[f32], lr: f32, square: f32, t: u32) -> Step {
         let (b1, b2) = (group[hyper::B1], group[hyper::B2]);
-        let clip = (f64::from(group[hyper::CLIP_NORM]) / (f64::from(square).sqrt() + 1e-6)).min(1.0);
+        let clip = (f64::from(group[hyper::CLIP_NORM]) / (f64::from(square).sqrt() + EPSILON)).min(1.0);
         Step {
             kind,
             lr,
@@ -175,7 +198,7 @@ fn define(d: &OptimizeShape, a: Args) {
         let lr = f64::from(a.schedule[schedule::LEN + g]);
         let (b1, b2, eps, momentum) =
             (number(hyper::B1), number(hyper::B2), number(hyper::EPS), number(hyper::MOMENTUM));
-        let clip = (number(hyper::CLIP_NORM) / (f64::from(squares[g]).sqrt() + 1e-6)).min(1.0);
+        let clip = (number(hyper::CLIP_NORM) / (f64::from(squares[g]).sqrt() + EPSILON)).min(1.0);
         for p in group.range.clone() {
             let (mut x, mut g) = (f64::from(a.params[p]), grad[p] * clip);
             let (mut s0, mut s1) = (f64::from(first[p]), f64::from(second[p]));

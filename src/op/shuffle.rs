@@ -1,6 +1,6 @@
 //! The order of rows in an epoch, and how the advantages of each minibatch are normalised.
 
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 use crate::op::advantage::{HIGH, LOW};
 use crate::op::lib::rng::{Purpose, philox};
 use crate::op::lib::sums;
@@ -39,6 +39,14 @@ impl Shape for ShuffleShape {
         (self.m * 120) as f64
     }
 
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::shuffle::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::shuffle::scratch(self)
+    }
+
     fn cases() -> Vec<Self> {
         let case = |m, minibatch, epoch, normalize, ordered| ShuffleShape { m, minibatch, epoch, normalize, ordered };
         vec![
@@ -48,6 +56,10 @@ impl Shape for ShuffleShape {
             case(300, 64, 2, Normalize::Percentile, false),
             case(65, 64, 0, Normalize::None, false),
             case(40, 40, 0, Normalize::Standardize, true),
+            // several rows for a lane of a gpu, then several blocks for a minibatch
+            case(3_000, 1_700, 4, Normalize::Standardize, false),
+            case(9_300, 4_500, 5, Normalize::Standardize, false),
+            case(5_000, 5_000, 0, Normalize::Percentile, true),
         ]
     }
 
@@ -75,7 +87,15 @@ crate::op! {
 }
 
 /// Rounds of the Feistel network; with fewer, ideal round functions too leave a bias that shows for 5 or 9 rows.
-const ROUNDS: u32 = 12;
+pub const ROUNDS: u32 = 12;
+/// What a round's number adds to its key.
+pub const KEY_STEP: u32 = 0x9E37_79B9;
+/// Factors of the round function, those of MurmurHash3's finaliser.
+pub const FIRST_FACTOR: u32 = 0x85EB_CA6B;
+pub const SECOND_FACTOR: u32 = 0xC2B2_AE35;
+
+/// Added to the standard deviation that advantages are divided by.
+pub const EPSILON: f64 = 1e-8;
 
 /// Places that the network computes side by side.
 const LANES: usize = 16;
@@ -88,7 +108,7 @@ fn feistel<const W: usize>(x: [u32; W], bits: u32, keys: [u32; 4]) -> [u32; W] {
     let (low_mask, high_mask) = ((1 << low_bits) - 1, (1 << (bits - low_bits)) - 1);
     let (mut low, mut high) = (x.map(|x| x & low_mask), x.map(|x| x >> low_bits));
     for round in 0..ROUNDS {
-        let key = keys[round as usize % 4].wrapping_add(round.wrapping_mul(0x9E37_79B9));
+        let key = keys[round as usize % 4].wrapping_add(round.wrapping_mul(KEY_STEP));
         for lane in 0..W {
             if round % 2 == 0 {
                 high[lane] ^= hash(low[lane], key) & high_mask;
@@ -114,8 +134,8 @@ fn feistel_all(x: &mut [u32], bits: u32, keys: [u32; 4]) {
 
 #[inline(always)]
 fn hash(x: u32, key: u32) -> u32 {
-    let x = (x ^ key).wrapping_mul(0x85EB_CA6B);
-    let x = (x ^ (x >> 13)).wrapping_add(key).wrapping_mul(0xC2B2_AE35);
+    let x = (x ^ key).wrapping_mul(FIRST_FACTOR);
+    let x = (x ^ (x >> 13)).wrapping_add(key).wrapping_mul(SECOND_FACTOR);
     x ^ (x >> 16)
 }
 
@@ -156,7 +176,7 @@ fn define(d: &ShuffleShape, a: Args) {
 #[inline(always)]
 fn normalization(d: &ShuffleShape, rows: usize, mean: f64, m2: f64, percentiles: &[f32]) -> [f32; 2] {
     match d.normalize {
-        Normalize::Standardize if rows > 1 => [mean as f32, (1.0 / ((m2 / (rows - 1) as f64).sqrt() + 1e-8)) as f32],
+        Normalize::Standardize if rows > 1 => [mean as f32, (1.0 / ((m2 / (rows - 1) as f64).sqrt() + EPSILON)) as f32],
         Normalize::Percentile => [0.0, 1.0 / (percentiles[HIGH] - percentiles[LOW]).max(1.0)],
         _ => [0.0, 1.0],
     }

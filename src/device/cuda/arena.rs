@@ -351,3 +351,42 @@ fn quoted(names: &[&str]) -> String {
         names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Keep, Kind};
+
+    #[test]
+    fn a_replay_makes_what_it_may_write_stale_session_by_session() {
+        let mut mirror = Mirror::new(2, 3);
+        assert!((0..2).all(|id| (0..3).all(|s| mirror.is_fresh(id, s))));
+        mirror.replayed(&[1]);
+        assert!(mirror.is_fresh(0, 2) && !mirror.is_fresh(1, 0) && !mirror.is_fresh(1, 2));
+        mirror.set_fresh(1, 2);
+        assert!(!mirror.is_fresh(1, 0) && mirror.is_fresh(1, 2));
+        mirror.replayed(&[0, 1]);
+        assert!(!mirror.is_fresh(0, 0) && !mirror.is_fresh(1, 2));
+    }
+
+    #[test]
+    fn scratch_lies_behind_the_buffers_with_a_guard_behind_it() {
+        let mut layout = Layout::on(Kind::Cuda, 3);
+        layout.buf::<f32>("a", &[5], Keep::Saved);
+        layout.buf::<f32>("b", &[20], Keep::Scratch);
+        let buffers = GUARD + 3 * 16 + GUARD + 3 * 32 + GUARD;
+        assert_eq!((layout.words, layout.bytes()), (buffers, buffers * 4));
+        assert_eq!(guards(&layout).collect::<Vec<_>>(), [0, 64, 176]);
+        layout.reserve_scratch(17);
+        layout.reserve_scratch(3);
+        assert_eq!(layout.bytes(), (buffers + 3 * 32 + GUARD) * 4);
+        assert_eq!(guards(&layout).last(), Some(buffers + 3 * 32));
+        assert_eq!(slice(&layout, 1, 2), 80 + 64..80 + 96);
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(quoted(&["rollout", "log"]), "`rollout`, `log`");
+        assert_eq!(quoted(&[]), "this queue");
+    }
+}

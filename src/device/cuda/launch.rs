@@ -4,7 +4,7 @@
 use super::Shared;
 use super::arena::{Arena, Host};
 use super::driver::{Event, Failure, Function, FunctionAttribute, Graph, Stream};
-use crate::device::{Call, Kernel, Layout, Queue, human_bytes};
+use crate::device::{Call, Kernel, Layout, Queue, Times, human_bytes};
 use crate::error::{Error, Result};
 use std::ffi::c_void;
 
@@ -89,20 +89,12 @@ impl Launch {
     }
 }
 
-/// Device times of a queue, in milliseconds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Times {
-    /// One replay of the whole queue.
-    pub replay_ms: f64,
-    /// Each call by itself, with its op's name; short ones take as long as the host needs to launch them.
-    pub calls: Vec<(&'static str, f64)>,
-}
-
 impl Arena {
     /// Replays a queue for `sessions`: the first time launch by launch, each waited for, so that a fault names its kernel;
     /// from then on as a graph, enqueued and not waited for.
     pub fn replay(&mut self, host: &Host<'_>, queue: &Queue, sessions: &[usize], one_by_one: bool) -> Result<()> {
-        self.prepare(host, queue, sessions)?;
+        self.prepare(host, queue)?;
+        self.upload(host, sessions)?;
         self.await_room()?;
         let number = self.number(queue, host.layout)?;
         if one_by_one || !self.recorded[number].replayed {
@@ -117,7 +109,7 @@ impl Arena {
         noted
     }
 
-    /// Measures a queue; see [`super::Cuda::time`].
+    /// Measures a queue; see [`Queue::time`].
     pub fn time(&mut self, host: &Host<'_>, queue: &Queue, sessions: &[usize], repeats: u32) -> Result<Times> {
         // the first two replays compile, check and capture
         for _ in 0..2 {
@@ -157,12 +149,10 @@ impl Arena {
         Ok(times)
     }
 
-    /// Everything before a launch that may fail without harm.
-    fn prepare(&mut self, host: &Host<'_>, queue: &Queue, sessions: &[usize]) -> Result<()> {
+    /// Makes the context this thread's and the queue known; a queue that cannot be launched changes nothing.
+    pub fn prepare(&mut self, host: &Host<'_>, queue: &Queue) -> Result<()> {
         self.shared.context.bind().map_err(|failure| self.shared.failed(failure, "entering the device's context"))?;
-        // before anything is uploaded: a queue that cannot be launched changes nothing
-        self.number(queue, host.layout)?;
-        self.upload(host, sessions)
+        self.number(queue, host.layout).map(drop)
     }
 
     /// Where a queue is in `recorded`, after recording it if it is new.

@@ -1,20 +1,21 @@
 //! The cuda device: an NVIDIA GPU through its driver alone, opened at run time.
 //!
 //! `driver` makes the calls, `ptx` carries the kernels, `arena` is the memory of a cohort on the device, `launch` turns
-//! recorded calls into launches and graphs, `survey` tells what devices there are.
+//! recorded calls into launches and graphs, `survey` tells what devices there are, `ceilings` what one can do at most.
 
 mod arena;
+mod ceilings;
 mod driver;
 mod launch;
 mod ptx;
 mod survey;
 
-pub use launch::Times;
+pub use ceilings::Ceilings;
 pub use survey::{Facts, survey};
 
 pub(super) use arena::{Arena, Host};
 
-use super::{Memory, Queue};
+use super::{Memory, Queue, Times};
 use crate::error::{Error, Result};
 use driver::{Attribute, Context};
 use ptx::Modules;
@@ -104,13 +105,14 @@ impl Cuda {
         &self.shared.name
     }
 
-    /// Measures a queue on the device: a whole replay, and each of its calls. The memory moves on as by that many replays.
-    ///
-    /// # Errors
-    /// Whatever the driver says.
-    pub fn time(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize], repeats: u32) -> Result<Times> {
+    pub(super) fn time(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize], repeats: u32) -> Result<Times> {
         let (arena, host) = memory.on_cuda();
         arena.time(&host, queue, sessions, repeats)
+    }
+
+    pub(super) fn prepare(&self, queue: &Queue, memory: &mut Memory) -> Result<()> {
+        let (arena, host) = memory.on_cuda();
+        arena.prepare(&host, queue)
     }
 
     pub(super) fn replay(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize]) -> Result<()> {

@@ -1,10 +1,15 @@
 //! How ops are launched on a gpu: grids, blocks, shared memory, and the words of their shape structs. One file per op;
 //! the kernels themselves are `kernels/<op>.cu`.
 
+pub mod advantage;
+pub mod log;
 pub mod minibatch_grad;
 pub mod nets;
+pub mod obs_moments;
+pub mod optimize;
 pub mod rollout;
 pub mod schedule;
+pub mod shuffle;
 
 use super::lib::mlp::{Activation, Mlp};
 use super::lib::policy::Policy;
