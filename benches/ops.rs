@@ -15,7 +15,7 @@ use std::time::Duration;
 use ceilings::Ceilings;
 use common::{Effort, Options, Report, human, time};
 use criterion::Criterion;
-use slm_fast::device::{self, Call, Cx, Device, Kernel, Layout, Memory, Queue};
+use slm_fast::device::{self, Call, Cx, Device, Kernel, Layout, Memory, Precision, Queue};
 use slm_fast::env;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::lib::envs::EnvFns;
@@ -225,6 +225,7 @@ fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
         symlog: false,
         normalize_targets: false,
         normalize_obs: false,
+        precision: Precision::F32,
     }
 }
 

@@ -82,6 +82,10 @@ pub trait Shape: Clone + Send + Sync + 'static {
     fn on_cpu(&self) -> bool {
         true
     }
+    /// Tolerance of this shape, where it is not the declared one.
+    fn tolerance(&self, declared: f64) -> f64 {
+        declared
+    }
     /// Shapes that tests go through: odd sizes, every choice at least once.
     fn cases() -> Vec<Self>;
     /// Fills an argument whose values hang together in a way a plain domain cannot say; false leaves it to the domain.
@@ -172,8 +176,8 @@ pub struct Entry {
     pub device_scratch: fn(case: usize) -> usize,
     /// A recorded launch of the case, its buffers planned in the layout in the order of its arguments.
     pub launch: fn(case: usize, layout: &mut crate::device::Layout) -> Box<dyn crate::device::Call>,
-    /// Largest `|fast - definition| / (1 + |definition|)` that parity allows.
-    pub tolerance: f64,
+    /// Largest `|fast - definition| / (1 + |definition|)` that parity allows in a case.
+    pub tolerance: fn(case: usize) -> f64,
 }
 
 /// Fills an argument from its domain (0..1 where it has none).
@@ -263,7 +267,7 @@ macro_rules! op {
             /// What tests and benches need.
             pub const ENTRY: $crate::op::Entry = $crate::op::Entry {
                 name: $name,
-                tolerance: $tol,
+                tolerance: |case| $crate::op::Shape::tolerance(&<$Shape as $crate::op::Shape>::cases()[case], $tol),
                 cases: || <$Shape as $crate::op::Shape>::cases().len(),
                 on_cpu: |case| $crate::op::Shape::on_cpu(&<$Shape as $crate::op::Shape>::cases()[case]),
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),

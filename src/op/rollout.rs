@@ -3,7 +3,7 @@
 
 use super::hyper::{self, CLOCK_STEP};
 use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
-use super::lib::mlp::{ROWS, forward};
+use super::lib::mlp::{ROWS, exact, forward};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
@@ -170,7 +170,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
         let seen =
             |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
         let x: Vec<f64> = obs.iter().enumerate().map(seen).collect();
-        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x))
+        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x, exact))
     };
     for n in 0..d.n {
         let state = &mut a.env_state[n * k..(n + 1) * k];

@@ -1,7 +1,7 @@
 //! The nets of an agent as one parameter vector: the actor's net, its free log standard deviations, then the critic's
 //! net; a shared net carries the value as its last output.
 
-use super::mlp::{self, Mlp};
+use super::mlp::{self, Mlp, Round};
 use super::policy::{LANES, Lanes, OUTPUTS, Policy};
 
 /// Sizes of an agent's nets.
@@ -49,10 +49,10 @@ impl Nets {
     }
 
     /// Definition: the policy's outputs with the free parameters behind them, and the value, of one observation.
-    pub fn define(&self, params: &[f64], x: &[f64]) -> (Vec<f64>, f64) {
-        let mut out = self.actor.define_forward(params, x).0.pop().expect("a net has an output layer");
+    pub fn define(&self, params: &[f64], x: &[f64], round: Round) -> (Vec<f64>, f64) {
+        let mut out = self.actor.define_forward(params, x, round).0.pop().expect("a net has an output layer");
         let value = match &self.critic {
-            Some(critic) => critic.define_forward(&params[self.actor_len()..], x).0.pop().expect("as above")[0],
+            Some(critic) => critic.define_forward(&params[self.actor_len()..], x, round).0.pop().expect("as above")[0],
             None if self.shared() => out.pop().expect("the value is the last output"),
             None => 0.0,
         };
