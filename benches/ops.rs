@@ -226,6 +226,7 @@ fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
         symlog: false,
         normalize_targets: false,
         normalize_obs: false,
+        precision: Precision::F32,
     }
 }
 

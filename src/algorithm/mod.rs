@@ -303,6 +303,7 @@ impl<'a> Recorder<'a> {
             normalize_targets: p.learning.normalize_targets,
             normalize_obs: p.spec.env.normalize_obs,
             tile_rows: tile_rows(self.layout.kind(), &p.nets, len),
+            precision: p.precision,
         };
         let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles);

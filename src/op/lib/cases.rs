@@ -62,6 +62,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         normalize_targets: false,
         normalize_obs: false,
         tile_rows: 256,
+        precision: Precision::F32,
         nets,
     };
     let mut all: Vec<GradShape> = all_nets().into_iter().map(base).collect();
@@ -93,6 +94,13 @@ pub fn grad_shapes() -> Vec<GradShape> {
     for nets in [wide(Activation::Tanh, Some(&[129]), false), wide(Activation::Gelu, None, true)] {
         all.push(GradShape { rows: 300, start: 3, len: 267, normalize_obs: true, ..cut(nets, 128) });
     }
+    // on the matrix units, where nets fit: every net of the list, and as a gpu cuts
+    let half = |d: &GradShape| GradShape { precision: Precision::Bf16, ..d.clone() };
+    let halves: Vec<GradShape> = all[..all_nets().len()].iter().map(half).collect();
+    let cut: Vec<GradShape> = all.iter().filter(|d| d.tile_rows != 256).map(half).collect();
+    all.extend(halves);
+    all.extend(cut);
+    all.push(half(&with(&|d| (d.clipped, d.normalize_obs) = (false, true))));
     all
 }
 
