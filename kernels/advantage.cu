@@ -141,6 +141,7 @@ __device__ Moments3 carry(const AdvantageShape& d, const AdvantageArgs& a, u32 s
     double moments[2] = {0.0, 0.0};
     for (u32 begin = 0; begin < d.t; begin += rows) {
         u32 here = d.t - begin < rows ? d.t - begin : rows;
+#pragma unroll 4
         for (u32 j = 0; j < EACH; j++) {
             u32 place = j * THREADS + threadIdx.x, t = place >> d.tile_bits, env = place & mask;
             if (t < here && env < envs) {
@@ -171,6 +172,7 @@ __device__ Moments3 carry(const AdvantageShape& d, const AdvantageArgs& a, u32 s
             if (threadIdx.x == 0 && begin == 0) pivot = terms[0];
         }
         __syncthreads();
+#pragma unroll 4
         for (u32 j = 0; j < EACH; j++) {
             u32 place = j * THREADS + threadIdx.x, t = place >> d.tile_bits, env = place & mask;
             if (t < here && env < envs) {
@@ -348,29 +350,29 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     double moments[4] = {};
     for (u32 last = d.t; last > 0;) {
         u32 here = last < rows ? last : rows, begin = last - here;
-        float v[EACH];
-#pragma unroll
-        for (u32 j = 0; j < EACH; j++) {
-            u32 place = j * THREADS + threadIdx.x, t = place >> d.tile_bits, env = place & mask;
-            v[j] = 0.0f;
-            if (t >= here || env >= envs) continue;
-            u32 at = (begin + t) * d.n + first + env;
-            if (values) v[j] = value[at];
-            if (recursive) {
+        if (recursive) {
+#pragma unroll 4
+            for (u32 j = 0; j < EACH; j++) {
+                u32 place = j * THREADS + threadIdx.x, t = place >> d.tile_bits, env = place & mask;
+                if (t >= here || env >= envs) continue;
+                u32 at = (begin + t) * d.n + first + env, end = ended[at];
                 // the end of an episode cuts the recursion: what follows is in the term
-                u32 end = ended[at];
                 float over = end == Ended::TRUNCATED && values ? bootstrap[at] : 0.0f;
-                float r = clip(reward[at] * scale, low, high);
-                float term = r;
+                float term = clip(reward[at] * scale, low, high);
                 if (gae) {
-                    term = r + gamma * (end == 0 ? value[at + d.n] : over) - v[j];
+                    term = term + gamma * (end == 0 ? value[at + d.n] : over) - value[at];
                     if (end != 0) term = term + keep * 0.0f;
                 } else if (end != 0) {
-                    term = r + gamma * over;
+                    term = term + gamma * over;
                 }
                 terms[place] = term;
                 cuts[place] = end;
-            } else {
+            }
+        } else {
+#pragma unroll 1
+            for (u32 j = 0; j < EACH; j++) {
+                u32 place = j * THREADS + threadIdx.x, t = place >> d.tile_bits, env = place & mask;
+                if (t >= here || env >= envs) continue;
                 u32 t0 = begin + t, behind = t0 + d.steps < d.t ? t0 + d.steps : d.t;
                 float target = value[behind * d.n + first + env];
                 for (u32 k = behind; k-- > t0;) {
@@ -405,20 +407,20 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
         // moments are taken about the first place of the last steps
         if (threadIdx.x == 0 && last == d.t) {
-            float target = gae ? terms[0] + v[0] : terms[0];
+            float v = values ? value[begin * d.n + first] : 0.0f, target = gae ? terms[0] + v : terms[0];
             pivots[0] = target;
-            pivots[1] = double(target) - double(v[0]);
+            pivots[1] = double(target) - double(v);
         }
         __syncthreads();
-#pragma unroll
+#pragma unroll 4
         for (u32 j = 0; j < EACH; j++) {
             u32 place = j * THREADS + threadIdx.x, t = place >> d.tile_bits, env = place & mask;
             if (t >= here || env >= envs) continue;
             u32 at = (begin + t) * d.n + first + env;
-            float found = terms[place], target = gae ? found + v[j] : found;
-            advantage[at] = gae ? found : found - v[j];
+            float v = values ? value[at] : 0.0f, found = terms[place], target = gae ? found + v : found;
+            advantage[at] = gae ? found : found - v;
             returns[at] = target;
-            double off = double(target) - pivots[0], error = double(target) - double(v[j]) - pivots[1];
+            double off = double(target) - pivots[0], error = double(target) - double(v) - pivots[1];
             moments[0] += off;
             moments[1] += off * off;
             moments[2] += error;

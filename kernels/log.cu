@@ -157,13 +157,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 
     // vector steps that are due
-    u64 frequency = u64(d.log_frequency_high) << 32 | d.log_frequency;
+    double frequency = double(u64(d.log_frequency_high) << 32 | d.log_frequency);
     u64 max_frame = u64(d.max_frame_high) << 32 | d.max_frame;
     u32 rows = 0;
     for (u32 start = 0; start < d.t; start += THREADS) {
         u32 t = start + threadIdx.x, here;
         u64 before = (u64(first_step) + t) * d.n, frame = before + d.n;
-        bool passed = frame / frequency > before / frequency || (before < max_frame && max_frame <= frame);
+        // frames are below 2^53, where a rounded quotient never reaches the next whole number
+        bool passed = floor(double(frame) / frequency) > floor(double(before) / frequency) ||
+                      (before < max_frame && max_frame <= frame);
         u32 due = t < d.t && passed, row = rows + block_scan(due, here);
         if (due) lists.due[row] = t;
         rows += here;

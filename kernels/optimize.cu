@@ -58,6 +58,8 @@ struct OptimizeArgs {
 constexpr u32 ONE_THREADS = 1024;
 constexpr u32 SUM_THREADS = 512;
 constexpr u32 STEP_THREADS = 256;
+// Parameters whose words a lane has under way at once.
+constexpr u32 BATCH = 5;
 constexpr u32 NO_GROUP = 0xffffffffu;
 
 // What a step needs beside the gradient. In scratch for two launches, in shared memory for one.
@@ -153,8 +155,7 @@ __device__ __forceinline__ Step step_of(const OptimizeShape& d, const OptimizeAr
 }
 
 // Steps one parameter; false where it is no longer finite.
-__device__ __forceinline__ bool advance(const Step& step, float grad, float& param, float& slot0, float& slot1) {
-    float x = param, first = slot0, second = slot1;
+__device__ __forceinline__ bool advance(const Step& step, float grad, float& x, float& first, float& second) {
     bool decoupled = step.kind == Optimizers::ADAM_W;
     float shrink = decoupled ? 1.0f - step.lr * step.weight_decay : 1.0f;
     float g = grad * step.clip + (decoupled ? 0.0f : step.weight_decay) * x;
@@ -171,10 +172,38 @@ __device__ __forceinline__ bool advance(const Step& step, float grad, float& par
         first = step.momentum * first + g;
         x = x - step.lr * ((ahead ? 1.0f : 0.0f) * g + (ahead ? step.momentum : 1.0f) * first);
     }
-    param = x;
-    slot0 = first;
-    slot1 = second;
     return is_finite(x);
+}
+
+// Steps the parameters from `begin` to `end` with a block of LANES lanes; false where a lane's are no longer finite.
+template <u32 LANES>
+__device__ __forceinline__ bool advance_all(const Step& of, const float* grad, float* params, float* slots0,
+                                            float* slots1, u32 begin, u32 end) {
+    Step step = of;
+    bool fine = true;
+    for (u32 start = begin + threadIdx.x; start < end; start += LANES * BATCH) {
+        // operands first, so that their loads overlap
+        float g[BATCH], x[BATCH], first[BATCH], second[BATCH];
+#pragma unroll
+        for (u32 k = 0; k < BATCH; k++) {
+            u32 p = start + k * LANES;
+            if (p >= end) continue;
+            g[k] = grad[p];
+            x[k] = params[p];
+            first[k] = slots0[p];
+            second[k] = slots1[p];
+        }
+#pragma unroll
+        for (u32 k = 0; k < BATCH; k++) {
+            u32 p = start + k * LANES;
+            if (p >= end) continue;
+            fine &= advance(step, g[k], x[k], first[k], second[k]);
+            params[p] = x[k];
+            slots0[p] = first[k];
+            slots1[p] = second[k];
+        }
+    }
+    return fine;
 }
 
 // What one lane writes when all parameters are stepped, or none because of `bad`.
@@ -212,15 +241,28 @@ extern "C" __global__ void __launch_bounds__(ONE_THREADS)
     // the gradient, and its squares group by group; the last two warps begin with the rest
     prepare(d, a, s, ONE_THREADS / WARP - 2, &prepared);
     double square[Optimizers::GROUPS] = {};
+    for (u32 g = 0; g < d.groups.count; g++) {
+        u32 end = d.groups.group[g].end;
+        double sum = 0.0;
+        for (u32 first = d.groups.group[g].begin + threadIdx.x; first < end; first += ONE_THREADS * BATCH) {
+            float x[BATCH] = {};
+#pragma unroll 2
+            for (u32 tile = 0; tile < d.tiles; tile++) {
 #pragma unroll
-    for (u32 g = 0; g < Optimizers::GROUPS; g++) {
-        if (g >= d.groups.count) break;
-        for (u32 p = d.groups.group[g].begin + threadIdx.x; p < d.groups.group[g].end; p += ONE_THREADS) {
-            float x = partial[p];
-            for (u32 tile = 1; tile < d.tiles; tile++) x += partial[tile * d.p + p];
-            grad[p] = x;
-            square[g] += double(x) * double(x);
+                for (u32 k = 0; k < BATCH; k++) {
+                    u32 p = first + k * ONE_THREADS;
+                    if (p < end) x[k] += partial[tile * d.p + p];
+                }
+            }
+#pragma unroll
+            for (u32 k = 0; k < BATCH; k++) {
+                u32 p = first + k * ONE_THREADS;
+                if (p < end) grad[p] = x[k];
+                sum += double(x[k]) * double(x[k]);
+            }
         }
+#pragma unroll
+        for (u32 k = 0; k < Optimizers::GROUPS; k++) square[k] = k == g ? sum : square[k];
     }
     block_sums(square);
     if (threadIdx.x == 0) {
@@ -238,11 +280,8 @@ extern "C" __global__ void __launch_bounds__(ONE_THREADS)
         float* params = a.params.of(s);
         float* slots = a.slots.of(s);
         for (u32 g = 0; g < d.groups.count; g++) {
-            Step step = steps[g];
-            bool fine = true;
-            for (u32 p = d.groups.group[g].begin + threadIdx.x; p < d.groups.group[g].end; p += ONE_THREADS) {
-                fine &= advance(step, grad[p], params[p], slots[p], slots[d.p + p]);
-            }
+            bool fine = advance_all<ONE_THREADS>(steps[g], grad, params, slots, slots + d.p, d.groups.group[g].begin,
+                                                 d.groups.group[g].end);
             if (!fine) atomicMin(&prepared.worst, g);
         }
     }
@@ -342,12 +381,8 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     u32 bad = first_bad(d, squares, prepared);
     bool fine = true;
     if (bad == NO_GROUP) {
-        Step step = shared_step;
-        float* params = a.params.of(s);
         float* slots = a.slots.of(s);
-        for (u32 p = begin + threadIdx.x; p < end; p += STEP_THREADS) {
-            fine &= advance(step, grad[p], params[p], slots[p], slots[d.p + p]);
-        }
+        fine = advance_all<STEP_THREADS>(shared_step, grad, a.params.of(s), slots, slots + d.p, begin, end);
     }
     // the last block to come here knows that no other will read clock or fault
     bool all_fine = __syncthreads_and(fine);

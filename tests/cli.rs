@@ -264,7 +264,8 @@ fn check_prints_plans_and_every_problem() {
 #[test]
 fn verify_env_compares_with_a_trace() {
     let folder = tempfile::tempdir().unwrap();
-    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/classic/classic_CartPole.npz");
+    let trace = common::root().join("tests/fixtures/classic/classic_CartPole.npz");
+    let trace = trace.to_str().expect("UTF-8");
     let text = expect(folder.path(), &["verify-env", "CartPole-v1", trace, "--device", "cpu"], 0);
     assert!(text.contains("next_state") && text.contains("reward"), "{text}");
     expect(folder.path(), &["verify-env", "CartPole-v1", trace, "--tolerance", "1e-9"], 1);

@@ -105,6 +105,30 @@ fn killed_again_and_again() {
     assert_eq!(outcome(&run), outcome(&only_run(&folder.path().join("whole"))));
 }
 
+#[test]
+fn a_checkpoint_of_another_device_continues_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(FRAMES, 1, Some(6)));
+    let run = kill_at_first_checkpoint(folder.path(), &["train", spec, "--data", "data"], "data");
+    let path = run.join("model/small_t0_resume.safetensors");
+    let mut checkpoint = Checkpoint::read(&path).unwrap();
+    let written = checkpoint.meta("spec").unwrap();
+    assert!(written.contains(r#""device":"cpu""#), "{written}");
+    // the last number that a machine could have
+    let elsewhere = written.replace(r#""device":"cpu""#, r#""device":"cuda:9999""#);
+    checkpoint.meta.insert("spec".to_string(), elsewhere);
+    checkpoint.write(&path).unwrap();
+    let resume = ["train", "--resume", run.to_str().unwrap()];
+    let text = expect(folder.path(), &resume, 2);
+    assert!(text.contains("no cuda device") && text.contains("`--device cpu`"), "{text}");
+    let text = expect(folder.path(), &[&resume[..], &["--device", "cpu"]].concat(), 0);
+    let note =
+        "note: the checkpoint was written on cuda:9999; on cpu the run goes on as well, but not in the same bits";
+    assert!(text.contains(note), "{text}");
+    let model = Checkpoint::read(&run.join("model/small_t0_s0_net_model.safetensors")).unwrap();
+    assert!(model.meta("spec").unwrap().contains(r#""device":"cpu""#));
+}
+
 /// Starts a training, kills it as soon as it has a resumable checkpoint, and returns the run's folder.
 fn kill_at_first_checkpoint(folder: &Path, args: &[&str], data: &str) -> PathBuf {
     let mut child = start(folder, args);

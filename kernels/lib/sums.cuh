@@ -13,20 +13,30 @@ __device__ __forceinline__ double warp_sum(double x) {
     return x;
 }
 
+// Numbers that `block_sums` takes at most.
+constexpr u32 SUMS = 4;
+
+// Where warps meet; no template, so that all sums of a kernel share it.
+__device__ __forceinline__ double* sum_parts() {
+    __shared__ double parts[SUMS * WARP];
+    return parts;
+}
+
 // Replaces each of K numbers by its sum over the lanes of the block. All lanes must come here.
 template <u32 K>
 __device__ __forceinline__ void block_sums(double (&x)[K]) {
-    __shared__ double parts[K][WARP];
+    static_assert(K <= SUMS, "there is room for so many");
+    double* parts = sum_parts();
     u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP;
 #pragma unroll
     for (u32 k = 0; k < K; k++) {
         x[k] = warp_sum(x[k]);
-        if (lane == 0) parts[k][warp] = x[k];
+        if (lane == 0) parts[k * WARP + warp] = x[k];
     }
     __syncthreads();
     // every warp adds up the parts for itself: cheaper than handing the sum around
 #pragma unroll
-    for (u32 k = 0; k < K; k++) x[k] = warp_sum(lane < warps ? parts[k][lane] : 0.0);
+    for (u32 k = 0; k < K; k++) x[k] = warp_sum(lane < warps ? parts[k * WARP + lane] : 0.0);
     // the parts are free again
     __syncthreads();
 }
@@ -56,6 +66,7 @@ __device__ __forceinline__ Moments3 moments_about(double pivot, double count, do
 
 // Joins the moments of a warp's lanes in a tree; lane 0 has the result.
 __device__ __forceinline__ Moments3 warp_merge(Moments3 x) {
+#pragma unroll 1
     for (u32 apart = WARP / 2; apart > 0; apart /= 2) {
         Moments3 other = {__shfl_down_sync(ALL_LANES, x.count, apart), __shfl_down_sync(ALL_LANES, x.mean, apart),
                           __shfl_down_sync(ALL_LANES, x.m2, apart)};

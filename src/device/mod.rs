@@ -281,7 +281,7 @@ impl Layout {
             #[cfg(feature = "cuda")]
             Device::Cuda(cuda) => {
                 let arena = cuda::Arena::new(cuda, &self)?;
-                let mut memory = self.allocate()?;
+                let mut memory = self.allocate().map_err(|error| error.within("the host's mirror"))?;
                 memory.arena = Some(arena);
                 Ok(memory)
             }

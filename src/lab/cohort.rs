@@ -493,6 +493,35 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_between_log_points_stops_a_session_at_the_next_one() {
+        let mut plan = small(PPO, "CartPole-v1", "");
+        plan.log_frequency = 400;
+        let breaks = || {
+            let mut cohort = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+            assert!(!cohort.iterate().unwrap());
+            let params = cohort.program.buffers.params;
+            cohort.memory.write(params, 1)[3] = f32::NAN;
+            (0..2).for_each(|_| assert!(!cohort.iterate().unwrap(), "frames to 270 have no row"));
+            assert_eq!(cohort.fault(1), None);
+            cohort
+        };
+        let (mut unbroken, stopped) = (breaks(), breaks());
+        let mut resumed = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        resumed.restore(&stopped.snapshot().unwrap()).unwrap();
+        for cohort in [&mut unbroken, &mut resumed] {
+            let rows = finish(cohort);
+            assert_eq!(cohort.fault(1).map(|fault| (fault.op, fault.frame)), Some(("minibatch_grad", 180)));
+            assert_eq!(rows[1].len(), 0, "its first row would be from after the fault");
+            assert_eq!(rows[2].iter().map(|row| row[0]).collect::<Vec<_>>(), [402.0, 501.0]);
+        }
+        assert_eq!(unbroken.snapshot().unwrap(), resumed.snapshot().unwrap());
+        // a session that has left does not come back
+        let mut again = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        again.restore(&unbroken.snapshot().unwrap()).unwrap();
+        assert_eq!((again.fault(1), again.fault(2)), (unbroken.fault(1), None));
+    }
+
+    #[test]
     fn a_player_repeats_itself_and_ends_episodes() {
         let plan = small(PPO, "CartPole-v1", "");
         let cohort = Cohort::new(&plan, 5, &[0], Device::cpu(1)).unwrap();

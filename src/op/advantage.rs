@@ -97,6 +97,13 @@ impl Shape for AdvantageShape {
             case(5, 17, Mode::NStep(9), [true, false, false]),
             case(9, 4, Mode::Returns { center: true }, [true, false, true]),
             case(16, 16, Mode::Returns { center: false }, [false; 3]),
+            // several tiles of environments, more steps than a gpu stages at once, several blocks that count digits
+            case(140, 70, Mode::Gae, [true; 3]),
+            case(130, 33, Mode::Returns { center: true }, [false, false, true]),
+            case(6, 70, Mode::NStep(4), [true, true, false]),
+            case(4_100, 1, Mode::NStep(5_000), [true, false, true]),
+            // clipped rewards alone: percentiles among many equal values
+            case(1, 300, Mode::Returns { center: false }, [false, false, true]),
         ]
     }
 

@@ -83,7 +83,15 @@ impl Shape for LogShape {
             let rows = LogShape::rows_needed(t, n, log_frequency) + 1;
             LogShape { t, n, groups, log_frequency, max_frame, rows }
         };
-        vec![case(16, 3, 2, 10, 1_000), case(7, 1, 1, 1, 300), case(64, 5, 1, 1_000, 200), case(9, 20, 2, 7, 1)]
+        vec![
+            case(16, 3, 2, 10, 1_000),
+            case(7, 1, 1, 1, 300),
+            case(64, 5, 1, 1_000, 200),
+            case(9, 20, 2, 7, 1),
+            // several tiles of records on a gpu: more steps than lanes, more rows than warps; one step over two tiles
+            case(1_100, 9, 1, 90, 1_000_000),
+            case(2, 9_000, 2, 1 << 33, 1 << 40),
+        ]
     }
 
     fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {

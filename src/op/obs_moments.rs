@@ -32,7 +32,10 @@ impl Shape for ObsMomentsShape {
     }
 
     fn cases() -> Vec<Self> {
-        [(5, 3, 4), (1, 1, 1), (33, 7, 11)].map(|(t, n, o)| ObsMomentsShape { t, n, o }).to_vec()
+        // the last two: several tiles of rows, and of columns, on a gpu
+        [(5, 3, 4), (1, 1, 1), (33, 7, 11), (300, 11, 11), (5, 3, 300)]
+            .map(|(t, n, o)| ObsMomentsShape { t, n, o })
+            .to_vec()
     }
 
     fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {

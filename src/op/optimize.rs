@@ -67,6 +67,10 @@ impl Shape for OptimizeShape {
             case(37, 3, 5, &[(0..20, Kind::AdamW), (20..37, Kind::RmsProp)]),
             case(70, 2, 9, &[(3..40, Kind::Sgd { nesterov: true }), (40..69, Kind::Sgd { nesterov: false })]),
             case(1, 1, 1, &[(0..1, Kind::Adam)]),
+            // more than one block of a gpu, then more than one round of each block
+            case(6_001, 11, 64, &[(0..3_000, Kind::AdamW), (3_001..6_000, Kind::Sgd { nesterov: true })]),
+            case(50_000, 2, 64, &[(0..33_000, Kind::Adam), (33_000..50_000, Kind::RmsProp)]),
+            case(17_000, 9, 64, &[(0..17_000, Kind::Adam)]),
         ]
     }
 
@@ -79,6 +83,14 @@ impl Shape for OptimizeShape {
                 words.iter_mut().for_each(|word| *word = draw.range(-1.0, 1.0).to_bits());
                 if draw.below(4) == 0 {
                     *words.last_mut().expect("a gradient has parameters") = f32::NAN.to_bits();
+                }
+            }
+            "params" => {
+                words.iter_mut().for_each(|word| *word = draw.range(-1.0, 1.0).to_bits());
+                // one session in four ends with a parameter that is not finite
+                if draw.below(4) == 0 {
+                    words[draw.below(words.len() as u32) as usize] = f32::INFINITY.to_bits();
+                    *words.last_mut().expect("there are parameters") = f32::INFINITY.to_bits();
                 }
             }
             _ => return false,

@@ -56,6 +56,10 @@ impl Shape for ShuffleShape {
             case(300, 64, 2, Normalize::Percentile, false),
             case(65, 64, 0, Normalize::None, false),
             case(40, 40, 0, Normalize::Standardize, true),
+            // several rows for a lane of a gpu, then several blocks for a minibatch
+            case(3_000, 1_700, 4, Normalize::Standardize, false),
+            case(9_300, 4_500, 5, Normalize::Standardize, false),
+            case(5_000, 5_000, 0, Normalize::Percentile, true),
         ]
     }
 

@@ -161,7 +161,7 @@ fn cached(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<
     if !path.exists() {
         fs::create_dir_all(cache()).map_err(|error| error.to_string())?;
         // another process may be making the same: the last to rename wins, with the same bytes
-        let partial = cache().join(format!("{}-{name}", std::process::id()));
+        let partial = cache().join(format!("{}-{}", std::process::id(), name.replace('/', "-")));
         make(&partial)?;
         fs::rename(&partial, &path).map_err(|error| error.to_string())?;
     }
@@ -183,7 +183,9 @@ fn scheduler(build: Build) -> Result<PathBuf, String> {
     ]);
     cached(&format!("scheduler-{key:016x}.o"), |path| {
         let mut command = Command::new("g++");
-        run(command.args(build.flags()).arg("-c").arg(dir.join("scheduler.cpp")).arg("-o").arg(path)).map(drop)
+        // loops that a sanitizer must not see stay loops
+        command.args(build.flags()).arg("-fno-tree-loop-distribute-patterns");
+        run(command.arg("-c").arg(dir.join("scheduler.cpp")).arg("-o").arg(path)).map(drop)
     })
 }
 
@@ -206,11 +208,18 @@ fn compile(module: &Module, scanned: &Scanned, build: Build) -> Result<PathBuf, 
     cached(&format!("{}-{key:016x}.so", module.name), |path| {
         let source = path.with_extension("cpp");
         fs::write(&source, &text).map_err(|error| error.to_string())?;
+        let object = path.with_extension("o");
         let mut command = Command::new("g++");
         command.args(build.flags()).args(build.kernel_flags()).args(&module.defines).arg("-I").arg(simulator_dir());
-        command.args(["-shared", "-o"]).arg(path).arg(&source).arg(&scheduler);
+        command.arg("-c").arg(&source).arg("-o").arg(&object);
         run(&mut command).map_err(|log| format!("{} does not compile:\n{log}", module.name))?;
-        fs::remove_file(&source).map_err(|error| error.to_string())
+        // variables without a first value: static shared arrays
+        let sections = ["--set-section-flags", ".bss=alloc,load,contents", "--rename-section", ".bss=cusim_shared"];
+        run(Command::new("objcopy").args(sections).arg(&object))?;
+        let mut command = Command::new("g++");
+        command.args(build.kernel_flags()).args(["-shared", "-o"]).arg(path).arg(&object).arg(&scheduler);
+        run(&mut command)?;
+        [&source, &object].into_iter().try_for_each(|file| fs::remove_file(file).map_err(|error| error.to_string()))
     })
 }
 
@@ -309,13 +318,6 @@ pub fn load(module: &Module, build: Build) -> Result<Library, String> {
     Library::load(&compile(module, &scan(module)?, build)?)
 }
 
-/// The path of the compiled module and its entries.
-pub fn built(module: &Module) -> Result<(PathBuf, Vec<String>), String> {
-    let scanned = scan(module)?;
-    let path = compile(module, &scanned, Build::Plain)?;
-    Ok((path, scanned.entries.into_iter().map(|(name, _)| name).collect()))
-}
-
 /// A module of `variants.txt`, loaded by the first who needs it.
 struct Known {
     module: Module,
@@ -342,19 +344,75 @@ pub fn with_entry(entry: &str) -> &'static Library {
     library.as_ref().unwrap_or_else(|log| panic!("{log}"))
 }
 
+/// A `libcuda.so.1` whose device is this CPU, and the list of kernels that it runs.
+pub struct FakeDriver {
+    folder: PathBuf,
+    kernels: PathBuf,
+}
+
+impl FakeDriver {
+    /// Compiles the driver and every module.
+    ///
+    /// # Errors
+    /// The compiler's log.
+    pub fn build() -> Result<FakeDriver, String> {
+        let dir = simulator_dir();
+        let mut text = compiler()?.to_string();
+        for name in ["fakecuda.cpp", "device.h", "launch.h", "scheduler.h"] {
+            text += &fs::read_to_string(dir.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        }
+        let folder = cache().join(format!("driver-{:016x}", hash(&[&text])));
+        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        // the loader asks for either name
+        for name in ["libcuda.so", "libcuda.so.1"] {
+            let name = format!("{}/{name}", folder.file_name().expect("a folder").to_string_lossy());
+            cached(&name, |path| {
+                let mut command = Command::new("g++");
+                command.args(Build::Plain.flags()).arg("-shared").arg("-o").arg(path).arg(dir.join("fakecuda.cpp"));
+                run(command.arg("-ldl")).map(drop)
+            })?;
+        }
+        let mut list = String::new();
+        for module in modules() {
+            let scanned = scan(&module)?;
+            let path = compile(&module, &scanned, Build::Plain)?;
+            for (entry, _) in &scanned.entries {
+                list += &format!("{entry} {}\n", path.display());
+            }
+        }
+        let kernels = cached(&format!("kernels-{:016x}.txt", hash(&[&list])), |path| {
+            fs::write(path, &list).map_err(|error| error.to_string())
+        })?;
+        Ok(FakeDriver { folder, kernels })
+    }
+
+    /// Makes a program find this driver instead of NVIDIA's.
+    pub fn under<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("LD_LIBRARY_PATH", &self.folder).env("FAKECUDA_KERNELS", &self.kernels)
+    }
+}
+
 /// Runs one test of this very binary in a child whose modules are sanitized, or says why not. `Err` holds what it wrote.
 pub fn sanitized(test: &str) -> Result<(), String> {
     let mut command = Command::new("g++");
     let library = run(command.arg("-print-file-name=libasan.so"))?;
     let library = String::from_utf8_lossy(&library).trim().to_string();
-    let output = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", test, "--nocapture"])
-        .env("LD_PRELOAD", library)
-        .env("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1")
-        .env("UBSAN_OPTIONS", "print_stacktrace=1")
-        .env(SANITIZE, "1")
-        .output()
-        .map_err(|error| error.to_string())?;
+    again(test, |command| {
+        command
+            .env("LD_PRELOAD", library)
+            .env("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1")
+            .env("UBSAN_OPTIONS", "print_stacktrace=1")
+            .env(SANITIZE, "1");
+    })
+    .map(drop)
+}
+
+/// Runs one test of this very binary in a child with a changed environment. Either way: what it wrote.
+pub fn again(test: &str, change: impl FnOnce(&mut Command)) -> Result<String, String> {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", test, "--nocapture"]);
+    change(&mut command);
+    let output = command.output().map_err(|error| error.to_string())?;
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if output.status.success() && text.contains("1 passed") { Ok(()) } else { Err(text) }
+    if output.status.success() && text.contains("1 passed") { Ok(text) } else { Err(text) }
 }

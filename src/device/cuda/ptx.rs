@@ -13,7 +13,26 @@ macro_rules! modules {
     };
 }
 
-modules!["ceilings", "schedule"];
+modules![
+    "advantage",
+    "ceilings",
+    "log",
+    "minibatch_grad",
+    "obs_moments",
+    "optimize",
+    "rollout_acrobot",
+    "rollout_acrobot_wide",
+    "rollout_cartpole",
+    "rollout_cartpole_wide",
+    "rollout_mountain_car",
+    "rollout_mountain_car_continuous",
+    "rollout_mountain_car_continuous_wide",
+    "rollout_mountain_car_wide",
+    "rollout_pendulum",
+    "rollout_pendulum_wide",
+    "schedule",
+    "shuffle",
+];
 
 /// The module of every kernel.
 fn entries() -> &'static HashMap<&'static str, usize> {

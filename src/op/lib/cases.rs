@@ -86,6 +86,13 @@ pub fn grad_shapes() -> Vec<GradShape> {
     let cut = |nets: Nets, tile_rows| GradShape { tile_rows, ..base(nets) };
     all.extend([32, 64].map(|tile_rows| cut(all_nets().swap_remove(0), tile_rows)));
     all.push(GradShape { rows: 200, len: 190, ..cut(all_nets().swap_remove(4), 128) });
+    // layer by layer: several tiles of several blocks, more units than a block's tile has columns, wide observations
+    let wide = |activation, critic: Option<&[usize]>, shared| {
+        nets(70, &[70, 67], activation, Policy::Gaussian { n: 3, free_std: true, squashed: false }, critic, shared)
+    };
+    for nets in [wide(Activation::Tanh, Some(&[129]), false), wide(Activation::Gelu, None, true)] {
+        all.push(GradShape { rows: 300, start: 3, len: 267, normalize_obs: true, ..cut(nets, 128) });
+    }
     all
 }
 
