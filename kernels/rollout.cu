@@ -9,7 +9,9 @@
 // and shared-memory loads.
 //
 // Nets too wide for shared memory (ENTRY(_wide), after ENTRY(_pack)): the same, with packed weights read through the
-// caches from scratch, and the activations there too where even those do not fit.
+// caches from scratch, each once per block and step, and the activations there too where even those do not fit. A launch
+// per layer and step would spread few environments over more multiprocessors, but its launches alone take longer than
+// such a step up to some 400 units.
 //
 // Without nets (ENTRY(_random)): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
 // step; bound by instruction issue until memory bandwidth takes over.
@@ -105,7 +107,7 @@ __device__ __forceinline__ Session session(const RolloutArgs& a, u32 s) {
             a.ended.of(s),  a.finished_return.of(s), a.finished_length.of(s)};
 }
 
-// Stores WORDS words in as few stores as their place allows: `row` rows of the same length lie before it.
+// Stores a row of WORDS words, which begins at a multiple of its length, in as few stores as that allows.
 template <u32 WORDS>
 __device__ __forceinline__ void store_row(float* to, const float (&words)[WORDS]) {
     if (WORDS % 4 == 0) {
@@ -264,8 +266,8 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
     }
     __syncthreads();
 
-    // One pass of the nets per step; one more, of the value alone, after a step that cut an episode and after the last.
-    // A single call keeps the code small.
+    // one pass of the nets per step; one more, of the value alone, after a step that cut an episode and after the last;
+    // a single call keeps the code small
     bool cut = false, any_cut = false;
     for (u32 t = 0;;) {
         bool value_alone = any_cut || t == d.t;
