@@ -1,17 +1,21 @@
 //! Every op at the sizes of real trainings, and environments alone, against the ceilings of this machine.
 //!
-//! `cargo bench --bench ops`. One line a figure: nanoseconds a launch, GB/s over the declared arguments (an update counts
-//! twice), GFLOP/s and its share of the multiply-add peak that was measured just before.
+//! `cargo bench --bench ops`, with `-- --device cuda` on a gpu. One line a figure: nanoseconds a launch, GB/s over the
+//! declared arguments (an update counts twice), GFLOP/s and its share of the multiply-add peak that was measured just
+//! before.
 
 mod ceilings;
 mod common;
+#[cfg(feature = "cuda")]
+mod cuda_ops;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ceilings::Ceilings;
-use common::{Effort, Report, human, time};
+use common::{Effort, Options, Report, human, time};
 use criterion::Criterion;
-use slm_fast::device::{self, Device, Layout, Queue};
+use slm_fast::device::{self, Call, Cx, Device, Kernel, Layout, Memory, Precision, Queue};
 use slm_fast::env;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::lib::envs::EnvFns;
@@ -25,7 +29,7 @@ use slm_fast::op::optimize::{Group, Kind, Optimize, OptimizeShape};
 use slm_fast::op::rollout::{Rollout, RolloutShape};
 use slm_fast::op::schedule::{Schedule, ScheduleShape};
 use slm_fast::op::shuffle::{Normalize, Shuffle, ShuffleShape};
-use slm_fast::op::{Arg, Draw, Role, Shape};
+use slm_fast::op::{self, Arg, Draw, Role, Shape};
 
 const EFFORT: Effort = Effort { samples: 20, warm_up: Duration::from_millis(200), measure: Duration::from_millis(800) };
 
@@ -37,19 +41,94 @@ const ENV_SHAPE: (usize, usize) = (32, 4096);
 struct Launch {
     op: &'static str,
     args: Vec<Arg>,
+    /// Words of every argument that is read.
     inputs: Vec<Vec<u32>>,
     layout: Layout,
-    queue: Queue,
+    call: Arc<dyn Call>,
 }
 
+/// An op of one session of the cpu, or of `sessions` sessions of a kind of device.
+#[macro_export]
 macro_rules! launch {
-    ($Op:ident, $shape:expr) => {{
-        let shape = $shape;
-        let (args, inputs) = ($Op::args(&shape), $Op::inputs(&shape, &mut Draw::new(7)));
-        let (mut layout, mut queue) = (Layout::new(1), Queue::default());
-        $Op::alone(shape, &mut layout).record(&mut layout, &mut queue);
-        Launch { op: $Op::ENTRY.name, args, inputs, layout, queue }
+    ($Op:ident, $shape:expr) => {
+        $crate::launch!($Op, $shape, $crate::Layout::new(1))
+    };
+    ($Op:ident, $shape:expr, $layout:expr) => {{
+        let (shape, mut layout, mut draw) = ($shape, $layout, $crate::Draw::new(7));
+        let args = $Op::args(&shape);
+        let inputs = args.iter().map(|arg| $crate::input(&shape, arg, &mut draw)).collect();
+        let call = std::sync::Arc::new($Op::alone(shape, &mut layout));
+        $crate::Launch { op: $Op::ENTRY.name, args, inputs, layout, call }
     }};
+}
+
+/// Words of an argument before the first launch: nothing that a training would not put there.
+fn input(shape: &impl Shape, arg: &Arg, draw: &mut Draw) -> Vec<u32> {
+    let mut words = vec![0; if arg.role == Role::Write { 0 } else { arg.len() }];
+    if !words.is_empty() && !shape.sample(arg.name, &mut words, draw) {
+        op::fill(arg, &mut words, draw);
+    }
+    match arg.name {
+        // test inputs include sessions that have stopped, and gradients that stop them
+        "fault" => words.fill(0),
+        "partial" => words.iter_mut().filter(|x| !f32::from_bits(**x).is_finite()).for_each(|x| *x = 0),
+        _ => {}
+    }
+    words
+}
+
+/// A call that may be in a queue several times.
+struct Again(Arc<dyn Call>);
+
+impl Call for Again {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn tiles(&self) -> usize {
+        self.0.tiles()
+    }
+    fn scratch_words(&self) -> usize {
+        self.0.scratch_words()
+    }
+    fn flops(&self) -> f64 {
+        self.0.flops()
+    }
+    fn kernels(&self) -> Vec<Kernel> {
+        self.0.kernels()
+    }
+    fn device_scratch(&self) -> usize {
+        self.0.device_scratch()
+    }
+    fn args(&self) -> Vec<usize> {
+        self.0.args()
+    }
+    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>) {
+        // SAFETY: forwarded
+        unsafe { self.0.run(memory, s, cx) }
+    }
+}
+
+impl Launch {
+    /// A queue with the op as often as that.
+    fn queue(&self, copies: usize) -> Queue {
+        let mut queue = Queue::default();
+        (0..copies).for_each(|_| queue.push(Again(self.call.clone())));
+        queue
+    }
+
+    /// Bytes that a session moves at least.
+    fn bytes(&self) -> usize {
+        self.args.iter().map(|arg| arg.len() * if arg.role == Role::Update { 8 } else { 4 }).sum()
+    }
+}
+
+/// Gives every session its inputs.
+fn write(inputs: &[Vec<u32>], memory: &mut Memory) {
+    for s in 0..memory.sessions() {
+        for (id, words) in inputs.iter().enumerate().filter(|(_, words)| !words.is_empty()) {
+            memory.words_mut(id, s).copy_from_slice(words);
+        }
+    }
 }
 
 struct Bench {
@@ -61,27 +140,17 @@ struct Bench {
 impl Bench {
     /// Seconds of one launch on `threads` threads (0 for all), or none where a filter left it out.
     fn seconds(&mut self, group: &str, name: &str, threads: usize, launch: Launch) -> Option<f64> {
-        let device = Device::cpu(threads);
+        let (device, queue) = (Device::cpu(threads), launch.queue(1));
         let mut memory = launch.layout.allocate().expect("memory for the buffers of one op");
-        for (id, (arg, words)) in launch.args.iter().zip(&launch.inputs).enumerate() {
-            let to = memory.words_mut(id, 0);
-            to.copy_from_slice(words);
-            match arg.name {
-                // test inputs include sessions that have stopped, and gradients that stop them
-                "fault" => to.fill(0),
-                "partial" => to.iter_mut().filter(|x| !f32::from_bits(**x).is_finite()).for_each(|x| *x = 0),
-                _ => {}
-            }
-        }
+        write(&launch.inputs, &mut memory);
         time(&mut self.criterion, group, name, EFFORT, || {
-            launch.queue.replay(&device, &mut memory, &[0]).expect("the cpu launches whatever is recorded")
+            queue.replay(&device, &mut memory, &[0]).expect("the cpu launches whatever is recorded")
         })
     }
 
     /// Times one op and reports it. `threads`: 1, or 0 for all.
     fn op(&mut self, shape: &str, threads: usize, launch: Launch) {
-        let bytes: usize = launch.args.iter().map(|arg| arg.len() * if arg.role == Role::Update { 8 } else { 4 }).sum();
-        let flops = launch.queue.calls()[0].flops();
+        let (bytes, flops) = (launch.bytes(), launch.call.flops());
         let suffix = if threads == 0 { ".all_threads" } else { "" };
         let (op, shape) = (launch.op, format!("{shape}{suffix}"));
         let Some(seconds) = self.seconds(op, &shape, threads, launch) else { return };
@@ -135,14 +204,15 @@ fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
         limit: env.spec.max_episode_steps,
         greedy: false,
         normalize_obs: false,
+        precision: Precision::F32,
     }
 }
 
 /// PPO's gradient of one of four minibatches.
-fn grad(nets: Nets, envs: usize, len: usize) -> GradShape {
+fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
     GradShape {
         obs: nets.actor.input,
-        tile_rows: tile_rows(device::Kind::Cpu, &nets, len),
+        tile_rows: tile_rows(kind, &nets, len),
         nets,
         rows: 4 * len,
         envs,
@@ -168,6 +238,7 @@ fn optimize(tiles: usize, rows: usize) -> OptimizeShape {
 }
 
 fn ops(b: &mut Bench) {
+    let grad = |nets, envs, len| grad(device::Kind::Cpu, nets, envs, len);
     let pendulum = Policy::Gaussian { n: 1, free_std: false, squashed: false };
     let wide = || nets(3, 256, Activation::Relu, pendulum);
     b.op("cartpole_4x128", 1, launch!(Rollout, rollout("CartPole-v1", 128, 4)));
@@ -204,7 +275,12 @@ fn ops(b: &mut Bench) {
 }
 
 fn main() {
-    let criterion = Criterion::default().configure_from_args();
+    let options = Options::read();
+    #[cfg(feature = "cuda")]
+    if let Some(cuda) = options.cuda() {
+        return cuda_ops::run(cuda, &options);
+    }
+    let criterion = options.criterion();
     let mut report = Report::open();
     let ceilings = Ceilings::measure();
     ceilings.report(&mut report);

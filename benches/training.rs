@@ -1,14 +1,16 @@
 //! Whole trainings, without files: from first parameters to the last frame.
 //!
-//! `cargo bench --bench training`. Frames are trained frames of all sessions; a CPU-second is a second of one core, from
-//! the process's own CPU clock.
+//! `cargo bench --bench training`, with `-- --device cuda` on a gpu. Frames are trained frames of all sessions; a
+//! CPU-second is a second of one core, from the process's own CPU clock.
 
 mod common;
+#[cfg(feature = "cuda")]
+mod cuda_training;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Effort, Report, median, time};
+use common::{Effort, Options, Report, median, time};
 use criterion::Criterion;
 use slm_fast::device::Device;
 use slm_fast::lab::cohort::{COLUMNS, Cohort};
@@ -29,18 +31,34 @@ const MANY_ENVS: [(&str, &str); 5] = [
     ("agent.net.lr_scheduler_spec.frame", "1048576"),
 ];
 
+/// The repository: where this was compiled, or where a carried bench runs.
+fn root() -> PathBuf {
+    let compiled = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match std::env::var_os("SLM_FAST_ROOT") {
+        Some(root) => root.into(),
+        None if compiled.is_dir() => compiled.into(),
+        None => ".".into(),
+    }
+}
+
 fn load(path: &str, sets: &[(&str, &str)]) -> Spec {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let path = root().join(path);
     let sets: Vec<(String, String)> = sets.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     spec::load(&path, None, &sets).expect("the spec loads").spec
+}
+
+/// Sessions of a plan, frames of all of them, and the column of log rows that says how good they are.
+fn sizes(plan: &Plan) -> (Vec<u32>, f64, usize) {
+    let sessions: Vec<u32> = (0..plan.max_session).collect();
+    let frames = (plan.steps() * u64::from(plan.num_envs)) as f64 * sessions.len() as f64;
+    let reward = COLUMNS.iter().position(|&column| column == "total_reward").expect("a column of log rows");
+    (sessions, frames, reward)
 }
 
 /// Times whole trainings of a spec on `threads` threads (0 for all).
 fn training(criterion: &mut Criterion, report: &mut Report, name: &str, spec: &Spec, threads: usize) {
     let plan = Plan::new(spec).expect("the spec can be planned");
-    let sessions: Vec<u32> = (0..plan.max_session).collect();
-    let frames = (plan.steps() * u64::from(plan.num_envs)) as f64 * sessions.len() as f64;
-    let reward = COLUMNS.iter().position(|&column| column == "total_reward").expect("a column of log rows");
+    let (sessions, frames, reward) = sizes(&plan);
     let (mut cpu, mut last) = (Vec::new(), f64::NAN);
     let seconds = time(criterion, "training", name, EFFORT, || {
         let start = cpu_seconds();
@@ -76,7 +94,12 @@ fn cpu_seconds() -> f64 {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
+    let options = Options::read();
+    #[cfg(feature = "cuda")]
+    if let Some(cuda) = options.cuda() {
+        return cuda_training::run(cuda, &options);
+    }
+    let mut criterion = options.criterion();
     let mut report = Report::open();
     for (name, spec, threads) in [
         ("ppo_cartpole_4x128_purejaxrl.1_thread", load(PUREJAXRL, &[]), 1),

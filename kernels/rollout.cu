@@ -21,8 +21,12 @@
 #include "env/mountain_car.cuh"
 #include "env/mountain_car_continuous.cuh"
 #include "env/pendulum.cuh"
-#include "lib/agent.cuh"
 #include "lib/policy.cuh"
+#ifdef BF16
+#include "lib/agent_bf16.cuh"
+#else
+#include "lib/agent.cuh"
+#endif
 
 // ENV is the environment's type, NAME what its kernels are called
 #define JOIN(prefix, name, suffix) prefix##name##suffix
@@ -181,24 +185,24 @@ struct Agent {
 
 // Words of a block's activations; twin of `acts_words` in src/op/gpu/rollout.rs.
 __device__ __forceinline__ u32 acts_words(const RolloutShape& d) {
-    u32 outputs = d.actor.layer[d.actor.layers - 1].output;
-    return unit_row(d.envs) * (2 * whole4(Env::OBS) + 2 * (d.actor_wide + d.critic_wide) + whole4(outputs) + 4);
+    return 2 * seen_words<Env::OBS>(d.envs) + buffer_words(d.actor_wide, d.envs) +
+           buffer_words(d.critic_wide, d.envs) + out_words(d.actor, d.envs) + out_words(d.critic, d.envs);
 }
 
 __device__ __forceinline__ Agent agent(const RolloutShape& d, const float* packed, float* acts) {
-    u32 row = unit_row(d.envs);
     Agent nets;
     nets.seen = acts;
-    nets.final_seen = acts + whole4(Env::OBS) * row;
-    float* at = nets.final_seen + whole4(Env::OBS) * row;
-    float* actor_out = at + 2 * (d.actor_wide + d.critic_wide) * row;
-    u32 outputs = d.actor.layer[d.actor.layers - 1].output;
-    nets.actor = {packed, nets.seen, at, d.actor_wide, actor_out, d.actor.layers};
-    nets.critic = {packed + packed_words(d.actor), nets.seen, at + 2 * d.actor_wide * row, d.critic_wide,
-                   actor_out + whole4(outputs) * row, d.critic.layers};
+    nets.final_seen = nets.seen + seen_words<Env::OBS>(d.envs);
+    float* actor_at = nets.final_seen + seen_words<Env::OBS>(d.envs);
+    float* critic_at = actor_at + buffer_words(d.actor_wide, d.envs);
+    float* actor_out = critic_at + buffer_words(d.critic_wide, d.envs);
+    float* critic_out = actor_out + out_words(d.actor, d.envs);
+    nets.actor = {packed, nets.seen, actor_at, d.actor_wide, actor_out, d.actor.layers};
+    nets.critic = {packed + packed_words(d.actor), nets.seen, critic_at, d.critic_wide, critic_out, d.critic.layers};
     // a net of its own, or the last output of a shared one
     u32 of_policy = d.policy.kind == Policies::GAUSSIAN && !d.policy.free_std ? 2 * d.policy.n : d.policy.n;
-    nets.value = d.critic.layers ? nets.critic.out : outputs > of_policy ? actor_out + of_policy * row : nullptr;
+    bool shared = d.actor.layer[d.actor.layers - 1].output > of_policy;
+    nets.value = d.critic.layers ? critic_out : shared ? actor_out + of_policy * unit_row(d.envs) : nullptr;
     return nets;
 }
 
@@ -209,13 +213,14 @@ struct Lens {
     float high;
     const float* normalizer;
 
-    __device__ __forceinline__ void write(const float (&obs)[Env::OBS], float* seen, u32 row) const {
+    __device__ __forceinline__ void write(const float (&obs)[Env::OBS], float* seen, u32 e, u32 rows) const {
+        float shown[Env::OBS];
 #pragma unroll
         for (u32 i = 0; i < Env::OBS; i++) {
-            float x = obs[i];
-            if (normalize) x = trig::clamp((x - normalizer[i]) * normalizer[Env::OBS + i], low, high);
-            seen[i * row] = x;
+            shown[i] = obs[i];
+            if (normalize) shown[i] = trig::clamp((obs[i] - normalizer[i]) * normalizer[Env::OBS + i], low, high);
         }
+        see(shown, seen, e, rows);
     }
 };
 
@@ -224,24 +229,24 @@ constexpr u32 THREADS = 256;
 // The steps of a block's environments, from packed weights; all lanes of the block come here together.
 __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs& a, u32 s, const float* packed,
                                         float* acts) {
-    u32 row = unit_row(d.envs), e = threadIdx.x, n = blockIdx.x * d.envs + e;
+    u32 e = threadIdx.x, n = blockIdx.x * d.envs + e;
     bool mine = e < d.envs && n < d.n;
     Session to = session(a, s);
     Agent nets = agent(d, packed, acts);
-    Outputs out = {nets.actor.out + e, row, a.params.of(s) + d.actor.params};
+    Outputs out = {nets.actor.out + e, unit_row(d.envs), a.params.of(s) + d.actor.params};
     float* log_prob = a.log_prob.of(s);
     float* value = a.value.of(s);
     float* bootstrap = a.bootstrap.of(s);
 
     // rows and columns that no environment fills stay finite
-    for (u32 at = e; at < 2 * whole4(Env::OBS) * row; at += blockDim.x) nets.seen[at] = 0.0f;
+    for (u32 at = e; at < 2 * seen_words<Env::OBS>(d.envs); at += blockDim.x) nets.seen[at] = 0.0f;
     __syncthreads();
     const float* hyper = a.hyper.of(s);
     Lens lens = {d.normalize_obs != 0, hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH], a.normalizer.of(s)};
     Live live;
     if (mine) {
         live = load(d, a, s, n);
-        lens.write(live.obs, nets.seen + e, row);
+        lens.write(live.obs, nets.seen, e, d.envs);
     }
     __syncthreads();
 
@@ -285,10 +290,10 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
                 // what the agent would have seen without the reset still has a value
                 cut = nets.value != nullptr;
                 d.env.observe(live.state, live.obs);
-                lens.write(live.obs, nets.final_seen + e, row);
+                lens.write(live.obs, nets.final_seen, e, d.envs);
             });
             if (!cut) bootstrap[at] = 0.0f;
-            lens.write(live.obs, nets.seen + e, row);
+            lens.write(live.obs, nets.seen, e, d.envs);
         }
         any_cut = __syncthreads_or(cut);
         t++;
@@ -314,6 +319,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
     }
     collect(d, a, s, shared, shared + packed_words(d));
 }
+
+#ifndef BF16
 
 constexpr u32 RANDOM_THREADS = 128;
 
@@ -344,6 +351,8 @@ extern "C" __global__ void __launch_bounds__(RANDOM_THREADS)
     }
     save(a, s, n, live);
 }
+
+#endif
 
 #else
 

@@ -101,7 +101,7 @@ fn tree(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let src = common::root().join("src");
     let files = common::files(&src).into_iter().map(PathBuf::from);
     let rust = files.filter(|file| file.extension().is_some_and(|ext| ext == "rs"));
     rust.map(|file| (file.clone(), code(&std::fs::read_to_string(src.join(file)).expect("readable")))).collect()

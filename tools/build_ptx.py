@@ -292,8 +292,8 @@ def budgets(kernels):
     return found
 
 
-def measure(args, kernels, modules):
-    """Per entry: what the assembler and the disassembler say of the committed PTX."""
+def measure(args, kernels, modules, codes=None):
+    """Per entry: what the assembler says of the committed PTX; into `codes`, if given, instructions of its sm_90 code."""
     limits = budgets(kernels)
     with tempfile.TemporaryDirectory() as temporary:
         cubin = pathlib.Path(temporary, "cubin")
@@ -304,10 +304,11 @@ def measure(args, kernels, modules):
             threads = dict(re.findall(r"\.entry (\w+)\([^{]*?\.maxntid (\d+)", ptx.read_text()))
             older = assemble(args, ptx, "sm_80", cubin)
             newer = assemble(args, ptx, "sm_90", cubin)
-            codes = instructions(args, cubin)
+            if codes is not None:
+                codes.update(instructions(args, cubin))
             for entry in newer:
                 limit = limits.get(entry, limits["*"])
-                yield module, entry, int(threads.get(entry, 0)), limit, older[entry], newer[entry], codes[entry]
+                yield module, entry, int(threads.get(entry, 0)), limit, older[entry], newer[entry]
 
 
 def resources(args, kernels, modules):
@@ -315,11 +316,12 @@ def resources(args, kernels, modules):
     names = [name for name, _ in CLASSES]
     rows = [["entry", "threads", "registers sm_80", "sm_90", "spills sm_80", "sm_90", "stack", "shared static", "dynamic",
              "occupancy", *names, "all"]]
-    for _, entry, threads, limit, older, newer, codes in measure(args, kernels, modules):
+    codes = {}
+    for _, entry, threads, limit, older, newer in measure(args, kernels, modules, codes):
         share = occupancy(newer["registers"], threads, newer["shared"] + limit[2]) if threads else 0
-        counts = [sum(codes.get(code, 0) for code in which) for _, which in CLASSES]
+        counts = [sum(codes[entry].get(code, 0) for code in which) for _, which in CLASSES]
         rows.append([entry, threads, older["registers"], newer["registers"], older["spill"], newer["spill"],
-                     newer["stack"], newer["shared"], limit[2], f"{share:.0%}", *counts, sum(codes.values())])
+                     newer["stack"], newer["shared"], limit[2], f"{share:.0%}", *counts, sum(codes[entry].values())])
     widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
     rows.insert(1, [("-" * (width - (i > 0))) + (":" if i > 0 else "") for i, width in enumerate(widths)])
     for row in rows:
@@ -330,7 +332,7 @@ def resources(args, kernels, modules):
 def gate(args, kernels, modules):
     """Fails where an entry takes more than it may."""
     failures, count = [], 0
-    for module, entry, threads, limit, older, newer, _ in measure(args, kernels, modules):
+    for module, entry, threads, limit, older, newer in measure(args, kernels, modules):
         count += 1
         if not threads:
             failures.append(f"{module}: {entry} has no __launch_bounds__")

@@ -1,4 +1,5 @@
-//! What both benches share: criterion as the clock, a line of our own per figure, and the CSV of the run.
+//! What both benches share: what was asked for, criterion as the clock of the cpu, a line of our own per figure, and the
+//! CSV of the run.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -6,7 +7,68 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
+#[cfg(feature = "cuda")]
+use slm_fast::device::cuda::Cuda;
 use slm_fast::lab::git::Source;
+use slm_fast::spec::DeviceChoice;
+
+/// What stands behind `cargo bench --`: `--device cuda` or `cuda:N` for that device (default: cpu), and words of which
+/// one has to be in a figure's name.
+pub struct Options {
+    device: Option<DeviceChoice>,
+    filters: Vec<String>,
+}
+
+impl Options {
+    /// Reads the command line; on an unknown device the process ends.
+    pub fn read() -> Options {
+        let mut options = Options { device: None, filters: Vec::new() };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let device = match word.strip_prefix("--device") {
+                Some("") => words.next(),
+                Some(rest) => rest.strip_prefix('=').map(str::to_string),
+                None => {
+                    options.filters.extend((!word.starts_with('-')).then_some(word));
+                    continue;
+                }
+            };
+            let parsed = device.ok_or_else(|| "--device: which one?".to_string()).and_then(|device| device.parse());
+            options.device = Some(parsed.unwrap_or_else(|what| stop(&what)));
+        }
+        options
+    }
+
+    /// The gpu to measure, opened; none for the cpu. Ends the process with code 2 where there is no such device.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(&self) -> Option<Cuda> {
+        match self.device? {
+            DeviceChoice::Cpu => None,
+            DeviceChoice::Cuda(number) => Some(Cuda::open(number).unwrap_or_else(|error| stop(&error.to_string()))),
+            other => stop(&format!("benches run on `cpu`, `cuda` or `cuda:N`, not on `{other}`")),
+        }
+    }
+
+    /// The clock of the cpu. Criterion takes no options but its own, so it reads them where there is none of ours.
+    pub fn criterion(&self) -> Criterion {
+        match (&self.device, self.filters.first()) {
+            (None, _) => Criterion::default().configure_from_args(),
+            (Some(DeviceChoice::Cpu), None) => Criterion::default(),
+            (Some(DeviceChoice::Cpu), Some(filter)) => Criterion::default().with_filter(filter),
+            (Some(other), _) => stop(&format!("no {other} device: not built into this version")),
+        }
+    }
+
+    /// Whether a figure of a gpu is asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()))
+    }
+}
+
+fn stop(what: &str) -> ! {
+    eprintln!("error: {what}");
+    std::process::exit(2)
+}
 
 /// Where figures go: standard output, and the file that `SLM_FAST_BENCH_CSV` names.
 pub struct Report {
@@ -25,10 +87,7 @@ impl Report {
     pub fn open() -> Report {
         let csv = std::env::var_os("SLM_FAST_BENCH_CSV").map(|path| {
             let path = PathBuf::from(path);
-            Csv::open(&path).unwrap_or_else(|what| {
-                eprintln!("error: SLM_FAST_BENCH_CSV: {}: {what}", path.display());
-                std::process::exit(2)
-            })
+            Csv::open(&path).unwrap_or_else(|what| stop(&format!("SLM_FAST_BENCH_CSV: {}: {what}", path.display())))
         });
         Report { csv }
     }

@@ -203,26 +203,26 @@ struct SlopeShare {
     }
 };
 
-// Outputs of the last layer: the lanes of a warp share its rows, a few lanes to a row where there are more lanes than
-// rows, each with quads of inputs of its own.
+// Outputs of the last layer, started from `bias` or added to what `out` holds: the lanes of a warp share its rows, a few
+// lanes to a row where there are more lanes than rows, each with quads of inputs of its own. `weight` has `outputs` rows
+// of `depth` words, one more row of zeros where they are odd.
 template <u32 ROWS, u32 LANES>
-__device__ __forceinline__ void head(const Layer& y, const float* weights, u32 row_words, const float* from,
-                                     u32 from_row, float* out, u32 out_row, u32 lane) {
+__device__ __forceinline__ void head(u32 outputs, u32 depth, const float* weight, u32 weight_row, const float* bias,
+                                     const float* from, u32 from_row, float* out, u32 out_row, bool add, u32 lane) {
     constexpr u32 PARTS = LANES > ROWS ? LANES / ROWS : 1, WARP_ROWS = 32 / PARTS;
     static_assert(PARTS <= 32 && PARTS * WARP_ROWS == 32, "a row's lanes are in one warp");
-    const float* bias = weights + pad4(y.output) * row_words;
     u32 part = lane % 32 / WARP_ROWS;
     for (u32 row = lane / 32 * WARP_ROWS + lane % WARP_ROWS; row < ROWS; row += LANES / PARTS) {
-        for (u32 o = 0; o < y.output; o += 2) {
+        for (u32 o = 0; o < outputs; o += 2) {
             float first = 0.0f, second = 0.0f;
-            for (u32 k = 4 * part; k < y.input; k += 4 * PARTS) {
+            for (u32 k = 4 * part; k < depth; k += 4 * PARTS) {
                 float4 left = load4(from + row * from_row + k);
-                float4 right = load4(weights + o * row_words + k);
+                float4 right = load4(weight + o * weight_row + k);
                 first = fmaf(left.x, right.x, first);
                 first = fmaf(left.y, right.y, first);
                 first = fmaf(left.z, right.z, first);
                 first = fmaf(left.w, right.w, first);
-                right = load4(weights + (o + 1) * row_words + k);
+                right = load4(weight + (o + 1) * weight_row + k);
                 second = fmaf(left.x, right.x, second);
                 second = fmaf(left.y, right.y, second);
                 second = fmaf(left.z, right.z, second);
@@ -234,8 +234,9 @@ __device__ __forceinline__ void head(const Layer& y, const float* weights, u32 r
                 second += __shfl_xor_sync(~0u, second, apart);
             }
             if (part == 0) {
-                out[row * out_row + o] = first + bias[o];
-                if (o + 1 < y.output) out[row * out_row + o + 1] = second + bias[o + 1];
+                float* to = out + row * out_row + o;
+                to[0] = first + (add ? to[0] : bias[o]);
+                if (o + 1 < outputs) to[1] = second + (add ? to[1] : bias[o + 1]);
             }
         }
     }
@@ -290,8 +291,10 @@ __device__ __forceinline__ void forward(const Net& net, const float* weights, co
         }
         __syncthreads();
     }
-    u32 last = net.layers - 1;
-    head<ROWS, LANES>(net.layer[last], weights, weight_row(net, last, x_row), from, from_row, out, out_row, lane);
+    u32 last = net.layers - 1, row_words = weight_row(net, last, x_row);
+    const Layer& y = net.layer[last];
+    head<ROWS, LANES>(y.output, pad4(y.input), weights, row_words, weights + pad4(y.output) * row_words, from, from_row,
+                      out, out_row, false, lane);
     __syncthreads();
 }
 
@@ -311,84 +314,116 @@ __device__ __forceinline__ void halve(float (&sum)[SUMS], u32 parts, u32 part, u
     kept = HALF;
 }
 
-// to[a, b] (+)= sum over rows of left[row, a] right[row, b], for a < a_len and b < b_len: the gradient of a weight. Each
-// lane has TALL x 8 sums (two quads of `right`, half a WIDTH apart); where these are too few for all lanes, groups of
-// lanes of one warp take every `parts`-th row and then add up in a tree.
-template <u32 ROWS, u32 LANES, u32 TALL>
-__device__ __forceinline__ void outer_tiles(const float* left, u32 left_row, u32 a_len, const float* right,
-                                            u32 right_row, u32 b_len, float* to, bool add, u32 lane) {
-    constexpr u32 ACROSS = Fused::WIDTH / 8, SUMS = TALL * 8;
-    u32 tiles = (a_len + TALL - 1) / TALL, parts = 1;
-    while (parts < 32 && 2 * parts * tiles * ACROSS <= LANES) parts *= 2;
-    // lanes of neighboring rows, or of one row and neighboring quads: either way no two meet in a bank
-    bool spread = parts >= 8;
-    u32 apart = spread ? 1 : ACROSS, part = lane / apart % parts, c = (spread ? lane / parts : lane) % ACROSS;
-    u32 together = LANES / (ACROSS * parts);
-    for (u32 b0 = 0; b0 < b_len; b0 += Fused::WIDTH) {
-        // quads beyond the end repeat the first one and are not written
-        u32 near = b0 + 4 * c, far = near + Fused::WIDTH / 2;
-        const float* near_at = right + (near < b_len ? near : 0);
-        const float* far_at = right + (far < b_len ? far : 0);
-        for (u32 first = 0; first < tiles; first += together) {
-            u32 a = (first + lane / (ACROSS * parts)) * TALL;
-            const float* left_at = left + (a < a_len ? a : 0);
-            u32 high = a + 4 < a_len ? 4 : 0;
-            float sum[SUMS];
+// Sums over rows of left[row, a] right[row, b], the gradient of a weight, WIDTH columns wide. A lane has TALL x 8 of them
+// (two quads of `right`, half a WIDTH apart); where `tiles` of that height are too few for all lanes, groups of lanes of
+// one warp take every `parts`-th row and then add up in a tree.
+template <u32 LANES, u32 TALL>
+struct Outer {
+    static constexpr u32 ACROSS = Fused::WIDTH / 8, SUMS = TALL * 8;
+    // lanes that share a tile, how far apart they are, and which of them this is
+    u32 parts, apart, part;
+    // tiles that all lanes have at once, and which of them is this lane's; its quad of eight
+    u32 together, tile, quad;
+    float sum[SUMS];
+
+    __device__ __forceinline__ Outer(u32 tiles, u32 lane) {
+        parts = 1;
+        while (parts < 32 && 2 * parts * tiles * ACROSS <= LANES) parts *= 2;
+        // lanes of neighboring rows, or of one row and neighboring quads: either way no two meet in a bank
+        bool spread = parts >= 8;
+        apart = spread ? 1 : ACROSS;
+        part = lane / apart % parts;
+        quad = (spread ? lane / parts : lane) % ACROSS;
+        together = LANES / (ACROSS * parts);
+        tile = lane / (ACROSS * parts);
+    }
+
+    __device__ __forceinline__ void clear() {
 #pragma unroll
-            for (u32 j = 0; j < SUMS; j++) sum[j] = 0.0f;
+        for (u32 j = 0; j < SUMS; j++) sum[j] = 0.0f;
+    }
+
+    // Adds ROWS rows. `left` starts at the tile's first column, whose second quad lies `high` behind it; `near` and
+    // `far` are the lane's quads of `right`.
+    template <u32 ROWS>
+    __device__ __forceinline__ void add(const float* left, u32 left_row, u32 high, const float* near, const float* far,
+                                        u32 right_row) {
 #pragma unroll 2
-            for (u32 row = part; row < ROWS; row += parts) {
-                float x[TALL], y[8];
-                float4 v = load4(left_at + row * left_row);
-                x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
-                if (TALL == 8) {
-                    v = load4(left_at + row * left_row + high);
-                    x[TALL - 4] = v.x, x[TALL - 3] = v.y, x[TALL - 2] = v.z, x[TALL - 1] = v.w;
-                }
-                v = load4(near_at + row * right_row);
-                y[0] = v.x, y[1] = v.y, y[2] = v.z, y[3] = v.w;
-                v = load4(far_at + row * right_row);
-                y[4] = v.x, y[5] = v.y, y[6] = v.z, y[7] = v.w;
-#pragma unroll
-                for (u32 j = 0; j < SUMS; j++) sum[j] = fmaf(x[j / 8], y[j % 8], sum[j]);
+        for (u32 row = part; row < ROWS; row += parts) {
+            float x[TALL], y[8];
+            float4 v = load4(left + row * left_row);
+            x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+            if (TALL == 8) {
+                v = load4(left + row * left_row + high);
+                x[TALL - 4] = v.x, x[TALL - 3] = v.y, x[TALL - 2] = v.z, x[TALL - 1] = v.w;
             }
-            u32 kept = SUMS, base = 0;
-            halve<SUMS, SUMS / 2>(sum, parts, part, apart, kept, base);
-            halve<SUMS, SUMS / 4>(sum, parts, part, apart, kept, base);
-            halve<SUMS, SUMS / 8>(sum, parts, part, apart, kept, base);
-            halve<SUMS, SUMS / 16>(sum, parts, part, apart, kept, base);
-            halve<SUMS, SUMS / 32>(sum, parts, part, apart, kept, base);
-            // where the kept sums belong: all of a row, or part of one quad; all are read before any is written
-            u32 skipped = base / 8, shift = base % 8;
-            u32 col = shift < 4 ? near + shift : far + shift - 4;
-            u32 rows = a + skipped < a_len ? a_len - a - skipped : 0;
-            u32 cols = col < b_len ? min(b_len - col, kept) : 0, far_cols = kept >= 8 && far < b_len ? b_len - far : 0;
-            float* near_to = to + (a + skipped) * b_len + col;
-            float* far_to = to + (a + skipped) * b_len + far;
-            if (add) {
+            v = load4(near + row * right_row);
+            y[0] = v.x, y[1] = v.y, y[2] = v.z, y[3] = v.w;
+            v = load4(far + row * right_row);
+            y[4] = v.x, y[5] = v.y, y[6] = v.z, y[7] = v.w;
 #pragma unroll
-                for (u32 i = 0; i < TALL; i++) {
-                    if (8 * i < kept && i < rows) {
-#pragma unroll
-                        for (u32 j = 0; j < 4; j++) {
-                            if (j < cols) sum[8 * i + j] += near_to[i * b_len + j];
-                            if (j < far_cols) sum[8 * i + j + 4] += far_to[i * b_len + j];
-                        }
-                    }
-                }
-            }
+            for (u32 j = 0; j < SUMS; j++) sum[j] = fmaf(x[j / 8], y[j % 8], sum[j]);
+        }
+    }
+
+    // Joins the groups and writes the sums to `to`, or adds them to what is there: a tile of `a_len` x `b_len`, rows
+    // `to_row` apart, of which the lane's quads begin at columns `near` and `far`.
+    __device__ __forceinline__ void write(float* to, u32 to_row, u32 a_len, u32 b_len, u32 near, u32 far, bool add) {
+        u32 kept = SUMS, base = 0;
+        halve<SUMS, SUMS / 2>(sum, parts, part, apart, kept, base);
+        halve<SUMS, SUMS / 4>(sum, parts, part, apart, kept, base);
+        halve<SUMS, SUMS / 8>(sum, parts, part, apart, kept, base);
+        halve<SUMS, SUMS / 16>(sum, parts, part, apart, kept, base);
+        halve<SUMS, SUMS / 32>(sum, parts, part, apart, kept, base);
+        // a lane keeps whole rows, or part of one quad; all words are read before any is written
+        u32 skipped = base / 8, shift = base % 8;
+        u32 col = shift < 4 ? near + shift : far + shift - 4;
+        u32 rows = skipped < a_len ? a_len - skipped : 0;
+        u32 cols = col < b_len ? min(b_len - col, kept) : 0, far_cols = kept >= 8 && far < b_len ? b_len - far : 0;
+        float* near_to = to + skipped * to_row + col;
+        float* far_to = to + skipped * to_row + far;
+        if (add) {
 #pragma unroll
             for (u32 i = 0; i < TALL; i++) {
                 if (8 * i < kept && i < rows) {
 #pragma unroll
                     for (u32 j = 0; j < 4; j++) {
-                        if (j < cols) near_to[j] = sum[8 * i + j];
-                        if (j < far_cols) far_to[j] = sum[8 * i + j + 4];
+                        if (j < cols) sum[8 * i + j] += near_to[i * to_row + j];
+                        if (j < far_cols) sum[8 * i + j + 4] += far_to[i * to_row + j];
                     }
                 }
-                near_to += b_len;
-                far_to += b_len;
             }
+        }
+#pragma unroll
+        for (u32 i = 0; i < TALL; i++) {
+            if (8 * i < kept && i < rows) {
+#pragma unroll
+                for (u32 j = 0; j < 4; j++) {
+                    if (j < cols) near_to[j] = sum[8 * i + j];
+                    if (j < far_cols) far_to[j] = sum[8 * i + j + 4];
+                }
+            }
+            near_to += to_row;
+            far_to += to_row;
+        }
+    }
+};
+
+// to[a, b] (+)= sum over rows of left[row, a] right[row, b], for a < a_len and b < b_len.
+template <u32 ROWS, u32 LANES, u32 TALL>
+__device__ __forceinline__ void outer_tiles(const float* left, u32 left_row, u32 a_len, const float* right,
+                                            u32 right_row, u32 b_len, float* to, bool add, u32 lane) {
+    u32 tiles = (a_len + TALL - 1) / TALL;
+    Outer<LANES, TALL> outer(tiles, lane);
+    for (u32 b0 = 0; b0 < b_len; b0 += Fused::WIDTH) {
+        u32 near = b0 + 4 * outer.quad, far = near + Fused::WIDTH / 2;
+        for (u32 first = 0; first < tiles; first += outer.together) {
+            // quads beyond the end repeat the first one and are not written
+            u32 a = (first + outer.tile) * TALL;
+            outer.clear();
+            outer.template add<ROWS>(left + (a < a_len ? a : 0), left_row, a + 4 < a_len ? 4 : 0,
+                                     right + (near < b_len ? near : 0), right + (far < b_len ? far : 0), right_row);
+            outer.write(to + a * b_len, b_len, a < a_len ? a_len - a : 0, b_len, near, far, add);
         }
     }
 }

@@ -212,6 +212,7 @@ impl<'a> Recorder<'a> {
                 limit: p.time_limit(),
                 greedy: false,
                 normalize_obs: p.spec.env.normalize_obs,
+                precision: p.precision,
             },
         )
         .record(self.layout, q);

@@ -196,7 +196,8 @@ impl Cohort {
             let entry = &self.memory.layout().entries()[id];
             let mut shape = vec![sessions];
             shape.extend_from_slice(&entry.shape);
-            let words = (0..sessions).flat_map(|s| self.memory.words(id, s)).copied().collect();
+            let mut words = Vec::with_capacity(sessions * entry.len);
+            (0..sessions).for_each(|s| words.extend_from_slice(self.memory.words(id, s)));
             Tensor { name: entry.name.clone(), dtype: entry.dtype, shape, words }
         };
         Ok(self.saved.iter().map(tensor).collect())
@@ -348,6 +349,7 @@ impl Player {
             limit: plan.time_limit(),
             greedy: deterministic,
             normalize_obs,
+            precision: Precision::F32,
         };
         let mut queue = Queue::default();
         algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
@@ -489,6 +491,35 @@ mod tests {
         assert_eq!((broken.fault(0), broken.fault(2)), (None, None));
         assert_eq!(broken.model(2).unwrap(), clean.model(2).unwrap());
         assert_eq!(broken.frame(), clean.frame());
+    }
+
+    #[test]
+    fn a_fault_between_log_points_stops_a_session_at_the_next_one() {
+        let mut plan = small(PPO, "CartPole-v1", "");
+        plan.log_frequency = 400;
+        let breaks = || {
+            let mut cohort = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+            assert!(!cohort.iterate().unwrap());
+            let params = cohort.program.buffers.params;
+            cohort.memory.write(params, 1)[3] = f32::NAN;
+            (0..2).for_each(|_| assert!(!cohort.iterate().unwrap(), "frames to 270 have no row"));
+            assert_eq!(cohort.fault(1), None);
+            cohort
+        };
+        let (mut unbroken, stopped) = (breaks(), breaks());
+        let mut resumed = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        resumed.restore(&stopped.snapshot().unwrap()).unwrap();
+        for cohort in [&mut unbroken, &mut resumed] {
+            let rows = finish(cohort);
+            assert_eq!(cohort.fault(1).map(|fault| (fault.op, fault.frame)), Some(("minibatch_grad", 180)));
+            assert_eq!(rows[1].len(), 0, "its first row would be from after the fault");
+            assert_eq!(rows[2].iter().map(|row| row[0]).collect::<Vec<_>>(), [402.0, 501.0]);
+        }
+        assert_eq!(unbroken.snapshot().unwrap(), resumed.snapshot().unwrap());
+        // a session that has left does not come back
+        let mut again = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();
+        again.restore(&unbroken.snapshot().unwrap()).unwrap();
+        assert_eq!((again.fault(1), again.fault(2)), (unbroken.fault(1), None));
     }
 
     #[test]

@@ -189,13 +189,14 @@ impl Trial<'_> {
         let label = format!("{}_t{TRIAL}", self.folder.spec_name());
         let names: Vec<String> = self.sessions.iter().map(|session| session.name.clone()).collect();
         let resumed = matches!(begin, Begin::Again { .. });
-        // the first iteration runs while the specs are being written
-        let fresh = !self.cohort.done();
+        let root = self.folder.root().to_path_buf();
         self.watch()?;
-        let has_news = fresh && self.cohort.iterate()?;
-        self.cohort.wait()?;
+        // the first iteration runs while the specs are being written, which is waited for even where it fails
+        let first = (!self.cohort.done()).then(|| self.cohort.iterate()).transpose();
+        let first = first.and_then(|news| self.cohort.wait().map(|()| news));
         let first_ms = started.elapsed().as_secs_f64() * 1e3;
         let mut reporter = self.reporter(begin)?;
+        let first = first.map_err(|error| continuable(error, &root))?;
         let mut progress =
             Progress::new(&label, &names, start_frame..self.plan.max_frame, started, self.options.verbosity);
         for note in notes {
@@ -207,8 +208,6 @@ impl Trial<'_> {
         progress.line(&opening);
         reporter.log(Level::Info, opening)?;
         reporter.log(Level::Info, format!("first iteration done {first_ms:.1} ms after the start of the program"))?;
-        let root = self.folder.root().to_path_buf();
-        let first = fresh.then_some(has_news);
         self.go_on(reporter, &mut progress, start_frame, first).map_err(|error| continuable(error, &root))
     }
 

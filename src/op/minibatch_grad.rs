@@ -94,6 +94,10 @@ impl Shape for GradShape {
         gpu::minibatch_grad::kernels(self)
     }
 
+    fn device_scratch(&self) -> usize {
+        gpu::minibatch_grad::device_scratch(self)
+    }
+
     fn cases() -> Vec<GradShape> {
         super::lib::cases::grad_shapes()
     }

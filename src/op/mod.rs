@@ -82,6 +82,10 @@ pub trait Shape: Clone + Send + Sync + 'static {
     fn on_cpu(&self) -> bool {
         true
     }
+    /// How much looser than declared parity is for this shape: 1, but where operands are rounded.
+    fn looser(&self) -> f64 {
+        1.0
+    }
     /// Shapes that tests go through: odd sizes, every choice at least once.
     fn cases() -> Vec<Self>;
     /// Fills an argument whose values hang together in a way a plain domain cannot say; false leaves it to the domain.
@@ -174,6 +178,8 @@ pub struct Entry {
     pub launch: fn(case: usize, layout: &mut crate::device::Layout) -> Box<dyn crate::device::Call>,
     /// Largest `|fast - definition| / (1 + |definition|)` that parity allows.
     pub tolerance: f64,
+    /// Factor on the tolerance for a case.
+    pub looser: fn(case: usize) -> f64,
 }
 
 /// Fills an argument from its domain (0..1 where it has none).
@@ -264,6 +270,7 @@ macro_rules! op {
             pub const ENTRY: $crate::op::Entry = $crate::op::Entry {
                 name: $name,
                 tolerance: $tol,
+                looser: |case| $crate::op::Shape::looser(&<$Shape as $crate::op::Shape>::cases()[case]),
                 cases: || <$Shape as $crate::op::Shape>::cases().len(),
                 on_cpu: |case| $crate::op::Shape::on_cpu(&<$Shape as $crate::op::Shape>::cases()[case]),
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),

@@ -19,7 +19,9 @@ pub fn root() -> PathBuf {
 
 /// The program under test, with nothing of the tester's surroundings that it reads.
 pub fn slm_fast() -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("slm-fast"));
+    let built = || assert_cmd::cargo::cargo_bin!("slm-fast").into();
+    // set where test binaries are carried to a machine that has no target folder
+    let mut command = Command::new(std::env::var_os("SLM_FAST_PROGRAM").map_or_else(built, PathBuf::from));
     command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
     command
 }

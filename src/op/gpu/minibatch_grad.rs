@@ -1,41 +1,51 @@
-//! Launch of `kernels/minibatch_grad.cu`.
+//! Launches of `kernels/minibatch_grad.cu`, and of `kernels/minibatch_grad_layered.cu` where nets do not fit a block.
 
-use super::nets::{acts_words, narrow, narrow_row, net_words};
+use super::nets::{STRIDE, WIDTH, acts_words, narrow, narrow_row, net_words, pad4};
 use super::{MSE, SHARED_BYTES, SMOOTH_L1, flag, net, number, policy, word};
 use crate::device::{Field, Kernel};
+use crate::op::Shape;
+use crate::op::hyper::update;
+use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
 use crate::op::minibatch_grad::{Distance, GradShape};
 
 /// Tiles of a large minibatch, so that two separate nets make 256 blocks.
 const TILES: usize = 128;
-/// Rows that go through a net together, by entry.
+/// The same layer by layer, where a tile has a block per 64 x 64 weights, and large gradients are summed.
+const LAYERED_TILES: usize = 16;
+/// Rows that go through a fused net together, by entry.
 const ROWS: [usize; 3] = [32, 64, 128];
+/// Lanes of a block.
+const LANES: usize = 128;
 
 /// Rows of a tile on a gpu. Small minibatches are cut small: their blocks run side by side.
-pub fn tile_rows(_nets: &Nets, len: usize) -> usize {
+pub fn tile_rows(nets: &Nets, len: usize) -> usize {
+    if !fits(nets, ROWS[0]) {
+        return len.div_ceil(LAYERED_TILES).next_multiple_of(WIDTH);
+    }
     let rows = len.div_ceil(TILES);
     ROWS.into_iter().find(|&most| rows <= most).unwrap_or(rows.next_multiple_of(ROWS[2]))
 }
 
+fn each(nets: &Nets) -> impl Iterator<Item = (&Mlp, usize)> {
+    std::iter::once((&nets.actor, nets.policy.free_len())).chain(nets.critic.iter().map(|critic| (critic, 0)))
+}
+
 /// Bytes of shared memory with chunks of that many rows; the largest of the nets decides.
 fn shared_bytes(nets: &Nets, rows: usize) -> usize {
-    let actor = (&nets.actor, nets.policy.free_len());
-    let words = std::iter::once(actor).chain(nets.critic.iter().map(|critic| (critic, 0))).map(|(mlp, free)| {
+    let words = each(nets).map(|(mlp, free)| {
         let outputs = 2 * rows * narrow_row(mlp.output + free);
         rows * narrow_row(mlp.input) + outputs + net_words(mlp) + acts_words(mlp, rows, true)
     });
     4 * words.max().expect("an agent has a net")
 }
 
-/// Rows of a chunk of the fused kernel, if the nets fit one block at all.
-fn fused_rows(d: &GradShape) -> Option<usize> {
-    let narrow = narrow(&d.nets.actor) && d.nets.critic.as_ref().is_none_or(narrow);
-    let fits = |rows: &usize| shared_bytes(&d.nets, *rows) <= SHARED_BYTES;
-    let rows = ROWS.into_iter().filter(|&rows| rows <= d.tile_rows.max(ROWS[0])).filter(fits).max();
-    rows.filter(|_| narrow)
+/// Whether the fused kernel with chunks of that many rows can have these nets.
+fn fits(nets: &Nets, rows: usize) -> bool {
+    each(nets).all(|(mlp, _)| narrow(mlp)) && shared_bytes(nets, rows) <= SHARED_BYTES
 }
 
-fn shape(d: &GradShape) -> Vec<Field> {
+fn shape(d: &GradShape, layer: usize) -> Vec<Field> {
     let (distance, beta) = match d.distance {
         Distance::Mse => (MSE, 1.0),
         Distance::SmoothL1 { beta } => (SMOOTH_L1, beta),
@@ -56,17 +66,78 @@ fn shape(d: &GradShape) -> Vec<Field> {
         flag("symlog", d.symlog),
         flag("normalize_targets", d.normalize_targets),
         flag("normalize_obs", d.normalize_obs),
+        word("layer", layer),
     ]
 }
 
 pub fn kernels(d: &GradShape) -> Vec<Kernel> {
-    let Some(rows) = fused_rows(d) else { return Vec::new() };
+    let rows = ROWS.into_iter().rev().find(|&rows| rows <= d.tile_rows.max(ROWS[0]) && fits(&d.nets, rows));
+    let Some(rows) = rows else { return layered(d) };
     vec![Kernel {
         entry: format!("minibatch_grad_{rows}"),
-        tiles: d.len.div_ceil(d.tile_rows) as u32,
-        parts: 1 + u32::from(d.nets.critic.is_some()),
-        threads: 128,
+        tiles: d.tiles() as u32,
+        parts: d.nets.groups() as u32,
+        threads: LANES as u32,
         shared_bytes: shared_bytes(&d.nets, rows) as u32,
-        shape: shape(d),
+        shape: shape(d, 0),
     }]
+}
+
+/// Words of a net's matrices per row: activations, those before the activation where slopes need them, and slopes at the
+/// outputs.
+fn layered_words(mlp: &Mlp, free: usize) -> usize {
+    let units: usize = mlp.hidden.iter().map(|&units| pad4(units)).sum();
+    units * (1 + usize::from(mlp.activation.needs_input())) + pad4(mlp.output + free)
+}
+
+/// Scratch of the kernels that go layer by layer.
+pub fn device_scratch(d: &GradShape) -> usize {
+    if fits(&d.nets, ROWS[0]) {
+        return 0;
+    }
+    let words: usize = each(&d.nets).map(|(mlp, free)| layered_words(mlp, free)).sum();
+    let blocks = d.len.div_ceil(WIDTH);
+    blocks * (WIDTH * (pad4(d.obs) + words) + update::LOSSES)
+}
+
+/// Kernels that go layer by layer; the deepest net decides how many.
+fn layered(d: &GradShape) -> Vec<Kernel> {
+    assert!(d.tile_rows.is_multiple_of(WIDTH), "tiles are whole blocks of rows");
+    let blocks = d.len.div_ceil(WIDTH);
+    let launch = |entry: &str, tiles, layer, shared_words: usize| Kernel {
+        entry: format!("minibatch_grad_{entry}"),
+        tiles: tiles as u32,
+        parts: if entry == "gather" { 1 } else { d.nets.groups() as u32 },
+        threads: LANES as u32,
+        shared_bytes: 4 * shared_words as u32,
+        shape: shape(d, layer),
+    };
+    // most tiles of 64 that a net's layer has, in a dimension that is made of these words
+    let most = |layer: usize, across: &dyn Fn(&Mlp, usize, (usize, usize, usize, usize)) -> usize| {
+        let tiles = each(&d.nets).filter_map(|(mlp, free)| Some(across(mlp, free, *mlp.offsets().get(layer)?)));
+        tiles.max().unwrap_or(0)
+    };
+    let layers = each(&d.nets).map(|(mlp, _)| mlp.hidden.len() + 1).max().expect("an agent has a net");
+    let two_tiles = 2 * WIDTH * STRIDE;
+    let mut all = vec![launch("gather", blocks, 0, 0)];
+    for l in 0..layers - 1 {
+        let across = most(l, &|_, _, (_, units, ..)| units.div_ceil(WIDTH));
+        all.push(launch("forward", blocks * across, l, two_tiles));
+    }
+    let outputs = each(&d.nets).map(|(mlp, free)| {
+        let weights = pad4(mlp.output) * (STRIDE + 1);
+        WIDTH * pad4(mlp.output + free) + WIDTH * STRIDE + weights
+    });
+    all.push(launch("losses", blocks, 0, outputs.max().expect("an agent has a net")));
+    for l in (0..layers).rev() {
+        let tiles = most(l, &|mlp, free, (input, output, ..)| {
+            let free = if l == mlp.hidden.len() { free } else { 0 };
+            input.div_ceil(WIDTH) * (output + free).div_ceil(WIDTH)
+        });
+        all.push(launch("weights", d.tiles() * tiles, l, two_tiles));
+        if l > 0 {
+            all.push(launch("backward", blocks * most(l, &|_, _, (input, ..)| input.div_ceil(WIDTH)), l, two_tiles));
+        }
+    }
+    all
 }

@@ -12,7 +12,8 @@ pub fn narrow_row(words: usize) -> usize {
     4 * (words.div_ceil(4) | 1)
 }
 
-fn pad4(words: usize) -> usize {
+/// The next multiple of four.
+pub fn pad4(words: usize) -> usize {
     words.next_multiple_of(4)
 }
 

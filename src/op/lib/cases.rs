@@ -4,6 +4,7 @@ use super::envs::EnvFns;
 use super::mlp::{Activation, Mlp};
 use super::nets::Nets;
 use super::policy::Policy;
+use crate::device::Precision;
 use crate::env;
 use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::rollout::RolloutShape;
@@ -88,6 +89,13 @@ pub fn grad_shapes() -> Vec<GradShape> {
     let cut = |nets: Nets, tile_rows| GradShape { tile_rows, ..base(nets) };
     all.extend([32, 64].map(|tile_rows| cut(all_nets().swap_remove(0), tile_rows)));
     all.push(GradShape { rows: 200, len: 190, ..cut(all_nets().swap_remove(4), 128) });
+    // layer by layer: several tiles of several blocks, more units than a block's tile has columns, wide observations
+    let wide = |activation, critic: Option<&[usize]>, shared| {
+        nets(70, &[70, 67], activation, Policy::Gaussian { n: 3, free_std: true, squashed: false }, critic, shared)
+    };
+    for nets in [wide(Activation::Tanh, Some(&[129]), false), wide(Activation::Gelu, None, true)] {
+        all.push(GradShape { rows: 300, start: 3, len: 267, normalize_obs: true, ..cut(nets, 128) });
+    }
     all
 }
 
@@ -113,7 +121,8 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         let critic: &[usize] = &[17, 20];
         let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
         let limit = env.spec.max_episode_steps;
-        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false }
+        let precision = Precision::F32;
+        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false, precision }
     };
     let mut all = vec![
         case("CartPole-v1", discrete(2), false, 4, 5),
@@ -155,12 +164,11 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         with(4, &|d| d.nets.as_mut().expect("has nets").critic = None),
     ];
     // whole tiles of a gpu and one more or less, and many environments
-    more.extend([15, 17, 33, 2049].map(|n| with(0, &|d| (d.t, d.n) = (2, n))));
+    more.extend([(2, 15), (2, 17), (2, 33), (1, 2049)].map(|size| with(0, &|d| (d.t, d.n) = size)));
     // a gpu keeps neither these weights in shared memory nor, of the last, the activations
-    for case in [0, 2, 3, 4, 6] {
-        more.push(sized(case, &[130, 150]));
-    }
-    more.push(sized(0, &[1700]));
+    let mut wide: Vec<RolloutShape> = [0, 2, 3, 4, 6].map(|case| sized(case, &[130, 150])).to_vec();
+    wide.push(sized(0, &[1700]));
+    more.extend(wide);
     // other constants than Gymnasium's, everywhere, so that none can be left out or taken for another
     let strange = |d: &mut RolloutShape| {
         let change = |i, x| x * (1.0 + 0.01 * (i + 1) as f32) + 0.001 * (i + 1) as f32;
@@ -171,9 +179,22 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         more.push(with(case, &strange));
         more.push(with(case, &|d| {
             strange(d);
+            d.precision = Precision::Bf16;
+        }));
+        more.push(with(case, &|d| {
+            strange(d);
             (d.n, d.nets) = (130, None);
         }));
     }
+    // on matrix units: the usual nets, uneven ones, none; both sizes of blocks; and wide ones
+    let bf16 = |mut d: RolloutShape| {
+        d.precision = Precision::Bf16;
+        d
+    };
+    let cases = [(0, &[64, 64][..], 4, 20), (5, &[], 3, 5), (2, &[33, 7, 16], 1, 2049), (4, &[24], 1, 4097)];
+    more.extend(cases.map(|(case, hidden, t, n)| RolloutShape { t, n, ..bf16(sized(case, hidden)) }));
+    more.extend([0, 2, 3, 4, 6].map(|case| bf16(sized(case, &[260, 200]))));
+    more.push(bf16(sized(0, &[1700])));
     all.extend(more);
     all
 }

@@ -7,6 +7,7 @@
 
 use super::simd::{Init, Mat, Simd, gemm};
 use super::trig;
+use crate::device::Precision;
 use crate::device::cpu::Isa;
 
 /// Rows that go through a net together; their activations fit the second-level cache up to width 512.
@@ -224,6 +225,12 @@ fn erf(x: f64) -> f64 {
     (1.0 - (-a * a).exp() / fraction / std::f64::consts::PI.sqrt()).copysign(x)
 }
 
+/// The nearest bfloat16 number, ties to even.
+fn bf16(x: f64) -> f64 {
+    let bits = (x as f32).to_bits();
+    f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000).into()
+}
+
 /// Sizes of one net.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
@@ -324,13 +331,23 @@ impl Mlp {
 
     /// Definition: activations of every layer for one row, inputs first, outputs last, and the slopes of the hidden ones.
     pub fn define_forward(&self, params: &[f64], x: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+        self.define_forward_in(Precision::F32, params, x)
+    }
+
+    /// As [`Mlp::define_forward`], with the operands of every product rounded as that precision rounds them.
+    pub fn define_forward_in(&self, precision: Precision, params: &[f64], x: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+        let round = |x: f64| match precision {
+            Precision::F32 => x,
+            Precision::Bf16 => bf16(x),
+        };
         let (mut values, mut slopes) = (vec![x.to_vec()], Vec::new());
         for (l, layer) in self.layers().enumerate() {
             let last = l == self.hidden.len();
-            let x = &values[l];
+            let x: Vec<f64> = values[l].iter().map(|&x| round(x)).collect();
             let sums = (0..layer.output).map(|o| {
                 let weight = |i: usize| if last { o * layer.input + i } else { i * layer.output + o };
-                (0..layer.input).map(|i| x[i] * params[layer.weight + weight(i)]).sum::<f64>() + params[layer.bias + o]
+                (0..layer.input).map(|i| x[i] * round(params[layer.weight + weight(i)])).sum::<f64>()
+                    + params[layer.bias + o]
             });
             if last {
                 let sums = sums.collect();

@@ -1,0 +1,162 @@
+//! The ops on a gpu: device time from events, and its share of the two ceilings measured just before.
+//!
+//! An op is in a graph several times and the graph is replayed, as in a training: a figure is the time from one launch's
+//! start to the next one's.
+
+use crate::common::{Options, Report, human, median};
+use crate::{ENVS, Launch, grad, launch, nets, optimize, rollout, small_nets, write};
+use slm_fast::device::cuda::{Ceilings, Cuda};
+use slm_fast::device::{Device, Kind, Layout};
+use slm_fast::op::Shape;
+use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
+use slm_fast::op::lib::mlp::Activation;
+use slm_fast::op::lib::policy::Policy;
+use slm_fast::op::log::{Log, LogShape};
+use slm_fast::op::minibatch_grad::MinibatchGrad;
+use slm_fast::op::obs_moments::{ObsMoments, ObsMomentsShape};
+use slm_fast::op::optimize::Optimize;
+use slm_fast::op::rollout::{Rollout, RolloutShape};
+use slm_fast::op::schedule::{Schedule, ScheduleShape};
+use slm_fast::op::shuffle::{Normalize, Shuffle, ShuffleShape};
+
+/// Launches in a graph.
+const COPIES: usize = 8;
+/// Measurements of which the middle one counts, and how long one takes.
+const SAMPLES: usize = 5;
+const MILLISECONDS: f64 = 20.0;
+
+/// Environments x steps of the environments alone.
+const ENV_SHAPES: [(usize, usize); 3] = [(4_096, 32), (65_536, 32), (262_144, 32)];
+/// Environments x steps of the ops of a training.
+const SHAPES: [(usize, usize); 4] = [(4, 128), (2_048, 32), (16_384, 32), (65_536, 32)];
+const WIDTHS: [usize; 5] = [32, 64, 128, 256, 512];
+const SESSIONS: [usize; 4] = [1, 16, 256, 1_024];
+
+struct Bench<'a> {
+    cuda: Cuda,
+    options: &'a Options,
+    report: Report,
+    ceilings: Ceilings,
+}
+
+/// A layout of so many sessions.
+fn on(sessions: usize) -> Layout {
+    Layout::on(Kind::Cuda, sessions)
+}
+
+impl Bench<'_> {
+    /// Seconds of one launch, or none where the device says why not.
+    fn seconds(&self, name: &str, sessions: usize, launch: Launch) -> Option<f64> {
+        let queue = launch.queue(COPIES);
+        let sessions: Vec<usize> = (0..sessions).collect();
+        let measured = || {
+            let device = Device::Cuda(self.cuda.clone());
+            let mut memory = launch.layout.allocate_on(&device)?;
+            write(&launch.inputs, &mut memory);
+            let once = queue.time(&device, &mut memory, &sessions, 2)?.replay_ms;
+            let repeats = (MILLISECONDS / once).clamp(2.0, 1_000.0) as u32;
+            let mut samples = Vec::new();
+            for _ in 0..SAMPLES {
+                samples.push(queue.time(&device, &mut memory, &sessions, repeats)?.replay_ms);
+            }
+            Ok(median(&mut samples).expect("some samples") / 1e3 / COPIES as f64)
+        };
+        let seconds: slm_fast::error::Result<f64> = measured();
+        seconds.map_err(|error| println!("{name:48} not measured: {}", error.what)).ok()
+    }
+
+    /// Measures an op of one or more sessions and reports it; it is made only when it is asked for.
+    fn op(&mut self, name: &str, sessions: usize, launch: impl FnOnce(Layout) -> Launch) {
+        let name = if sessions == 1 { format!("{name}.cuda") } else { format!("{name}.cuda_{sessions}_sessions") };
+        if !self.options.wants(&name) {
+            return;
+        }
+        let launch = launch(on(sessions));
+        let bytes = (launch.bytes() * sessions) as f64;
+        let flops = launch.call.flops() * sessions as f64;
+        let Some(seconds) = self.seconds(&name, sessions, launch) else { return };
+        let (gb, gflop) = (bytes / seconds / 1e9, flops / seconds / 1e9);
+        let (of_copy, of_fma) = (gb / self.ceilings.copy, gflop / self.ceilings.fma);
+        let time = human(seconds * 1e9);
+        let moved = format!("{gb:>9.2} GB/s {:>5.1} % of a copy", of_copy * 100.0);
+        println!("{name:48} {time:>14} ns {moved} {gflop:>10.2} GFLOP/s {:>5.1} % of the FMA peak", of_fma * 100.0);
+        self.report.row(&name, seconds * 1e9, "ns");
+        self.report.row(&name, gb, "GB/s");
+        self.report.row(&name, of_copy, "share of copy");
+        if flops > 0.0 {
+            self.report.row(&name, gflop, "GFLOP/s");
+            self.report.row(&name, of_fma, "share");
+        }
+    }
+
+    /// Measures an environment that takes random actions.
+    fn env(&mut self, env: &str, n: usize, t: usize) {
+        let name = format!("env_step.{env}.{n}x{t}.cuda");
+        if !self.options.wants(&name) {
+            return;
+        }
+        let shape = RolloutShape { nets: None, ..rollout(env, t, n) };
+        if let Some(seconds) = self.seconds(&name, 1, launch!(Rollout, shape, on(1))) {
+            self.report.line(&name, (t * n) as f64 / seconds, "steps/s");
+        }
+    }
+
+    /// The ops of a training of `n` environments and `t` steps with CartPole's nets.
+    fn training(&mut self, n: usize, t: usize, sessions: usize) {
+        let (size, m) = (format!("{n}x{t}"), n * t);
+        let minibatch = m / 4;
+        let gae = AdvantageShape {
+            t,
+            n,
+            groups: 2,
+            mode: Mode::Gae,
+            normalize_reward: false,
+            normalize_values: false,
+            percentile: false,
+        };
+        let shuffle = ShuffleShape { m, minibatch, epoch: 0, normalize: Normalize::Standardize, ordered: false };
+        // a row per eight iterations
+        let every = 8 * m as u64;
+        let rows = LogShape::rows_needed(t, n, every);
+        let log = LogShape { t, n, groups: 2, log_frequency: every, max_frame: u64::MAX, rows };
+        let gradient = grad(Kind::Cuda, small_nets(), n, minibatch);
+        let tiles = gradient.tiles();
+        let op = |op: &str| format!("{op}.{size}");
+        self.op(&op("rollout.cartpole"), sessions, |on| launch!(Rollout, rollout("CartPole-v1", t, n), on));
+        self.op(&op("minibatch_grad.2x64"), sessions, |on| launch!(MinibatchGrad, gradient, on));
+        self.op(&op("optimize.2x64"), sessions, |on| launch!(Optimize, optimize(tiles, minibatch), on));
+        self.op(&op("advantage"), sessions, |on| launch!(Advantage, gae, on));
+        self.op(&op("shuffle"), sessions, |on| launch!(Shuffle, shuffle, on));
+        self.op(&op("log"), sessions, |on| launch!(Log, log, on));
+        self.op(&op("schedule"), sessions, |on| launch!(Schedule, ScheduleShape { t, n, groups: 2 }, on));
+        self.op(&op("obs_moments"), sessions, |on| launch!(ObsMoments, ObsMomentsShape { t, n, o: 4 }, on));
+    }
+}
+
+/// Measures everything that is asked for.
+pub fn run(cuda: Cuda, options: &Options) {
+    let ceilings = cuda.ceilings().unwrap_or_else(|error| panic!("{error}"));
+    let mut b = Bench { cuda, options, report: Report::open(), ceilings };
+    println!("ceilings of {}", b.cuda.describe());
+    b.report.line("ceiling.fma.cuda", ceilings.fma, "GFLOP/s");
+    b.report.line("ceiling.copy.cuda", ceilings.copy, "GB/s");
+    for (n, t) in SHAPES {
+        b.training(n, t, 1);
+    }
+    // many sessions at once, each of the size that SLM Lab and PureJaxRL train
+    for sessions in SESSIONS.into_iter().skip(1) {
+        b.training(4, 128, sessions);
+    }
+    for width in WIDTHS {
+        let wide = || nets(4, width, Activation::Tanh, Policy::Categorical { n: 2 });
+        let shape = || RolloutShape { nets: Some(wide()), ..rollout("CartPole-v1", 32, 2_048) };
+        b.op(&format!("rollout.cartpole_2x{width}.2048x32"), 1, |on| launch!(Rollout, shape(), on));
+        let gradient = || grad(Kind::Cuda, wide(), 2_048, 16_384);
+        b.op(&format!("minibatch_grad.2x{width}.16384_rows"), 1, |on| launch!(MinibatchGrad, gradient(), on));
+    }
+    for env in ENVS {
+        for (n, t) in ENV_SHAPES {
+            b.env(env, n, t);
+        }
+    }
+}

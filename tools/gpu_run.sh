@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Runs what `tools/gpu_pack.sh` packed on a machine with a GPU: needs the driver, this tree with the pack, and Python;
+# no Rust, no CUDA. Every stage has a time limit and an exit code of its own, and none stops the others.
+#
+#     tools/gpu_run.sh                               # every stage
+#     tools/gpu_run.sh --limit 560 tests ops         # these, within 560 seconds together
+#
+# Options: --pack FOLDER (target/gpu), --out FOLDER (gpu-results), --limit SECONDS (all stages together; later ones are
+# left out), --soak SECONDS (of the stage soak). Stages, in order: devices tests memcheck racecheck initcheck wgpu ops
+# trial agents curves training jax soak. In the folder: table.md with one line a stage, log.txt with all their output,
+# figures.csv of the benches, jax.jsonl.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+pack=target/gpu out=gpu-results limit=1000000 soak=120 wanted=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --pack) pack=$2 && shift 2 ;;
+        --out) out=$2 && shift 2 ;;
+        --limit) limit=$2 && shift 2 ;;
+        --soak) soak=$2 && shift 2 ;;
+        -*) echo "unknown option $1" >&2 && exit 2 ;;
+        *) wanted+=("$1") && shift ;;
+    esac
+done
+mkdir -p "$out"
+out=$(realpath "$out") pack=$(realpath "$pack")
+export SLM_FAST_ROOT=$PWD SLM_FAST_PROGRAM=$pack/slm-fast
+machine=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1 | tr -c 'A-Za-z0-9\n' '_')
+export SLM_FAST_BENCH_CSV=$out/$(date +%F)-${machine:-unknown}.csv
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod -R u+x "$pack"
+
+{
+    echo "| stage | exit code | seconds | last line |"
+    echo "| :-- | --: | --: | :-- |"
+} >"$out/table.md"
+
+# stage NAME LIMIT COMMAND..: runs it if it is wanted and there is time
+stage() {
+    local name=$1 most=$2 code left start
+    shift 2
+    if [ ${#wanted[@]} -gt 0 ] && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
+    left=$((limit - SECONDS))
+    if [ "$left" -lt 10 ]; then
+        echo "| $name | left out | | no time left |" >>"$out/table.md"
+        return
+    fi
+    start=$(date +%s.%N)
+    printf '\n== %s: %s\n' "$name" "$*" | tee -a "$out/log.txt"
+    timeout -k 5 $((most < left ? most : left)) "$@" >"$work/$name" 2>&1
+    code=$?
+    cat "$work/$name" >>"$out/log.txt"
+    tail -n 40 "$work/$name"
+    printf '| %s | %s | %.1f | %s |\n' "$name" "$code" "$(echo "$(date +%s.%N) - $start" | bc 2>/dev/null ||
+        python3 -c "import time; print(time.time() - $start)")" "$(tail -n 1 "$work/$name" | tr '|' '/')" >>"$out/table.md"
+}
+
+# a stage that needs a tool which is not there
+absent() {
+    if [ ${#wanted[@]} -gt 0 ] && [[ " ${wanted[*]} " != *" $1 "* ]]; then return; fi
+    echo "| $1 | skipped | | $2 |" >>"$out/table.md"
+}
+
+train() {
+    "$pack/slm-fast" train "$@" --device cuda --quiet --data "$work/data"
+}
+
+# seconds from process start to process end, of five trainings after one that fills the driver's cache
+trial() {
+    local i start
+    for i in 0 1 2 3 4 5; do
+        start=$(date +%s.%N)
+        train specs/ppo/ppo_cartpole.json --seed "$i" >"$work/train.txt" 2>&1 || { cat "$work/train.txt" && return 1; }
+        python3 -c "import time; print(f'training $i of 4 sessions: {time.time() - $start:.2f} s from start to end')"
+    done
+    tail -n 4 "$work/train.txt"
+}
+
+# two thousand agents at once, with every file that they write
+agents() {
+    time train benches/ppo_cartpole_purejaxrl.json --seed 1 --set meta.max_session=2048 --set meta.log_frequency=100000
+}
+
+jax() {
+    python3 tools/peers/ppo_jax.py --json "$out/jax.jsonl" --seeds 1 256 2048 --repeats 2 &&
+        python3 tools/peers/ppo_jax.py --json "$out/jax.jsonl" --envs 2048 --steps 32 --frames 20000000 --seeds 1 \
+            --repeats 2
+}
+
+devices() {
+    nvidia-smi && "$pack/slm-fast" devices && cat "$pack/commit"
+}
+
+export -f train trial agents jax devices
+export pack out work
+
+stage devices 60 bash -c devices
+stage tests 300 "$pack/tests/cuda_device" --test-threads 4
+if command -v compute-sanitizer >/dev/null; then
+    # one op after the other, so that the report names it; the tool makes everything many times slower
+    for tool in memcheck racecheck initcheck; do
+        stage "$tool" 400 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 \
+            "$pack/tests/cuda_device" --test-threads 1 every_op_equals_its_definition
+    done
+else
+    for tool in memcheck racecheck initcheck; do absent "$tool" "compute-sanitizer is not here"; done
+fi
+found=0
+for test in "$pack"/tests/wgpu*; do
+    [ -e "$test" ] && found=1 && stage wgpu 200 "$test"
+done
+[ "$found" = 1 ] || absent wgpu "not built into this version"
+stage ops 300 "$pack/benches/ops" --device cuda
+stage trial 60 bash -c trial
+stage agents 90 bash -c agents
+stage curves 300 python3 tools/gpu_curves.py --program "$pack/slm-fast" --sessions 10 specs/ppo/ppo_cartpole.json \
+    specs/a2c/a2c_cartpole.json specs/ppo/ppo_pendulum.json
+stage training 400 "$pack/benches/training" --device cuda
+if python3 -c 'import jax, flax, optax' 2>/dev/null; then
+    stage jax 400 bash -c jax
+else
+    absent jax "jax, flax or optax is not here"
+fi
+stage soak $((soak + 60)) python3 tools/gpu_soak.py --program "$pack/slm-fast" --seconds "$soak"
+
+[ -e "$SLM_FAST_BENCH_CSV" ] && echo "figures in $SLM_FAST_BENCH_CSV" >>"$out/log.txt"
+printf '\n'
+cat "$out/table.md"
