@@ -55,6 +55,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         len: 71,
         minibatch: 0,
         minibatches: 2,
+        epochs: 1,
         clipped: true,
         distance: Distance::Mse,
         clip_value: false,
@@ -79,6 +80,8 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.push(with(&|d| (d.symlog, d.normalize_targets, d.clip_value) = (true, true, true)));
     all.push(with(&|d| d.normalize_obs = true));
     all.push(with(&|d| (d.start, d.len, d.minibatch) = (0, 1, 1)));
+    // a later epoch
+    all.push(with(&|d| (d.epochs, d.start, d.minibatch) = (3, 2 * 96 + 25, 5)));
     // several tiles, the last one ragged
     all.push(with(&|d| (d.rows, d.envs, d.start, d.len) = (700, 7, 13, 601)));
     // as a gpu cuts: chunks of 32, 64 and 128 rows, several to a tile, ragged tiles and chunks
