@@ -3,7 +3,7 @@
 
     python3 tools/build_ptx.py                              # every module of kernels/variants.txt
     python3 tools/build_ptx.py --module schedule --dry      # does it compile? writes nothing
-    python3 tools/build_ptx.py --check                      # exit 1 where the committed PTX is not what the sources give
+    python3 tools/build_ptx.py --check                      # exit 1 where the committed PTX is not that of the sources
     python3 tools/build_ptx.py --resources                  # registers, spills, occupancy, instructions of every entry
     python3 tools/build_ptx.py --gate                       # exit 1 where an entry is over kernels/budgets.txt
 
@@ -36,8 +36,8 @@ NVDISASM = ("nvidia-cuda-nvdisasm", "13.2.86", "53606e719ecae07a2335f95902d5a139
 OPTIONS = ["--gpu-architecture=compute_80", "--std=c++17", "--fmad=false"]
 COMPILER = "nvrtc 12.0.140"
 
-# Addresses of tools/nvrtc.py: the first is the one to compile with. A system whose C library manages memory otherwise may
-# meet the committed text with another one.
+# Addresses of tools/nvrtc.py: the first is the one to compile with. A system whose C library manages memory otherwise
+# may meet the committed text with another one.
 STARTS = [0x600000000000 + (k << 40) for k in (0, 1, 2, 3, -1, -2, -3)]
 
 INCLUDE = re.compile(r'^([ \t]*#[ \t]*include[ \t]*)(.*?)[ \t]*$', re.MULTILINE)
@@ -222,7 +222,8 @@ def compile_all(args, kernels, modules):
             lines = list(difflib.unified_diff(old.splitlines(), text.splitlines(), "committed", "compiled", n=0,
                                               lineterm=""))
             more = [f".. and {len(lines) - 12} more lines"] if len(lines) > 12 else []
-            failures.append("\n".join([f"kernels/ptx/{module}.ptx is stale: run tools/build_ptx.py"] + lines[:12] + more))
+            stale = f"kernels/ptx/{module}.ptx is stale: run tools/build_ptx.py"
+            failures.append("\n".join([stale] + lines[:12] + more))
         elif not args.check and not args.dry and old != text:
             path.write_text(text)
             print(f"kernels/ptx/{module}.ptx: {len(text):,} bytes")
@@ -268,7 +269,8 @@ def instructions(args, cubin):
     for line in text.splitlines():
         if match := re.match(r"\s*\.section\s+\.text\.([\w$]+)", line):
             entry = found.setdefault(match[1], {})
-        elif entry is not None and (match := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", line)):
+        elif entry is not None and (match := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)",
+                                                     line)):
             entry[match[1]] = entry.get(match[1], 0) + 1
     return found
 
@@ -294,7 +296,7 @@ def budgets(kernels):
 
 
 def measure(args, kernels, modules, codes=None):
-    """Per entry: what the assembler says of the committed PTX; into `codes`, if given, instructions of its sm_90 code."""
+    """Per entry: what the assembler says of the committed PTX; `codes`, if given, gets instructions of its sm_90 code."""
     limits = budgets(kernels)
     with tempfile.TemporaryDirectory() as temporary:
         cubin = pathlib.Path(temporary, "cubin")
