@@ -191,7 +191,7 @@ __device__ __forceinline__ void outer_half(const u32* left, u32 left_row, u32 a_
         float sum[TILES][4];
 #pragma unroll
         for (u32 i = 0; i < 4 * TILES; i++) sum[i / 4][i % 4] = 0.0f;
-#pragma unroll 2
+#pragma unroll(TILES == 1 ? 2 : 1)
         for (u32 row = 0; row < ROWS; row += 16) {
             u32 left_a[4], right_b[4];
             load_a_turned(left_a, left, left_row, a, row, in_warp);
