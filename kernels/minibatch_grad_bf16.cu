@@ -41,7 +41,7 @@ __device__ __forceinline__ void gather_half(const MinibatchGradShape& d, const M
                     }
                 }
             }
-            x[row * x_row + pair] = pack_bf16(v[0], v[1]);
+            x[row * x_row + pair] = bf16_pair(v[0], v[1]);
         }
     }
 }
@@ -84,7 +84,7 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
             }
             for (u32 j = 0; j < pad16(part.outputs); j += 2) {
                 float low = j < part.outputs ? slopes[j] : 0.0f, high = j + 1 < part.outputs ? slopes[j + 1] : 0.0f;
-                half.d_out[lane * half.d_row + j / 2] = pack_bf16(low, high);
+                half.d_out[lane * half.d_row + j / 2] = bf16_pair(low, high);
             }
         }
         __syncthreads();

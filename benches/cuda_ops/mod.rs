@@ -50,13 +50,14 @@ impl Bench<'_> {
         let queue = launch.queue(COPIES);
         let sessions: Vec<usize> = (0..sessions).collect();
         let measured = || {
-            let mut memory = launch.layout.allocate_on(&Device::Cuda(self.cuda.clone()))?;
+            let device = Device::Cuda(self.cuda.clone());
+            let mut memory = launch.layout.allocate_on(&device)?;
             write(&launch.inputs, &mut memory);
-            let once = self.cuda.time(&queue, &mut memory, &sessions, 2)?.replay_ms;
+            let once = queue.time(&device, &mut memory, &sessions, 2)?.replay_ms;
             let repeats = (MILLISECONDS / once).clamp(2.0, 1_000.0) as u32;
             let mut samples = Vec::new();
             for _ in 0..SAMPLES {
-                samples.push(self.cuda.time(&queue, &mut memory, &sessions, repeats)?.replay_ms);
+                samples.push(queue.time(&device, &mut memory, &sessions, repeats)?.replay_ms);
             }
             Ok(median(&mut samples).expect("some samples") / 1e3 / COPIES as f64)
         };
@@ -113,7 +114,7 @@ impl Bench<'_> {
             normalize_values: false,
             percentile: false,
         };
-        let shuffle = ShuffleShape { m, minibatch, epoch: 0, normalize: Normalize::Standardize, ordered: false };
+        let shuffle = ShuffleShape { m, minibatch, epochs: 1, normalize: Normalize::Standardize, ordered: false };
         // a row per eight iterations
         let every = 8 * m as u64;
         let rows = LogShape::rows_needed(t, n, every);

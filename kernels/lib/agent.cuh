@@ -9,14 +9,29 @@
 #pragma once
 
 #include "activation.cuh"
-
-__device__ __forceinline__ u32 whole4(u32 words) { return (words + 3) & ~3u; }
-
-// Words from unit to unit of activations of `rows` rows.
-__device__ __forceinline__ u32 unit_row(u32 rows) { return rows + 4; }
+#include "ahead.cuh"
 
 // Packed words of a layer.
 __device__ __forceinline__ u32 packed_words(const Layer& y) { return (whole4(y.input) + 1) * whole4(y.output); }
+
+// Words of the observations of a block.
+template <u32 OBS>
+__device__ __forceinline__ u32 seen_words(u32 rows) {
+    return whole4(OBS) * unit_row(rows);
+}
+
+// Words of the activations of a net whose widest hidden layer has `wide` units: two layers, and the outputs.
+__device__ __forceinline__ u32 buffer_words(u32 wide, u32 rows) { return 2 * wide * unit_row(rows); }
+__device__ __forceinline__ u32 out_words(const Net& net, u32 rows) {
+    return net.layers ? whole4(net.layer[net.layers - 1].output) * unit_row(rows) : 0;
+}
+
+// Writes what the nets see of row `e`.
+template <u32 OBS>
+__device__ __forceinline__ void see(const float (&obs)[OBS], float* seen, u32 e, u32 rows) {
+#pragma unroll
+    for (u32 i = 0; i < OBS; i++) seen[i * unit_row(rows) + e] = obs[i];
+}
 
 // Packed words of a net.
 __device__ __forceinline__ u32 packed_words(const Net& net) {
@@ -47,21 +62,6 @@ __device__ __forceinline__ void pack(const Net& net, const float* params, float*
     }
 }
 
-// One net on its way ahead.
-struct Ahead {
-    // packed words of the layer that comes next
-    const float* weights;
-    // what the layer reads: the observations, then one of the two buffers
-    const float* from;
-    // two buffers of `wide` units, written by turns
-    float* buffers;
-    u32 wide;
-    // outputs, [units, ROW]
-    float* out;
-    // layers that it goes through, 0 where the net rests
-    u32 layers;
-};
-
 // Activates a lane's own sums where they lie: a second pass keeps the code of nine activations small.
 struct InPlace {
     float* to;
@@ -78,10 +78,10 @@ struct InPlace {
     }
 };
 
-// Sums of four rows and UNITS units of a hidden layer.
-template <u32 UNITS>
-__device__ __forceinline__ void hidden_tile(const float* weights, u32 input, u32 wide, const float* from, float* to,
-                                            u32 row) {
+// Sums of four rows of ROWS and UNITS units of a hidden layer.
+template <u32 ROWS, u32 UNITS>
+__device__ __forceinline__ void hidden_tile(const float* weights, u32 input, u32 wide, const float* from, float* to) {
+    const u32 row = unit_row(ROWS);
     float sum[UNITS][4];
 #pragma unroll
     for (u32 j = 0; j < UNITS; j++) {
@@ -141,12 +141,11 @@ __device__ __forceinline__ void hidden(const Net& first, const Net& second, cons
         const float* from = (other ? two.from : one.from) + at;
         float* to = (other ? two.buffers + (l & 1) * two.wide * row : one.buffers + (l & 1) * one.wide * row);
         to += unit * row + at;
-        if (units == 4) {
-            hidden_tile<4>(weights, input, wide, from, to, row);
-        } else if (units == 2) {
-            hidden_tile<2>(weights, input, wide, from, to, row);
-        } else {
-            hidden_tile<1>(weights, input, wide, from, to, row);
+        switch (rows) {
+            case 4: hidden_tile<4, 1>(weights, input, wide, from, to); break;
+            case 8: hidden_tile<8, 1>(weights, input, wide, from, to); break;
+            case 16: hidden_tile<16, 2>(weights, input, wide, from, to); break;
+            default: hidden_tile<32, 4>(weights, input, wide, from, to);
         }
         with_activation(other ? second.activation : first.activation, InPlace{to, row, units});
     }

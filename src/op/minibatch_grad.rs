@@ -32,12 +32,14 @@ pub struct GradShape {
     /// Rows of the rollout, `M = T N`, and its environments.
     pub rows: usize,
     pub envs: usize,
-    /// Rows of this minibatch: `index[start..start + len]`.
+    /// Rows of this minibatch: `index[start..start + len]`, counted through all epochs.
     pub start: usize,
     pub len: usize,
-    /// Which minibatch of the epoch this is, of how many.
+    /// Which minibatch this is, counted through all epochs, and how many an epoch has.
     pub minibatch: usize,
     pub minibatches: usize,
+    /// Epochs that `index` and `moments` hold.
+    pub epochs: usize,
     /// PPO's clipped surrogate; otherwise the plain policy gradient.
     pub clipped: bool,
     pub distance: Distance,
@@ -128,8 +130,8 @@ crate::op! {
     /// Partial gradients and losses of one minibatch; losses are divided by the minibatch's rows in the gradient, and
     /// are plain sums over rows in `partial_loss`.
     MinibatchGrad(d: GradShape) = "minibatch_grad", within 2e-5, run = run {
-        read index: u32[d.rows];
-        read moments: f32[d.minibatches, 2] in 0.5..1.5;
+        read index: u32[d.epochs * d.rows];
+        read moments: f32[d.epochs * d.minibatches, 2] in 0.5..1.5;
         read obs: f32[d.rows, d.obs] in -2.0..2.0;
         read normalizer: f32[2, d.obs] in 0.5..1.5;
         read action: f32[d.rows, d.nets.policy.action_len()] in -1.0..1.0;

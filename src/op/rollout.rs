@@ -3,14 +3,14 @@
 
 use super::hyper::{self, CLOCK_STEP};
 use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
-use super::lib::mlp::{ROWS, exact, forward};
+use super::lib::mlp::{ROWS, exact, forward, to_bf16};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
 use super::{Draw, Shape};
 use crate::device::cpu::Isa;
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Precision};
 use crate::env::ActionSpace;
 
 /// What is fixed when a rollout is recorded.
@@ -27,6 +27,8 @@ pub struct RolloutShape {
     /// The most likely action instead of a sample.
     pub greedy: bool,
     pub normalize_obs: bool,
+    /// Of the nets' products; gpu devices alone have another than f32.
+    pub precision: Precision,
 }
 
 /// Blocks of 16 environments in a tile.
@@ -81,7 +83,12 @@ impl Shape for RolloutShape {
     }
 
     fn on_cpu(&self) -> bool {
-        self.env.has_defaults()
+        self.env.has_defaults() && self.precision == Precision::F32
+    }
+
+    // a sum that falls on the other side of a tie moves an activation by 2^-9 of itself
+    fn tolerance(&self, declared: f64) -> f64 {
+        if self.precision == Precision::F32 { declared } else { 100.0 * declared }
     }
 
     fn cases() -> Vec<RolloutShape> {
@@ -95,9 +102,12 @@ impl Shape for RolloutShape {
                 for (n, state) in words.chunks_exact_mut(self.state()).enumerate() {
                     let mut row = vec![0.0; state.len()];
                     self.env.plain_reset(&mut row, [draw.word(), 1], n as u32, 3);
-                    // one in three is about to end
-                    let far = if draw.below(3) == 0 { 40.0 } else { 1.0 };
-                    state.iter_mut().zip(row).for_each(|(to, from)| *to = (far * from).to_bits());
+                    // one in three is somewhere else: about to end, or at a bound
+                    let far = draw.below(3) == 0;
+                    for (to, from) in state.iter_mut().zip(row) {
+                        let most = [0.1, 1.0, 10.0, 40.0][draw.below(4) as usize];
+                        *to = (from + if far { draw.range(-most, most) } else { 0.0 }).to_bits();
+                    }
                 }
             }
             // one environment in three is at its time limit, in this step or in the next
@@ -166,11 +176,12 @@ fn define(d: &RolloutShape, a: Args<'_>) {
     let key = [a.seed[0], a.seed[1]];
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let space = &d.env.spec.action_space;
+    let round = if d.precision == Precision::Bf16 { to_bf16 } else { exact };
     let see = |obs: &[f32]| -> (Vec<f64>, f64) {
         let seen =
             |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
         let x: Vec<f64> = obs.iter().enumerate().map(seen).collect();
-        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x, exact))
+        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x, round))
     };
     for n in 0..d.n {
         let state = &mut a.env_state[n * k..(n + 1) * k];
@@ -249,7 +260,7 @@ struct Envs {
 }
 
 fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
-    assert!(d.env.has_defaults(), "the fast variant has the constants of its environment folded in");
+    assert!(d.on_cpu(), "the fast variant has the constants of its environment folded in, and is f32");
     let isa = cx.isa;
     let (o, k, len) = (d.obs(), d.state(), d.action());
     let first = cx.tile * ROWS;

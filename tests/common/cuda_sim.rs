@@ -145,8 +145,7 @@ fn scan(module: &Module) -> Result<Scanned, String> {
 
 /// Where built modules are kept from one run of the tests to the next.
 fn cache() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-    target.join("cuda_sim")
+    super::root().join("target/cuda_sim")
 }
 
 fn hash(parts: &[&str]) -> u64 {
@@ -183,7 +182,9 @@ fn scheduler(build: Build) -> Result<PathBuf, String> {
     ]);
     cached(&format!("scheduler-{key:016x}.o"), |path| {
         let mut command = Command::new("g++");
-        run(command.args(build.flags()).arg("-c").arg(dir.join("scheduler.cpp")).arg("-o").arg(path)).map(drop)
+        // loops that a sanitizer must not see stay loops
+        command.args(build.flags()).arg("-fno-tree-loop-distribute-patterns");
+        run(command.arg("-c").arg(dir.join("scheduler.cpp")).arg("-o").arg(path)).map(drop)
     })
 }
 
@@ -206,11 +207,18 @@ fn compile(module: &Module, scanned: &Scanned, build: Build) -> Result<PathBuf, 
     cached(&format!("{}-{key:016x}.so", module.name), |path| {
         let source = path.with_extension("cpp");
         fs::write(&source, &text).map_err(|error| error.to_string())?;
+        let object = path.with_extension("o");
         let mut command = Command::new("g++");
         command.args(build.flags()).args(build.kernel_flags()).args(&module.defines).arg("-I").arg(simulator_dir());
-        command.args(["-shared", "-o"]).arg(path).arg(&source).arg(&scheduler);
+        command.arg("-c").arg(&source).arg("-o").arg(&object);
         run(&mut command).map_err(|log| format!("{} does not compile:\n{log}", module.name))?;
-        fs::remove_file(&source).map_err(|error| error.to_string())
+        // variables without a first value: static shared arrays
+        let sections = ["--set-section-flags", ".bss=alloc,load,contents", "--rename-section", ".bss=cusim_shared"];
+        run(Command::new("objcopy").args(sections).arg(&object))?;
+        let mut command = Command::new("g++");
+        command.args(build.kernel_flags()).args(["-shared", "-o"]).arg(path).arg(&object).arg(&scheduler);
+        run(&mut command)?;
+        [&source, &object].into_iter().try_for_each(|file| fs::remove_file(file).map_err(|error| error.to_string()))
     })
 }
 

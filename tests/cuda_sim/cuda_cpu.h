@@ -15,8 +15,9 @@
 #define __restrict__ __restrict
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
-// static shared arrays lie together, so that a block's can be poisoned at its start, saved and brought back
-#define __shared__ static __attribute__((section("cusim_shared")))
+// the only variables of a module: its build puts them into a section of their own, so that those of a block can be
+// poisoned at its start, saved and brought back (an attribute would do, but g++ heeds none in templates)
+#define __shared__ static
 #define DYN_SHARED(T, name) T* name = reinterpret_cast<T*>(cusim::dynamic_shared)
 // the generator of the table of kernels reads these two in the preprocessed text
 #ifndef CUSIM_SCAN

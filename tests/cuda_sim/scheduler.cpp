@@ -52,7 +52,7 @@ cusim_switch:
     ret
 )");
 
-// all static shared arrays of the module, if it has any
+// all static shared arrays of the module, if it has any: the section that its build makes of its variables
 extern "C" __attribute__((visibility("hidden"), weak)) char __start_cusim_shared[], __stop_cusim_shared[];
 
 namespace cusim {
@@ -315,6 +315,11 @@ bool advance(Slot& slot) {
 
 size_t static_bytes() { return size_t(__stop_cusim_shared - __start_cusim_shared); }
 
+// Copies static shared arrays together with what a sanitizer keeps between them, which `memcpy` must not touch.
+void copy(char* to, const char* from) {
+    for (size_t i = 0; i < static_bytes(); i++) to[i] = from[i];
+}
+
 // Poisons a block's shared memory: NaN as f32 and as f64, other bits from schedule to schedule.
 void poison(Slot& slot) {
     static const unsigned WORDS[] = {0xFFFFFFFF, 0x7FF55555};
@@ -387,8 +392,8 @@ void run_grid() {
         }
         // static shared arrays have one address: bring those of this block there
         if (loaded != &slot && static_bytes() > 0) {
-            if (loaded != nullptr) memcpy(loaded->statics.data(), __start_cusim_shared, static_bytes());
-            memcpy(__start_cusim_shared, slot.statics.data(), static_bytes());
+            if (loaded != nullptr) copy(loaded->statics.data(), __start_cusim_shared);
+            copy(__start_cusim_shared, slot.statics.data());
         }
         loaded = &slot;
         block_index = slot.index;

@@ -18,23 +18,29 @@ extern "C" __global__ void __launch_bounds__(256) tree_sum(unsigned, const float
 
 extern "C" __global__ void __launch_bounds__(256) missing_barrier(unsigned, const float* x, float* out) { TREE_SUM() }
 
-// What the warps of a block sum up goes through a static array; a barrier on either side.
+// Sum over all warps, through a static array with a barrier on either side.
+template <unsigned WARPS>
+__device__ __forceinline__ float over_warps(float mine) {
+    __shared__ float sums[WARPS];
+    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = mine;
+    __syncthreads();
+    float sum = 0.0f;
+    for (unsigned warp = 0; warp < WARPS; warp++) sum += sums[warp];
+    __syncthreads();
+    return sum;
+}
+
 extern "C" __global__ void __launch_bounds__(256) warp_sums(unsigned n, const float* x, float* out) {
-    __shared__ float sums[8];
     float sum = 0.0f;
     for (unsigned round = 0; round < n; round++) {
         float mine = x[blockIdx.x * blockDim.x + threadIdx.x] + sum;
         for (int lanes = 16; lanes > 0; lanes /= 2) mine += __shfl_xor_sync(0xFFFFFFFFu, mine, lanes);
-        if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = mine;
-        __syncthreads();
-        sum = 0.0f;
-        for (unsigned warp = 0; warp < blockDim.x / 32; warp++) sum += sums[warp];
-        __syncthreads();
+        sum = over_warps<8>(mine);
     }
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// The second barrier of `warp_sums` is missing: a fast warp overwrites what a slow one has not read.
+// The second barrier of `over_warps` is missing: a fast warp overwrites what a slow one has not read.
 extern "C" __global__ void __launch_bounds__(256) overtaken(unsigned n, const float* x, float* out) {
     __shared__ float sums[8];
     float sum = 0.0f;

@@ -1,7 +1,7 @@
 //! Launch of `kernels/rollout.cu`.
 
 use super::{SHARED_BYTES, flag, net, policy, word};
-use crate::device::{Field, Kernel};
+use crate::device::{Field, Kernel, Precision};
 use crate::env::ActionSpace;
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
@@ -13,24 +13,58 @@ const FEW_THREADS: usize = 128;
 const RANDOM_THREADS: usize = 128;
 const PACK_BLOCKS: usize = 32;
 
-const fn whole4(words: usize) -> usize {
-    words.next_multiple_of(4)
+/// Sizes of an agent's nets in a block's memory, in words: `kernels/lib/agent.cuh` and `kernels/lib/agent_bf16.cuh`.
+#[derive(Clone, Copy)]
+struct Sizes(Precision);
+
+impl Sizes {
+    /// What hidden layers are padded to.
+    fn unit(self) -> usize {
+        if self.0 == Precision::Bf16 { 16 } else { 4 }
+    }
+
+    /// `units` of activations for `rows` rows.
+    fn units(self, units: usize, rows: usize) -> usize {
+        match self.0 {
+            Precision::F32 => units.next_multiple_of(4) * (rows + 4),
+            Precision::Bf16 => rows * (units.div_ceil(16) * 8 + 4),
+        }
+    }
+
+    /// Packed parameters of a net.
+    fn packed(self, net: &Mlp) -> usize {
+        let last = net.hidden.len();
+        let layer = |(l, &(input, output, ..)): (usize, &(usize, usize, usize, usize))| match self.0 {
+            Precision::F32 => (input.next_multiple_of(4) + 1) * output.next_multiple_of(4),
+            Precision::Bf16 => {
+                let tiles = if l == last { output.div_ceil(8) } else { 2 * output.div_ceil(16) };
+                tiles * (64 * input.div_ceil(16) + 8)
+            }
+        };
+        net.offsets().iter().enumerate().map(layer).sum()
+    }
+
+    /// Units of the widest hidden layer.
+    fn wide(self, net: &Mlp) -> usize {
+        net.hidden.iter().copied().max().unwrap_or(0).next_multiple_of(self.unit())
+    }
+
+    /// Activations of a net: two layers, and the outputs.
+    fn acts(self, net: &Mlp, rows: usize) -> usize {
+        let hidden = if net.hidden.is_empty() { 0 } else { 2 * self.units(self.wide(net), rows) };
+        let outputs = net.output.next_multiple_of(if self.0 == Precision::Bf16 { 8 } else { 4 });
+        hidden + outputs * (rows + 4)
+    }
 }
 
-/// Packed words of a net, as in `kernels/lib/agent.cuh`.
-fn packed_words(net: &Mlp) -> usize {
-    net.offsets().iter().map(|&(input, output, ..)| (whole4(input) + 1) * whole4(output)).sum()
-}
-
-/// Units of the widest hidden layer.
-fn wide(net: &Mlp) -> usize {
-    whole4(net.hidden.iter().copied().max().unwrap_or(0))
+fn each(nets: &Nets) -> impl Iterator<Item = &Mlp> {
+    std::iter::once(&nets.actor).chain(&nets.critic)
 }
 
 /// Words of a block's activations, as in `kernels/rollout.cu`.
 fn acts_words(d: &RolloutShape, nets: &Nets, envs: usize) -> usize {
-    let hidden = wide(&nets.actor) + nets.critic.as_ref().map_or(0, wide);
-    (envs + 4) * (2 * whole4(d.obs()) + 2 * hidden + whole4(nets.actor.output) + 4)
+    let sizes = Sizes(d.precision);
+    2 * sizes.units(d.obs(), envs) + each(nets).map(|net| sizes.acts(net, envs)).sum::<usize>()
 }
 
 /// How an agent's rollout is cut into blocks, and where its weights and activations lie.
@@ -46,14 +80,17 @@ struct Place {
 
 fn place(d: &RolloutShape, nets: &Nets) -> Place {
     // few environments want the shortest step, many the fewest reads of weights per environment
-    let most = match d.n {
-        ..=4 => 4,
-        ..=8 => 8,
-        ..=2048 => 16,
-        _ => 32,
+    let most = match (d.n, d.precision) {
+        (..=4, Precision::F32) => 4,
+        (..=8, Precision::F32) => 8,
+        (..=2048, _) => 16,
+        (..=4096, _) | (_, Precision::F32) => 32,
+        (_, Precision::Bf16) => 64,
     };
-    let packed = packed_words(&nets.actor) + nets.critic.as_ref().map_or(0, packed_words);
-    let sizes = || [32, 16, 8, 4].into_iter().filter(|&envs| envs <= most);
+    // a tile of the matrix units is 16 rows
+    let least = if d.precision == Precision::Bf16 { 16 } else { 4 };
+    let packed = each(nets).map(|net| Sizes(d.precision).packed(net)).sum();
+    let sizes = || [64, 32, 16, 8, 4].into_iter().filter(|&envs| (least..=most).contains(&envs));
     let fits = |words: usize| 4 * words <= SHARED_BYTES;
     let at = |envs, wide, spilled| Place { envs, packed, acts: acts_words(d, nets, envs), wide, spilled };
     let shared = sizes().find(|&envs| fits(packed + acts_words(d, nets, envs)));
@@ -66,7 +103,7 @@ fn place(d: &RolloutShape, nets: &Nets) -> Place {
 }
 
 fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
-    let nets = d.nets.as_ref();
+    let (nets, sizes) = (d.nets.as_ref(), Sizes(d.precision));
     let critic = nets.and_then(|nets| nets.critic.as_ref());
     let words = |name, numbers: &[f32]| Field { name, words: numbers.iter().map(|x| x.to_bits()).collect() };
     let (actions, low, high): (usize, &[f32], &[f32]) = match d.env.spec.action_space {
@@ -81,8 +118,8 @@ fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
         flag("normalize_obs", d.normalize_obs),
         word("actions", actions),
         word("envs", place.map_or(0, |place| place.envs)),
-        word("actor_wide", nets.map_or(0, |nets| wide(&nets.actor))),
-        word("critic_wide", critic.map_or(0, wide)),
+        word("actor_wide", nets.map_or(0, |nets| sizes.wide(&nets.actor))),
+        word("critic_wide", critic.map_or(0, |critic| sizes.wide(critic))),
         flag("spilled", place.is_some_and(|place| place.spilled)),
         words("low", low),
         words("high", high),
@@ -94,8 +131,9 @@ fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
 }
 
 pub fn kernels(d: &RolloutShape) -> Vec<Kernel> {
+    let bf16 = if d.precision == Precision::Bf16 && d.nets.is_some() { "_bf16" } else { "" };
     let kernel = |suffix: &str, tiles: usize, threads: usize, shared: usize, place: Option<&Place>| Kernel {
-        entry: format!("rollout_{}{suffix}", d.env.spec.module),
+        entry: format!("rollout_{}{bf16}{suffix}", d.env.spec.module),
         tiles: tiles as u32,
         parts: 1,
         threads: threads as u32,

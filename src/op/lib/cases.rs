@@ -55,6 +55,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         len: 71,
         minibatch: 0,
         minibatches: 2,
+        epochs: 1,
         clipped: true,
         distance: Distance::Mse,
         clip_value: false,
@@ -79,6 +80,8 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.push(with(&|d| (d.symlog, d.normalize_targets, d.clip_value) = (true, true, true)));
     all.push(with(&|d| d.normalize_obs = true));
     all.push(with(&|d| (d.start, d.len, d.minibatch) = (0, 1, 1)));
+    // a later epoch
+    all.push(with(&|d| (d.epochs, d.start, d.minibatch) = (3, 2 * 96 + 25, 5)));
     // several tiles, the last one ragged
     all.push(with(&|d| (d.rows, d.envs, d.start, d.len) = (700, 7, 13, 601)));
     // as a gpu cuts: chunks of 32, 64 and 128 rows, several to a tile, ragged tiles and chunks
@@ -126,7 +129,8 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         let critic: &[usize] = &[17, 20];
         let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
         let limit = env.spec.max_episode_steps;
-        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false }
+        let precision = Precision::F32;
+        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false, precision }
     };
     let mut all = vec![
         case("CartPole-v1", discrete(2), false, 4, 5),
@@ -168,12 +172,11 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         with(4, &|d| d.nets.as_mut().expect("has nets").critic = None),
     ];
     // whole tiles of a gpu and one more or less, and many environments
-    more.extend([15, 17, 33, 2049].map(|n| with(0, &|d| (d.t, d.n) = (2, n))));
+    more.extend([(2, 15), (2, 17), (2, 33), (1, 2049)].map(|size| with(0, &|d| (d.t, d.n) = size)));
     // a gpu keeps neither these weights in shared memory nor, of the last, the activations
-    for case in [0, 2, 3, 4, 6] {
-        more.push(sized(case, &[130, 150]));
-    }
-    more.push(sized(0, &[1700]));
+    let mut wide: Vec<RolloutShape> = [0, 2, 3, 4, 6].map(|case| sized(case, &[130, 150])).to_vec();
+    wide.push(sized(0, &[1700]));
+    more.extend(wide);
     // other constants than Gymnasium's, everywhere, so that none can be left out or taken for another
     let strange = |d: &mut RolloutShape| {
         let change = |i, x| x * (1.0 + 0.01 * (i + 1) as f32) + 0.001 * (i + 1) as f32;
@@ -184,9 +187,22 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         more.push(with(case, &strange));
         more.push(with(case, &|d| {
             strange(d);
+            d.precision = Precision::Bf16;
+        }));
+        more.push(with(case, &|d| {
+            strange(d);
             (d.n, d.nets) = (130, None);
         }));
     }
+    // on matrix units: the usual nets, uneven ones, none; both sizes of blocks; and wide ones
+    let bf16 = |mut d: RolloutShape| {
+        d.precision = Precision::Bf16;
+        d
+    };
+    let cases = [(0, &[64, 64][..], 4, 20), (5, &[], 3, 5), (2, &[33, 7, 16], 1, 2049), (4, &[24], 1, 4097)];
+    more.extend(cases.map(|(case, hidden, t, n)| RolloutShape { t, n, ..bf16(sized(case, hidden)) }));
+    more.extend([0, 2, 3, 4, 6].map(|case| bf16(sized(case, &[260, 200]))));
+    more.push(bf16(sized(0, &[1700])));
     all.extend(more);
     all
 }
