@@ -1,6 +1,7 @@
-// What a device can do at most: words copied and multiply-adds. No op: the figures that ops are compared with.
+// What a device can do at most: words copied, multiply-adds, matrix products. No op: the figures that ops are compared
+// with.
 
-#include "lib/core.cuh"
+#include "lib/mma.cuh"
 
 struct CeilingsShape {
     u32 words;
@@ -65,5 +66,34 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     float total = 0.0f;
 #pragma unroll
     for (u32 i = 0; i < SUMS; i++) total += sum[i];
+    if (blockIdx.x == 0 || total != total) a.to.of(s)[threadIdx.x] = total;
+}
+
+// A warp has SUMS chains of `rounds` products of bfloat16 tiles, 4,096 FLOPs each: bound by the matrix units as `mma.sync`
+// uses them. No order to keep.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    ceiling_mma(__grid_constant__ const CeilingsShape d, __grid_constant__ const Sessions sessions,
+                __grid_constant__ const CeilingsArgs a) {
+    u32 s;
+    if (!sessions.of(blockIdx.y, s)) return;
+    u32 word = __float_as_uint(a.from.of(s)[0]);
+    u32 left[4] = {word, word, word, word}, right[2] = {word, word};
+    float sum[SUMS][4];
+#pragma unroll
+    for (u32 i = 0; i < SUMS; i++) {
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) sum[i][j] = float(threadIdx.x + i);
+    }
+
+#pragma unroll 4
+    for (u32 round = 0; round < d.rounds; round++) {
+#pragma unroll
+        for (u32 i = 0; i < SUMS; i++) mma_m16n8k16_bf16(sum[i], left, right);
+    }
+
+    // as above
+    float total = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < SUMS; i++) total += sum[i][0] + sum[i][1] + sum[i][2] + sum[i][3];
     if (blockIdx.x == 0 || total != total) a.to.of(s)[threadIdx.x] = total;
 }

@@ -16,11 +16,15 @@
 #include "lib/minibatch.cuh"
 #include "lib/mlp.cuh"
 
+// CHUNK is the number of rows, and part of the name
+#define NAMED(rows) minibatch_grad_##rows
+#define ENTRY(rows) NAMED(rows)
+
+constexpr u32 ROWS = CHUNK, LANES = 128;
+
 // One tile of one net.
-template <u32 ROWS>
 __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
                                               float* shared) {
-    constexpr u32 LANES = 128;
     u32 lane = threadIdx.x, tile = blockIdx.x;
     Part part(d, blockIdx.z);
     const Net& net = part.is_critic ? d.critic : d.actor;
@@ -68,29 +72,11 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128, 4)
-    minibatch_grad_32(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                      __grid_constant__ const MinibatchGradArgs a) {
+extern "C" __global__ void __launch_bounds__(LANES, ROWS == 32 ? 4 : ROWS == 64 ? 3 : 2)
+    ENTRY(CHUNK)(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
+                __grid_constant__ const MinibatchGradArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     DYN_SHARED(float, shared);
-    tile_gradient<32>(d, a, s, shared);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3)
-    minibatch_grad_64(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                      __grid_constant__ const MinibatchGradArgs a) {
-    u32 s;
-    if (!sessions.of(blockIdx.y, s)) return;
-    DYN_SHARED(float, shared);
-    tile_gradient<64>(d, a, s, shared);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 2)
-    minibatch_grad_128(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                       __grid_constant__ const MinibatchGradArgs a) {
-    u32 s;
-    if (!sessions.of(blockIdx.y, s)) return;
-    DYN_SHARED(float, shared);
-    tile_gradient<128>(d, a, s, shared);
+    tile_gradient(d, a, s, shared);
 }

@@ -13,8 +13,13 @@
 #include "lib/minibatch.cuh"
 #include "lib/mlp_bf16.cuh"
 
+// CHUNK is the number of rows, and part of the name
+#define NAMED(rows) minibatch_grad_bf16_##rows
+#define ENTRY(rows) NAMED(rows)
+
+constexpr u32 ROWS = CHUNK, LANES = 2 * ROWS;
+
 // Rounds the observations of a chunk; rows from `rows` on are zeros.
-template <u32 ROWS>
 __device__ __forceinline__ void gather_half(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
                                             const u32* index, u32 rows, u32* x, u32 x_row, u32 lane) {
     const float* obs = a.obs.of(s);
@@ -22,7 +27,7 @@ __device__ __forceinline__ void gather_half(const MinibatchGradShape& d, const M
     float low = a.hyper.of(s)[Hyper::OBS_CLIP_LOW], high = a.hyper.of(s)[Hyper::OBS_CLIP_HIGH];
     // neighboring lanes take neighboring pairs of a row, eight pairs or more
     u32 pairs = pad16(d.obs) / 2, across = pairs <= 8 ? 8 : pairs <= 16 ? 16 : 32;
-    for (u32 row = lane / across; row < ROWS; row += 2 * ROWS / across) {
+    for (u32 row = lane / across; row < ROWS; row += LANES / across) {
         const float* from = obs + u64(row < rows ? index[row] : 0) * d.obs;
         for (u32 pair = lane % across; pair < pairs; pair += across) {
             float v[2] = {0.0f, 0.0f};
@@ -36,16 +41,14 @@ __device__ __forceinline__ void gather_half(const MinibatchGradShape& d, const M
                     }
                 }
             }
-            x[row * x_row + pair] = pack_bf16(v[0], v[1]);
+            x[row * x_row + pair] = bf16_pair(v[0], v[1]);
         }
     }
 }
 
 // One tile of one net.
-template <u32 ROWS>
 __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
                                               float* shared) {
-    constexpr u32 LANES = 2 * ROWS;
     u32 lane = threadIdx.x, tile = blockIdx.x;
     Part part(d, blockIdx.z);
     const Net& net = part.is_critic ? d.critic : d.actor;
@@ -66,7 +69,7 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
     for (u32 at = begin; at < end; at += ROWS) {
         const u32* index = a.index.of(s) + d.start + at;
         u32 rows = min(end - at, ROWS);
-        gather_half<ROWS>(d, a, s, index, rows, half.x, half.x_row, lane);
+        gather_half(d, a, s, index, rows, half.x, half.x_row, lane);
         __syncthreads();
         half.forward(out, out_row, lane);
         __syncthreads();
@@ -81,7 +84,7 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
             }
             for (u32 j = 0; j < pad16(part.outputs); j += 2) {
                 float low = j < part.outputs ? slopes[j] : 0.0f, high = j + 1 < part.outputs ? slopes[j + 1] : 0.0f;
-                half.d_out[lane * half.d_row + j / 2] = pack_bf16(low, high);
+                half.d_out[lane * half.d_row + j / 2] = bf16_pair(low, high);
             }
         }
         __syncthreads();
@@ -98,29 +101,11 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
     }
 }
 
-extern "C" __global__ void __launch_bounds__(64)
-    minibatch_grad_bf16_32(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                           __grid_constant__ const MinibatchGradArgs a) {
+extern "C" __global__ void __launch_bounds__(LANES, ROWS == 32 ? 6 : ROWS == 64 ? 3 : 2)
+    ENTRY(CHUNK)(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
+                __grid_constant__ const MinibatchGradArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     DYN_SHARED(float, shared);
-    tile_gradient<32>(d, a, s, shared);
-}
-
-extern "C" __global__ void __launch_bounds__(128)
-    minibatch_grad_bf16_64(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                           __grid_constant__ const MinibatchGradArgs a) {
-    u32 s;
-    if (!sessions.of(blockIdx.y, s)) return;
-    DYN_SHARED(float, shared);
-    tile_gradient<64>(d, a, s, shared);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 2)
-    minibatch_grad_bf16_128(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                            __grid_constant__ const MinibatchGradArgs a) {
-    u32 s;
-    if (!sessions.of(blockIdx.y, s)) return;
-    DYN_SHARED(float, shared);
-    tile_gradient<128>(d, a, s, shared);
+    tile_gradient(d, a, s, shared);
 }

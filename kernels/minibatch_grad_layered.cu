@@ -90,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(128, 4)
                           scratch.acts(of_net, net, l), scratch.before(of_net, net, l), at, shared, threadIdx.x);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 4)
     minibatch_grad_losses(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
                           __grid_constant__ const MinibatchGradArgs a) {
     u32 s;

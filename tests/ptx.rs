@@ -14,7 +14,7 @@ const COMPILER: &str = "nvrtc 12.0.140";
 const OPTIONS: &str = "--gpu-architecture=compute_80 --std=c++17 --fmad=false";
 
 /// Entries that belong to no op: the measurements of `slm-fast devices` and of the benches.
-const MEASUREMENTS: [&str; 2] = ["ceiling_copy", "ceiling_fma"];
+const MEASUREMENTS: [&str; 3] = ["ceiling_copy", "ceiling_fma", "ceiling_mma"];
 
 /// First line of a module's PTX.
 fn header(sources: &BTreeMap<String, String>, module: &Module) -> String {

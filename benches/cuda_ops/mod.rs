@@ -1,4 +1,4 @@
-//! The ops on a gpu: device time from events, and its share of the two ceilings measured just before.
+//! The ops on a gpu: device time from events, and its share of the ceilings measured just before.
 //!
 //! An op is in a graph several times and the graph is replayed, as in a training: a figure is the time from one launch's
 //! start to the next one's.
@@ -6,13 +6,13 @@
 use crate::common::{Options, Report, human, median};
 use crate::{ENVS, Launch, grad, launch, nets, optimize, rollout, small_nets, write};
 use slm_fast::device::cuda::{Ceilings, Cuda};
-use slm_fast::device::{Device, Kind, Layout};
+use slm_fast::device::{Device, Kind, Layout, Precision};
 use slm_fast::op::Shape;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::lib::mlp::Activation;
 use slm_fast::op::lib::policy::Policy;
 use slm_fast::op::log::{Log, LogShape};
-use slm_fast::op::minibatch_grad::MinibatchGrad;
+use slm_fast::op::minibatch_grad::{GradShape, MinibatchGrad};
 use slm_fast::op::obs_moments::{ObsMoments, ObsMomentsShape};
 use slm_fast::op::optimize::Optimize;
 use slm_fast::op::rollout::{Rollout, RolloutShape};
@@ -31,6 +31,7 @@ const ENV_SHAPES: [(usize, usize); 3] = [(4_096, 32), (65_536, 32), (262_144, 32
 const SHAPES: [(usize, usize); 4] = [(4, 128), (2_048, 32), (16_384, 32), (65_536, 32)];
 const WIDTHS: [usize; 5] = [32, 64, 128, 256, 512];
 const SESSIONS: [usize; 4] = [1, 16, 256, 1_024];
+const FORMATS: [(&str, Precision); 2] = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
 
 struct Bench<'a> {
     cuda: Cuda,
@@ -76,16 +77,21 @@ impl Bench<'_> {
         let flops = launch.call.flops() * sessions as f64;
         let Some(seconds) = self.seconds(&name, sessions, launch) else { return };
         let (gb, gflop) = (bytes / seconds / 1e9, flops / seconds / 1e9);
-        let (of_copy, of_fma) = (gb / self.ceilings.copy, gflop / self.ceilings.fma);
+        let (peak, unit) = match name.contains("bf16") {
+            true => (self.ceilings.mma, "matrix"),
+            false => (self.ceilings.fma, "FMA"),
+        };
+        let (of_copy, of_peak) = (gb / self.ceilings.copy, gflop / peak);
         let time = human(seconds * 1e9);
         let moved = format!("{gb:>9.2} GB/s {:>5.1} % of a copy", of_copy * 100.0);
-        println!("{name:48} {time:>14} ns {moved} {gflop:>10.2} GFLOP/s {:>5.1} % of the FMA peak", of_fma * 100.0);
+        let of = format!("{:>5.1} % of the {unit} peak", of_peak * 100.0);
+        println!("{name:48} {time:>14} ns {moved} {gflop:>10.2} GFLOP/s {of}");
         self.report.row(&name, seconds * 1e9, "ns");
         self.report.row(&name, gb, "GB/s");
         self.report.row(&name, of_copy, "share of copy");
         if flops > 0.0 {
             self.report.row(&name, gflop, "GFLOP/s");
-            self.report.row(&name, of_fma, "share");
+            self.report.row(&name, of_peak, "share");
         }
     }
 
@@ -122,8 +128,14 @@ impl Bench<'_> {
         let gradient = grad(Kind::Cuda, small_nets(), n, minibatch);
         let tiles = gradient.tiles();
         let op = |op: &str| format!("{op}.{size}");
-        self.op(&op("rollout.cartpole"), sessions, |on| launch!(Rollout, rollout("CartPole-v1", t, n), on));
-        self.op(&op("minibatch_grad.2x64"), sessions, |on| launch!(MinibatchGrad, gradient, on));
+        for (format, precision) in FORMATS {
+            let rollout = || RolloutShape { precision, ..rollout("CartPole-v1", t, n) };
+            let gradient = || GradShape { precision, ..gradient.clone() };
+            self.op(&op(&format!("rollout.cartpole_{format}")), sessions, |on| launch!(Rollout, rollout(), on));
+            self.op(&op(&format!("minibatch_grad.2x64_{format}")), sessions, |on| {
+                launch!(MinibatchGrad, gradient(), on)
+            });
+        }
         self.op(&op("optimize.2x64"), sessions, |on| launch!(Optimize, optimize(tiles, minibatch), on));
         self.op(&op("advantage"), sessions, |on| launch!(Advantage, gae, on));
         self.op(&op("shuffle"), sessions, |on| launch!(Shuffle, shuffle, on));
@@ -139,6 +151,7 @@ pub fn run(cuda: Cuda, options: &Options) {
     let mut b = Bench { cuda, options, report: Report::open(), ceilings };
     println!("ceilings of {}", b.cuda.describe());
     b.report.line("ceiling.fma.cuda", ceilings.fma, "GFLOP/s");
+    b.report.line("ceiling.matrix_bf16.cuda", ceilings.mma, "GFLOP/s");
     b.report.line("ceiling.copy.cuda", ceilings.copy, "GB/s");
     for (n, t) in SHAPES {
         b.training(n, t, 1);
@@ -147,12 +160,13 @@ pub fn run(cuda: Cuda, options: &Options) {
     for sessions in SESSIONS.into_iter().skip(1) {
         b.training(4, 128, sessions);
     }
-    for width in WIDTHS {
+    for (width, (format, precision)) in WIDTHS.into_iter().flat_map(|width| FORMATS.map(|format| (width, format))) {
         let wide = || nets(4, width, Activation::Tanh, Policy::Categorical { n: 2 });
-        let shape = || RolloutShape { nets: Some(wide()), ..rollout("CartPole-v1", 32, 2_048) };
-        b.op(&format!("rollout.cartpole_2x{width}.2048x32"), 1, |on| launch!(Rollout, shape(), on));
-        let gradient = || grad(Kind::Cuda, wide(), 2_048, 16_384);
-        b.op(&format!("minibatch_grad.2x{width}.16384_rows"), 1, |on| launch!(MinibatchGrad, gradient(), on));
+        let shape = || RolloutShape { nets: Some(wide()), precision, ..rollout("CartPole-v1", 32, 2_048) };
+        let gradient = || GradShape { precision, ..grad(Kind::Cuda, wide(), 2_048, 16_384) };
+        b.op(&format!("rollout.cartpole_2x{width}_{format}.2048x32"), 1, |on| launch!(Rollout, shape(), on));
+        let name = format!("minibatch_grad.2x{width}_{format}.16384_rows");
+        b.op(&name, 1, |on| launch!(MinibatchGrad, gradient(), on));
     }
     for env in ENVS {
         for (n, t) in ENV_SHAPES {

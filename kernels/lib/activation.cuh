@@ -57,6 +57,11 @@ __device__ __forceinline__ float normal_cdf(float x) {
 // Whether a slope needs the value before the activation; the others read it off the value after.
 __device__ __forceinline__ bool needs_input(u32 kind) { return kind == Activations::GELU || kind == Activations::SILU; }
 
+// Whether `activate` is a long function.
+constexpr __device__ bool has_exp(u32 kind) {
+    return kind == Activations::ELU || kind == Activations::SELU || kind == Activations::GELU;
+}
+
 // A hidden unit's value.
 template <u32 KIND>
 __device__ __forceinline__ float activate(float x) {

@@ -91,7 +91,7 @@ __device__ __forceinline__ void forward_tile(const Layer& y, u32 activation, con
         load_weight(right, params + y.weight + k * y.output + at.col, y.output, within(y.input, k), cols, lane);
         copies_done();
         __syncthreads();
-        multiply<S, Fused::STRIDE>(sum, left + row * Fused::STRIDE, 0, right + quad, within(from_row, k));
+        multiply<S>(sum, left + row * Fused::STRIDE, Fused::STRIDE, right + quad, within(from_row, k));
     }
     __syncthreads();
 #pragma unroll
@@ -162,7 +162,7 @@ __device__ __forceinline__ void backward_tile(const Layer& y, bool last, u32 act
         copies_done();
         __syncthreads();
         if (last) {
-            multiply<S, Fused::STRIDE>(sum, left + row * Fused::STRIDE, 0, right + 4 * c, pad4(depth));
+            multiply<S>(sum, left + row * Fused::STRIDE, Fused::STRIDE, right + 4 * c, pad4(depth));
         } else {
             multiply_back<S>(sum, left + row * Fused::STRIDE, right + c * Fused::STRIDE, pad4(depth));
         }

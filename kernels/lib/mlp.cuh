@@ -111,12 +111,11 @@ __device__ __forceinline__ float4 load4(const float* from) { return *reinterpret
 __device__ __forceinline__ void store4(float* to, float4 v) { *reinterpret_cast<float4*>(to) = v; }
 
 // sum[i][4 q + ..] += a[i DOWN, k] b[k, 32 q + ..] over `depth` values of k, a multiple of 4; `a` and `b` start at the
-// lane's own row and quad. A_ROW: words from row to row of `a`, 0 where only `a_row` knows.
-template <class S, u32 A_ROW>
+// lane's own row and quad.
+template <class S>
 __device__ __forceinline__ void multiply(float (&sum)[S::TALL][S::COLS], const float* a, u32 a_row, const float* b,
                                          u32 depth) {
     constexpr u32 UNROLL = S::WORDS >= 64 ? 1 : 2;
-    if (A_ROW != 0) a_row = A_ROW;
 #pragma unroll UNROLL
     for (u32 k = 0; k < depth; k += 4) {
         float4 left[S::TALL];
@@ -172,13 +171,19 @@ struct ActivateShare {
     __device__ __forceinline__ void run() const {
 #pragma unroll 1
         for (u32 i = 0; i < S::TALL; i++) {
-#pragma unroll
+            // functions with an exponential are long: one after the other keeps the kernel small
+#pragma unroll(has_exp(KIND) ? 1 : S::COLS / 4)
             for (u32 q = 0; q < S::COLS / 4; q++) {
                 float* word = at + i * S::DOWN * Fused::STRIDE + 32 * q;
-                float4 v = load4(word);
-                v.x = activate<KIND>(v.x), v.y = activate<KIND>(v.y);
-                v.z = activate<KIND>(v.z), v.w = activate<KIND>(v.w);
-                store4(word, v);
+                if (has_exp(KIND)) {
+#pragma unroll 1
+                    for (u32 j = 0; j < 4; j++) word[j] = activate<KIND>(word[j]);
+                } else {
+                    float4 v = load4(word);
+                    v.x = activate<KIND>(v.x), v.y = activate<KIND>(v.y);
+                    v.z = activate<KIND>(v.z), v.w = activate<KIND>(v.w);
+                    store4(word, v);
+                }
             }
         }
     }
@@ -194,7 +199,7 @@ struct SlopeShare {
     __device__ __forceinline__ void run() const {
 #pragma unroll 1
         for (u32 i = 0; i < S::TALL; i++) {
-#pragma unroll
+#pragma unroll(KIND == Activations::GELU ? 1 : S::COLS)
             for (u32 j = 0; j < S::COLS; j++) {
                 u32 word = i * S::DOWN * Fused::STRIDE + 32 * (j / 4) + j % 4 * next;
                 to[word] = slope<KIND>(from[word]);
@@ -264,12 +269,7 @@ __device__ __forceinline__ void forward(const Net& net, const float* weights, co
 #pragma unroll
                 for (u32 j = 0; j < S::COLS; j++) sum[i][j] = bias[32 * (j / 4) + j % 4];
             }
-            if (l == 0) {
-                multiply<S, 0>(sum, from + row * from_row, from_row, weights + quad, pad4(net.layer[l].input));
-            } else {
-                multiply<S, Fused::STRIDE>(sum, from + row * Fused::STRIDE, 0, weights + quad,
-                                           pad4(net.layer[l].input));
-            }
+            multiply<S>(sum, from + row * from_row, from_row, weights + quad, pad4(net.layer[l].input));
             float* to = acts + l * ROWS * Fused::STRIDE;
             bool keep = KEEP && needs_input(net.activation);
             float* before = to + (net.layers - 1) * ROWS * Fused::STRIDE;
@@ -497,7 +497,7 @@ __device__ __forceinline__ void backward(const Net& net, const float* weights, c
             for (u32 j = 0; j < S::COLS; j++) sum[i][j] = 0.0f;
         }
         if (last) {
-            multiply<S, 0>(sum, d + row * d_row, d_row, weight + 4 * c, pad4(y.output));
+            multiply<S>(sum, d + row * d_row, d_row, weight + 4 * c, pad4(y.output));
         } else {
             multiply_back<S>(sum, d + row * Fused::STRIDE, weight + c * Fused::STRIDE, pad4(y.output));
         }

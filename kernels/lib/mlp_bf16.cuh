@@ -68,7 +68,7 @@ struct HalfNet {
                     const float* from = params + y.weight + row * cols + 2 * pair;
                     float low = row < rows && 2 * pair < cols ? from[0] : 0.0f;
                     float high = row < rows && 2 * pair + 1 < cols ? from[1] : 0.0f;
-                    to[row * row_words + pair] = pack_bf16(low, high);
+                    to[row * row_words + pair] = bf16_pair(low, high);
                 }
             }
             u32 bias = last ? pad16(y.output) : Fused::WIDTH;
@@ -124,17 +124,17 @@ struct ActivateHalf {
             y[i / 4][i % 4] = value;
         }
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) slopes[i] = pack_bf16(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
+        for (u32 i = 0; i < 4; i++) slopes[i] = bf16_pair(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
     }
 };
 
 // Two tiles of C as a matrix's rows `row`.. and columns `col`.., rounded.
 __device__ __forceinline__ void store_c(u32* matrix, u32 row_words, u32 row, u32 col, const float (&c)[2][4], u32 lane) {
     u32* at = matrix + (row + lane / 4) * row_words + col / 2 + lane % 4;
-    at[0] = pack_bf16(c[0][0], c[0][1]);
-    at[4] = pack_bf16(c[1][0], c[1][1]);
-    at[8 * row_words] = pack_bf16(c[0][2], c[0][3]);
-    at[8 * row_words + 4] = pack_bf16(c[1][2], c[1][3]);
+    at[0] = bf16_pair(c[0][0], c[0][1]);
+    at[4] = bf16_pair(c[1][0], c[1][1]);
+    at[8 * row_words] = bf16_pair(c[0][2], c[0][3]);
+    at[8 * row_words + 4] = bf16_pair(c[1][2], c[1][3]);
 }
 
 // Outputs of all rows, f32; each warp its own rows, no barrier but among the lanes of a warp.
@@ -191,7 +191,7 @@ __device__ __forceinline__ void outer_half(const u32* left, u32 left_row, u32 a_
         float sum[TILES][4];
 #pragma unroll
         for (u32 i = 0; i < 4 * TILES; i++) sum[i / 4][i % 4] = 0.0f;
-#pragma unroll 2
+#pragma unroll(TILES == 1 ? 2 : 1)
         for (u32 row = 0; row < ROWS; row += 16) {
             u32 left_a[4], right_b[4];
             load_a_turned(left_a, left, left_row, a, row, in_warp);

@@ -1,23 +1,10 @@
-// Matrix units: warp-wide products of bfloat16 tiles with sums in f32, and what feeds them. The tests' simulator has
-// `mma_m16n8k16_bf16` and `ldmatrix` of its own, with the same fragments.
-//
-// Fragments (PTX ISA): lane l stands at g = l / 4, p = 2 (l % 4). Of C (16 x 8) it holds (g, p), (g, p + 1), (g + 8, p),
-// (g + 8, p + 1); of A (16 x 16) pairs along k at (g, p), (g + 8, p), (g, p + 8), (g + 8, p + 8); of B (16 x 8) pairs
-// along k at (p, g), (p + 8, g).
+// Fragments of products on the matrix units (matrix.cuh), from matrices of bfloat16 in shared memory, rows of pairs. The
+// tests' simulator has an `ldmatrix` of its own.
 #pragma once
 
-#include "core.cuh"
+#include "matrix.cuh"
 
 #ifndef CUDA_CPU_SIM
-// d += a b: a is 16 x 16 by rows, b is 16 x 8 by columns, both bfloat16 in pairs.
-__device__ __forceinline__ void mma_m16n8k16_bf16(float* d, const u32* a, const u32* b) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
 // Loads 8 x 8 matrices of bfloat16 from shared memory: lane l names row l % 8 of matrix l / 8, 16 aligned bytes.
 template <u32 MATRICES, bool TRANSPOSED = false>
 __device__ __forceinline__ void ldmatrix(u32* words, const void* row) {
@@ -37,22 +24,7 @@ __device__ __forceinline__ void ldmatrix(u32* words, const void* row) {
 }
 #endif
 
-// Two numbers as bfloat16, rounded to nearest even, `low` in the low half.
-__device__ __forceinline__ u32 pack_bf16(float low, float high) {
-#ifdef CUDA_CPU_SIM
-    u32 halves[2] = {__float_as_uint(low), __float_as_uint(high)};
-    for (u32& half : halves) {
-        bool number = (half & 0x7FFFFFFFu) <= 0x7F800000u;
-        half = number ? (half + 0x7FFFu + (half >> 16 & 1)) >> 16 : 0x7FFFu;
-    }
-    return halves[1] << 16 | halves[0];
-#else
-    u32 word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-#endif
-}
-
+// The two numbers of a pair.
 __device__ __forceinline__ float low_bf16(u32 word) { return __uint_as_float(word << 16); }
 
 __device__ __forceinline__ float high_bf16(u32 word) { return __uint_as_float(word & 0xFFFF0000u); }

@@ -23,10 +23,12 @@ pub fn list() -> Ending {
 /// A line per cuda device, or why there is none.
 #[cfg(feature = "cuda")]
 fn cuda() {
-    use slm_fast::device::cuda::{Cuda, Facts, survey};
+    use slm_fast::device::cuda::{Ceilings, Cuda, Facts, survey};
     use slm_fast::device::human_bytes;
     let speed = |ordinal| match Cuda::open(ordinal).and_then(|device| device.ceilings()) {
-        Ok(ceilings) => format!("copies {:.0} GB/s, f32 {:.1} TFLOP/s", ceilings.copy, ceilings.fma / 1e3),
+        Ok(Ceilings { copy, fma, mma }) => {
+            format!("copies {copy:.0} GB/s, f32 {:.1} TFLOP/s, bf16 {:.0} TFLOP/s", fma / 1e3, mma / 1e3)
+        }
         Err(error) => error.what,
     };
     let line = |Facts { ordinal, name, free, total, driver, capability: (major, minor), processors }| {

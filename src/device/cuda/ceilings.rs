@@ -9,6 +9,9 @@ use crate::error::Result;
 const THREADS: u32 = 256;
 const WORDS_PER_BLOCK: usize = 4 * 8 * THREADS as usize;
 const SUMS: u32 = 8;
+/// FLOPs of one matrix product, and of the multiply-adds of one warp.
+const MATRIX_FLOPS: f64 = 4096.0;
+const WARP_FLOPS: f64 = 64.0;
 /// Blocks of the multiply-adds per multiprocessor: all threads that it can hold.
 const BLOCKS: u32 = 8;
 /// A measurement is as large as needed to take this long, within these limits.
@@ -25,9 +28,11 @@ pub struct Ceilings {
     pub copy: f64,
     /// GFLOP/s of f32 multiply-adds; one is two.
     pub fma: f64,
+    /// GFLOP/s of matrix products of bfloat16 numbers, as `mma.sync` gives them.
+    pub mma: f64,
 }
 
-/// One of the two kernels.
+/// One of the kernels.
 struct Ceiling {
     entry: &'static str,
     tiles: u32,
@@ -75,7 +80,7 @@ impl Call for Ceiling {
 }
 
 impl Cuda {
-    /// Measures both for some tenths of a second.
+    /// Measures all for some tenths of a second.
     ///
     /// # Errors
     /// Whatever the driver says.
@@ -94,15 +99,22 @@ impl Cuda {
             }
             words *= 4;
         };
+        let fma = self.arithmetic("ceiling_fma", tiles, WARP_FLOPS)?;
+        let mma = self.arithmetic("ceiling_mma", tiles, MATRIX_FLOPS)?;
+        Ok(Ceilings { copy, fma, mma })
+    }
+
+    /// GFLOP/s of a kernel whose warps have SUMS chains of `flops` FLOPs each.
+    fn arithmetic(&self, entry: &'static str, tiles: u32, flops: f64) -> Result<f64> {
+        let chains = f64::from(tiles * SUMS * THREADS / 32);
         let mut rounds = ROUNDS[0];
-        let fma = loop {
-            let ms = self.measure("ceiling_fma", tiles, WORDS[0], rounds)?;
+        loop {
+            let ms = self.measure(entry, tiles, WORDS[0], rounds)?;
             if ms >= MILLISECONDS || rounds >= ROUNDS[1] {
-                break 2.0 * f64::from(tiles) * f64::from(THREADS * SUMS) * f64::from(rounds) / ms / 1e6;
+                return Ok(chains * flops * f64::from(rounds) / ms / 1e6);
             }
             rounds *= 4;
-        };
-        Ok(Ceilings { copy, fma })
+        }
     }
 
     /// Milliseconds of the fastest launch.
