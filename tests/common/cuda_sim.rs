@@ -145,8 +145,7 @@ fn scan(module: &Module) -> Result<Scanned, String> {
 
 /// Where built modules are kept from one run of the tests to the next.
 fn cache() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
-    target.join("cuda_sim")
+    super::root().join("target/cuda_sim")
 }
 
 fn hash(parts: &[&str]) -> u64 {
