@@ -168,6 +168,8 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         // as deep as a plan may be, and one layer deeper than the other net
         with(2, &|d| d.nets.as_mut().expect("has nets").actor.hidden = vec![5; 15]),
         with(0, &|d| d.nets.as_mut().expect("has nets").actor.hidden = vec![12]),
+        // a critic behind free deviations
+        case("Pendulum-v1", gauss(true, false), false, 3, 9),
         // no value at all
         with(4, &|d| d.nets.as_mut().expect("has nets").critic = None),
     ];
@@ -175,7 +177,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     more.extend([(2, 15), (2, 17), (2, 33), (1, 2049)].map(|size| with(0, &|d| (d.t, d.n) = size)));
     // a gpu keeps neither these weights in shared memory nor, of the last, the activations
     let mut wide: Vec<RolloutShape> = [0, 2, 3, 4, 6].map(|case| sized(case, &[130, 150])).to_vec();
-    wide.push(sized(0, &[1700]));
+    wide.push(RolloutShape { n: 20, ..sized(0, &[1700]) });
     more.extend(wide);
     // other constants than Gymnasium's, everywhere, so that none can be left out or taken for another
     let strange = |d: &mut RolloutShape| {
@@ -202,7 +204,10 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     let cases = [(0, &[64, 64][..], 4, 20), (5, &[], 3, 5), (2, &[33, 7, 16], 1, 2049), (4, &[24], 1, 4097)];
     more.extend(cases.map(|(case, hidden, t, n)| RolloutShape { t, n, ..bf16(sized(case, hidden)) }));
     more.extend([0, 2, 3, 4, 6].map(|case| bf16(sized(case, &[260, 200]))));
-    more.push(bf16(sized(0, &[1700])));
+    more.push(RolloutShape { n: 20, ..bf16(sized(0, &[1700])) });
+    more.push(bf16(with(0, &|d| {
+        d.nets.as_mut().expect("has nets").critic.as_mut().expect("its own").hidden = vec![40]
+    })));
     all.extend(more);
     all
 }
