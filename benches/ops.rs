@@ -220,12 +220,14 @@ fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
         len,
         minibatch: 1,
         minibatches: 4,
+        epochs: 1,
         clipped: true,
         distance: Distance::Mse,
         clip_value: false,
         symlog: false,
         normalize_targets: false,
         normalize_obs: false,
+        precision: Precision::F32,
     }
 }
 
@@ -262,7 +264,7 @@ fn ops(b: &mut Bench) {
             percentile: false,
         };
         let (m, normalize) = (t * n, Normalize::Standardize);
-        let shuffle = ShuffleShape { m, minibatch: m / 4, epoch: 0, normalize, ordered: false };
+        let shuffle = ShuffleShape { m, minibatch: m / 4, epochs: 1, normalize, ordered: false };
         let rows = LogShape::rows_needed(t, n, 500);
         let log = LogShape { t, n, groups: 2, log_frequency: 500, max_frame: u64::MAX, rows };
         b.op(&size, 1, launch!(Advantage, gae));

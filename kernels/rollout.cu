@@ -9,7 +9,9 @@
 // and shared-memory loads.
 //
 // Nets too wide for shared memory (ENTRY(_wide), after ENTRY(_pack)): the same, with packed weights read through the
-// caches from scratch, and the activations there too where even those do not fit.
+// caches from scratch, each once per block and step, and the activations there too where even those do not fit. A launch
+// per layer and step would spread few environments over more multiprocessors, but its launches alone take longer than
+// such a step up to some 400 units.
 //
 // Without nets (ENTRY(_random)): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
 // step; bound by instruction issue until memory bandwidth takes over.
@@ -81,7 +83,6 @@ struct RolloutArgs {
 // What of an environment lives from step to step.
 struct Live {
     float state[Env::STATE];
-    float obs[Env::OBS];
     u32 steps;
     float episode_return;
 };
@@ -106,7 +107,7 @@ __device__ __forceinline__ Session session(const RolloutArgs& a, u32 s) {
             a.ended.of(s),  a.finished_return.of(s), a.finished_length.of(s)};
 }
 
-// Stores WORDS words in as few stores as their place allows: `row` rows of the same length lie before it.
+// Stores a row of WORDS words, which begins at a multiple of its length, in as few stores as that allows.
 template <u32 WORDS>
 __device__ __forceinline__ void store_row(float* to, const float (&words)[WORDS]) {
     if (WORDS % 4 == 0) {
@@ -123,14 +124,13 @@ __device__ __forceinline__ void store_row(float* to, const float (&words)[WORDS]
     }
 }
 
-__device__ __forceinline__ Live load(const RolloutShape& d, const RolloutArgs& a, u32 s, u32 n) {
+__device__ __forceinline__ Live load(const RolloutArgs& a, u32 s, u32 n) {
     Live live;
     const float* state = a.env_state.of(s) + n * Env::STATE;
 #pragma unroll
     for (u32 i = 0; i < Env::STATE; i++) live.state[i] = state[i];
     live.steps = a.episode_step.of(s)[n];
     live.episode_return = a.episode_return.of(s)[n];
-    d.env.observe(live.state, live.obs);
     return live;
 }
 
@@ -164,7 +164,6 @@ __device__ __forceinline__ void advance(const RolloutShape& d, const Session& to
         live.steps = 0;
         live.episode_return = 0.0f;
     }
-    d.env.observe(live.state, live.obs);
 }
 
 // Words of packed weights.
@@ -224,6 +223,16 @@ struct Lens {
     }
 };
 
+// The steps of a session whose actions are judged.
+struct Judgement {
+    Session steps;
+    float* log_prob;
+    float* value;
+    float* bootstrap;
+    const float* free_log_std;
+    Lens lens;
+};
+
 constexpr u32 THREADS = 256;
 
 // The steps of a block's environments, from packed weights; all lanes of the block come here together.
@@ -231,27 +240,34 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
                                         float* acts) {
     u32 e = threadIdx.x, n = blockIdx.x * d.envs + e;
     bool mine = e < d.envs && n < d.n;
-    Session to = session(a, s);
     Agent nets = agent(d, packed, acts);
-    Outputs out = {nets.actor.out + e, unit_row(d.envs), a.params.of(s) + d.actor.params};
-    float* log_prob = a.log_prob.of(s);
-    float* value = a.value.of(s);
-    float* bootstrap = a.bootstrap.of(s);
+    // what only stores need waits in shared memory, not in registers that the nets could use
+    __shared__ Judgement to;
+    if (e == 0) {
+        const float* hyper = a.hyper.of(s);
+        to = {session(a, s), a.log_prob.of(s), a.value.of(s), a.bootstrap.of(s), a.params.of(s) + d.actor.params,
+              {d.normalize_obs != 0, hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH], a.normalizer.of(s)}};
+    }
 
     // rows and columns that no environment fills stay finite
     for (u32 at = e; at < 2 * seen_words<Env::OBS>(d.envs); at += blockDim.x) nets.seen[at] = 0.0f;
     __syncthreads();
-    const float* hyper = a.hyper.of(s);
-    Lens lens = {d.normalize_obs != 0, hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH], a.normalizer.of(s)};
     Live live;
+    // what the agent sees next, shown to the nets and stored: at the end of the step before, not kept until its own
+    auto look = [&](u32 t) {
+        float obs[Env::OBS];
+        d.env.observe(live.state, obs);
+        to.lens.write(obs, nets.seen, e, d.envs);
+        if (t < d.t) store_row(to.steps.obs + (t * d.n + n) * Env::OBS, obs);
+    };
     if (mine) {
-        live = load(d, a, s, n);
-        lens.write(live.obs, nets.seen, e, d.envs);
+        live = load(a, s, n);
+        look(0);
     }
     __syncthreads();
 
-    // One pass of the nets per step; one more, of the value alone, after a step that cut an episode and after the last.
-    // A single call keeps the code small.
+    // one pass of the nets per step; one more, of the value alone, after a step that cut an episode and after the last;
+    // a single call keeps the code small
     bool cut = false, any_cut = false;
     for (u32 t = 0;;) {
         bool value_alone = any_cut || t == d.t;
@@ -260,23 +276,23 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
         if (value_alone && (critic.layers || !nets.value)) actor.layers = 0;
         ahead(d.actor, d.critic, actor, critic, d.envs);
         if (any_cut) {
-            if (cut) bootstrap[(t - 1) * d.n + n] = nets.value[e];
+            if (cut) to.bootstrap[(t - 1) * d.n + n] = nets.value[e];
             any_cut = cut = false;
             // the outputs are read before the next pass writes them
             __syncthreads();
             continue;
         }
         u32 at = t * d.n + n;
-        if (mine) value[at] = nets.value ? nets.value[e] : 0.0f;
+        if (mine) to.value[at] = nets.value ? nets.value[e] : 0.0f;
         if (t == d.t) break;
 
         if (mine) {
-            store_row(to.obs + at * Env::OBS, live.obs);
             u32 words[action_words(Env::ACTION)];
             float action[Env::ACTION];
-            draw_action(n, to.step + t, to.key0, to.key1, words);
-            log_prob[at] = sample(d.policy, out, words, d.greedy, action);
-            store_row(to.action + at * Env::ACTION, action);
+            draw_action(n, to.steps.step + t, to.steps.key0, to.steps.key1, words);
+            Outputs out = {nets.actor.out + e, unit_row(d.envs), to.free_log_std};
+            to.log_prob[at] = sample(d.policy, out, words, d.greedy, action);
+            store_row(to.steps.action + at * Env::ACTION, action);
 
             // as the environment takes it: squashed, and from [-1, 1] to the range of the space
             if (!d.actions) {
@@ -286,14 +302,15 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
                     action[i] = d.low[i] + (d.high[i] - d.low[i]) * (0.5f * (x + 1.0f));
                 }
             }
-            advance(d, to, at, n, to.step + t, action, live, [&] {
+            advance(d, to.steps, at, n, to.steps.step + t, action, live, [&] {
                 // what the agent would have seen without the reset still has a value
                 cut = nets.value != nullptr;
-                d.env.observe(live.state, live.obs);
-                lens.write(live.obs, nets.final_seen, e, d.envs);
+                float obs[Env::OBS];
+                d.env.observe(live.state, obs);
+                to.lens.write(obs, nets.final_seen, e, d.envs);
             });
-            if (!cut) bootstrap[at] = 0.0f;
-            lens.write(live.obs, nets.seen, e, d.envs);
+            if (!cut) to.bootstrap[at] = 0.0f;
+            look(t + 1);
         }
         any_cut = __syncthreads_or(cut);
         t++;
@@ -303,7 +320,7 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
 
 #ifndef WIDE
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
     ENTRY()(__grid_constant__ const RolloutShape d, __grid_constant__ const Sessions sessions,
             __grid_constant__ const RolloutArgs a) {
     u32 s;
@@ -332,10 +349,12 @@ extern "C" __global__ void __launch_bounds__(RANDOM_THREADS)
     u32 n = blockIdx.x * RANDOM_THREADS + threadIdx.x;
     if (n >= d.n) return;
     Session to = session(a, s);
-    Live live = load(d, a, s, n);
+    Live live = load(a, s, n);
     for (u32 t = 0; t < d.t; t++) {
         u32 at = t * d.n + n, step = to.step + t;
-        store_row(to.obs + at * Env::OBS, live.obs);
+        float obs[Env::OBS];
+        d.env.observe(live.state, obs);
+        store_row(to.obs + at * Env::OBS, obs);
 
         // uniformly random, already in the environment's units
         u32 words[action_words(Env::ACTION)];

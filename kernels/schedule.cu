@@ -1,6 +1,7 @@
 // What the scheduled numbers are in this iteration. Twin of src/op/schedule.rs.
 //
-// One lane per session: a few dozen f64 operations, bound by the latency of the launch. No order to keep.
+// A warp per session, a lane per number: a few dozen f64 operations each, bound by the latency of the launch. No order to
+// keep.
 
 #include "lib/core.cuh"
 
@@ -66,16 +67,20 @@ extern "C" __global__ void __launch_bounds__(32)
     schedule(__grid_constant__ const ScheduleShape d, __grid_constant__ const Sessions sessions,
              __grid_constant__ const ScheduleArgs a) {
     u32 s;
-    if (!sessions.of(blockIdx.y, s) || threadIdx.x != 0) return;
+    if (!sessions.of(blockIdx.y, s)) return;
     const float* hyper = a.hyper.of(s);
     float* out = a.schedule.of(s);
-
-    // clip range and entropy coefficient where the rollout ends, learning rates where it began
     u64 step = a.clock.of(s)[Clock::CLOCK_STEP];
     u64 began = step * d.n, ends = (step + d.t) * d.n;
-    out[Scheduled::CLIP_EPS] = value(hyper + Hyper::CLIP_EPS, ends);
-    out[Scheduled::ENTROPY_COEF] = value(hyper + Hyper::ENTROPY_COEF, ends);
-    for (u32 g = 0; g < d.groups; g++) {
+
+    // clip range and entropy coefficient where the rollout ends
+    if (threadIdx.x < Scheduled::LEN) {
+        bool clip = threadIdx.x == Scheduled::CLIP_EPS;
+        out[threadIdx.x] = value(hyper + (clip ? Hyper::CLIP_EPS : Hyper::ENTROPY_COEF), ends);
+        return;
+    }
+    // learning rates where it began
+    for (u32 g = threadIdx.x - Scheduled::LEN; g < d.groups; g += blockDim.x - Scheduled::LEN) {
         const float* group = hyper + Hyper::LEN + g * Hyper::GROUP_LEN;
         double factor = 1.0;
         if (group[Hyper::LR_KIND] == Hyper::LR_LINEAR_TO_MIN) {

@@ -1,4 +1,4 @@
-// The order of rows in an epoch and the normalisation of each minibatch. Twin of src/op/shuffle.rs.
+// The orders of rows in all epochs and the normalisation of each minibatch. Twin of src/op/shuffle.rs.
 //
 // `shuffle_index` has a lane for every four places of a minibatch: each place goes alone through a Feistel network (12
 // rounds of some 8 integer operations; on average less than two walks until it lands inside), writes its row and gathers
@@ -16,7 +16,7 @@
 struct ShuffleShape {
     u32 m;
     u32 minibatch;
-    u32 epoch;
+    u32 epochs;
     u32 normalize;
     u32 ordered;
     // bits of a place
@@ -24,6 +24,8 @@ struct ShuffleShape {
     // rows of a block, and blocks of a minibatch
     u32 chunk;
     u32 chunks;
+    // of an epoch
+    u32 minibatches;
 };
 
 struct ShuffleArgs {
@@ -31,8 +33,8 @@ struct ShuffleArgs {
     Read<u32> clock;          // [4]
     Read<float> advantage;    // [m]
     Read<float> percentiles;  // [4]
-    Write<u32> index;         // [m]
-    Write<float> moments;     // [minibatches, 2]
+    Write<u32> index;         // [epochs, m]
+    Write<float> moments;     // [epochs, minibatches, 2]
     Update<float> scratch;
 };
 
@@ -74,10 +76,10 @@ __device__ __forceinline__ u32 rows_of(const ShuffleShape& d, u32 minibatch) {
     return left < d.minibatch ? left : d.minibatch;
 }
 
-// Writes shift and factor of a minibatch. One lane.
+// Writes shift and factor of a minibatch, counted through all epochs. One lane.
 __device__ void write_moments(const ShuffleShape& d, const ShuffleArgs& a, u32 s, u32 minibatch, double mean, double m2) {
     float* moments = a.moments.of(s) + 2 * minibatch;
-    u32 rows = rows_of(d, minibatch);
+    u32 rows = rows_of(d, minibatch % d.minibatches);
     float shift = 0.0f, factor = 1.0f;
     if (d.normalize == Normalizes::STANDARDIZE && rows > 1) {
         shift = float(mean);
@@ -98,12 +100,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (!sessions.of(blockIdx.y, s)) return;
     const u32* seed = a.seed.of(s);
     const float* advantage = a.advantage.of(s);
-    u32* index = a.index.of(s);
-    u32 minibatch = blockIdx.x / d.chunks, chunk = blockIdx.x % d.chunks, rows = rows_of(d, minibatch);
+    u32 chunk = blockIdx.x % d.chunks, through = blockIdx.x / d.chunks;
+    u32 epoch = through / d.minibatches, minibatch = through % d.minibatches, rows = rows_of(d, minibatch);
     u32 first = chunk * d.chunk, here = first < rows ? (rows - first < d.chunk ? rows - first : d.chunk) : 0;
+    u32* index = a.index.of(s) + epoch * d.m;
     bool standardize = d.normalize == Normalizes::STANDARDIZE;
     Words keys =
-        philox(Words{{d.epoch, a.clock.of(s)[Clock::CLOCK_ITER], Purpose::SHUFFLE, 0}}, seed[0], seed[1]);
+        philox(Words{{epoch, a.clock.of(s)[Clock::CLOCK_ITER], Purpose::SHUFFLE, 0}}, seed[0], seed[1]);
 
     // every place alone
     float x[EACH];
@@ -139,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
     if (threadIdx.x != 0) return;
     if (d.chunks == 1 || !standardize) {
-        if (chunk == 0) write_moments(d, a, s, minibatch, mean, squares[0]);
+        if (chunk == 0) write_moments(d, a, s, through, mean, squares[0]);
     } else {
         reinterpret_cast<ChunkMoments*>(a.scratch.of(s))[blockIdx.x] = {mean, squares[0]};
     }
@@ -151,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(JOIN_THREADS)
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     const ChunkMoments* chunks = reinterpret_cast<const ChunkMoments*>(a.scratch.of(s)) + blockIdx.x * d.chunks;
-    u32 rows = rows_of(d, blockIdx.x);
+    u32 rows = rows_of(d, blockIdx.x % d.minibatches);
     Moments3 all = {0.0, 0.0, 0.0};
     for (u32 chunk = threadIdx.x; chunk * d.chunk < rows && chunk < d.chunks; chunk += JOIN_THREADS) {
         u32 left = rows - chunk * d.chunk;

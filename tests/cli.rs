@@ -108,7 +108,7 @@ fn wrong_inputs_say_what_and_write_nothing() {
     let spec = write_spec(folder.path(), &small_spec(256, 1, Some(0)));
     std::fs::write(folder.path().join("broken.json"), "{ \"a\": ").unwrap();
     std::fs::create_dir(folder.path().join("empty")).unwrap();
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["train"], "<SPEC>"),
         (&["train", "absent.json"], "absent.json"),
         (&["train", "broken.json"], "broken.json"),
@@ -117,7 +117,16 @@ fn wrong_inputs_say_what_and_write_nothing() {
         (&["train", spec, "--set", "env.name=CartPole-v9"], "CartPole-v1"),
         (&["train", spec, "--set", "agent.algorithm.gamma=x"], "agent.algorithm.gamma"),
         (&["train", spec, "--device", "cuda"], "--device: no cuda device: "),
+        (&["train", spec, "--device", "cuda:9999"], "no cuda device: "),
         (&["train", spec, "--device", "wgpu"], "no wgpu device"),
+        (
+            &["train", spec, "--device", "tpu"],
+            "unknown device `tpu`, expected `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`",
+        ),
+        (
+            &["train", spec, "--set", "meta.precision=bf16"],
+            "meta.precision: bf16 is built for the cuda device alone, and this run is on the cpu\n  hint: use `--device cuda`",
+        ),
         (&["train", spec, "--threads", "0"], "--threads"),
         (&["train", spec, "--checkpoint-every", "1e30"], "not a number of seconds"),
         (&["train", "--resume", "absent"], "absent"),

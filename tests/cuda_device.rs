@@ -124,7 +124,7 @@ fn check(entry: &Entry, case: usize, device: &Device) {
                 let got = memory.words(id, s);
                 let fixed = arg.role == Role::Read || !sessions.contains(&s);
                 for (i, (&x, &y)) in got.iter().zip(&expected[id]).enumerate() {
-                    let limit = if fixed { 0.0 } else { entry.tolerance };
+                    let limit = if fixed { 0.0 } else { (entry.tolerance)(case) };
                     assert!(distance(arg.dtype, x, y) <= limit, "{}[{i}]: {x:#x}, expected {y:#x}", place(s, arg));
                     assert!(fixed || arg.role == Role::Update || x != POISON, "{}[{i}] is not written", place(s, arg));
                 }

@@ -196,8 +196,7 @@ fn compare(entry: &Entry, case: usize, s: usize, given: &Buffers, got: &Buffers)
     let mut expected = given.clone();
     (entry.define)(case, &mut expected);
     for (a, arg) in args.iter().enumerate().filter(|(_, arg)| arg.role != Role::Read) {
-        let wrong =
-            |i: &usize| distance(arg.dtype, got[a][*i], expected[a][*i]) > entry.tolerance * (entry.looser)(case);
+        let wrong = |i: &usize| distance(arg.dtype, got[a][*i], expected[a][*i]) > (entry.tolerance)(case);
         let count = (0..arg.len()).filter(wrong).count();
         if let Some(i) = (0..arg.len()).find(wrong) {
             let (x, y) = (got[a][i], expected[a][i]);

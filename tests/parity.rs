@@ -115,7 +115,11 @@ fn check(entry: &Entry, case: usize, isa: Isa) -> Vec<Buffers> {
                 for (i, (x, y)) in got[a].iter().zip(&expected[a]).enumerate() {
                     let off = distance(arg.dtype, *x, *y);
                     let shown = (f32::from_bits(*x), f32::from_bits(*y));
-                    assert!(off <= entry.tolerance, "{}[{i}]: {shown:?} ({x:#x}, {y:#x}), off {off:e}", place(s, arg));
+                    assert!(
+                        off <= (entry.tolerance)(case),
+                        "{}[{i}]: {shown:?} ({x:#x}, {y:#x}), off {off:e}",
+                        place(s, arg)
+                    );
                     assert!(arg.role != Role::Write || *x != POISON, "{}[{i}] was not written", place(s, arg));
                 }
             }

@@ -114,7 +114,7 @@ impl Bench<'_> {
             normalize_values: false,
             percentile: false,
         };
-        let shuffle = ShuffleShape { m, minibatch, epoch: 0, normalize: Normalize::Standardize, ordered: false };
+        let shuffle = ShuffleShape { m, minibatch, epochs: 1, normalize: Normalize::Standardize, ordered: false };
         // a row per eight iterations
         let every = 8 * m as u64;
         let rows = LogShape::rows_needed(t, n, every);

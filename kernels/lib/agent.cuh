@@ -78,10 +78,10 @@ struct InPlace {
     }
 };
 
-// Sums of four rows and UNITS units of a hidden layer.
-template <u32 UNITS>
-__device__ __forceinline__ void hidden_tile(const float* weights, u32 input, u32 wide, const float* from, float* to,
-                                            u32 row) {
+// Sums of four rows of ROWS and UNITS units of a hidden layer.
+template <u32 ROWS, u32 UNITS>
+__device__ __forceinline__ void hidden_tile(const float* weights, u32 input, u32 wide, const float* from, float* to) {
+    const u32 row = unit_row(ROWS);
     float sum[UNITS][4];
 #pragma unroll
     for (u32 j = 0; j < UNITS; j++) {
@@ -141,12 +141,11 @@ __device__ __forceinline__ void hidden(const Net& first, const Net& second, cons
         const float* from = (other ? two.from : one.from) + at;
         float* to = (other ? two.buffers + (l & 1) * two.wide * row : one.buffers + (l & 1) * one.wide * row);
         to += unit * row + at;
-        if (units == 4) {
-            hidden_tile<4>(weights, input, wide, from, to, row);
-        } else if (units == 2) {
-            hidden_tile<2>(weights, input, wide, from, to, row);
-        } else {
-            hidden_tile<1>(weights, input, wide, from, to, row);
+        switch (rows) {
+            case 4: hidden_tile<4, 1>(weights, input, wide, from, to); break;
+            case 8: hidden_tile<8, 1>(weights, input, wide, from, to); break;
+            case 16: hidden_tile<16, 2>(weights, input, wide, from, to); break;
+            default: hidden_tile<32, 4>(weights, input, wide, from, to);
         }
         with_activation(other ? second.activation : first.activation, InPlace{to, row, units});
     }

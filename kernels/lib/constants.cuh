@@ -184,6 +184,7 @@ constexpr float SELU_LOW = 1.7580993e0f;
 namespace Fused {
 constexpr u32 WIDTH = 64u;
 constexpr u32 STRIDE = 68u;
+constexpr u32 HALF_STRIDE = 72u;
 }  // namespace Fused
 
 namespace Nets {

@@ -24,7 +24,8 @@ __device__ __forceinline__ void log_sum_exp(const Outputs& out, u32 n, float& to
 #pragma unroll 1
     for (u32 j = 1; j < n; j++) top = out[j] > top ? out[j] : top;
     float sum = 0.0f;
-#pragma unroll 1
+    // two at a time hide half of the latency where there are two actions
+#pragma unroll 2
     for (u32 j = 0; j < n; j++) sum += trig::exp(out[j] - top);
     ln_sum = trig::ln(sum);
 }

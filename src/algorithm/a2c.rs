@@ -6,6 +6,6 @@ use crate::device::Queue;
 /// Learns from one rollout: one step on all of it, with advantages standardised over the batch.
 pub(super) fn learn(r: &mut Recorder<'_>, q: &mut Queue) {
     r.advantage(q, r.plan.learning.mode);
-    r.shuffle(q, 0, true);
-    r.step(q, 0);
+    r.shuffle(q, true);
+    r.step(q, 0, 0);
 }

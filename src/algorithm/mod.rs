@@ -56,7 +56,7 @@ pub struct Buffers {
     pub percentiles: Buf<f32>,
     pub obs_moments: Buf<f32>,
     pub normalizer: Buf<f32>,
-    /// Order of an epoch, and what normalises the advantages of its minibatches.
+    /// Order of every epoch, and what normalises the advantages of its minibatches.
     pub index: Buf<u32>,
     pub moments: Buf<f32>,
     /// Sums over the minibatches of an update.
@@ -149,7 +149,7 @@ impl<'a> Recorder<'a> {
             Records::new(plan, layout, t, "");
         let seed = layout.buf("seed", &[2], Keep::Saved);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
-        let index = layout.buf("index", &[m], Keep::Scratch);
+        let index = layout.buf("index", &[plan.epochs, m], Keep::Scratch);
         // what is read back at a log point lies side by side, so that it comes as one copy
         let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
         let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
@@ -174,7 +174,7 @@ impl<'a> Recorder<'a> {
             schedule: layout.buf("schedule", &[schedule::LEN + groups], Keep::Scratch),
             advantage: layout.buf("advantage", &[t, n], Keep::Scratch),
             returns: layout.buf("returns", &[t, n], Keep::Scratch),
-            moments: layout.buf("moments", &[plan.minibatches(), 2], Keep::Scratch),
+            moments: layout.buf("moments", &[plan.epochs, plan.minibatches(), 2], Keep::Scratch),
             obs,
             action,
             log_prob,
@@ -261,14 +261,15 @@ impl<'a> Recorder<'a> {
         .record(self.layout, q);
     }
 
-    /// The order of an epoch's rows (`ordered`: as they were collected) and the normalisation of its minibatches.
-    fn shuffle(&mut self, q: &mut Queue, epoch: usize, ordered: bool) {
+    /// The order of every epoch's rows (`ordered`: as they were collected) and the normalisation of its minibatches: all
+    /// at once, since nothing that they come from changes before the next rollout.
+    fn shuffle(&mut self, q: &mut Queue, ordered: bool) {
         let (p, b) = (self.plan, self.b);
         Shuffle {
             shape: ShuffleShape {
                 m: p.rows(),
                 minibatch: p.minibatch,
-                epoch: epoch as u32,
+                epochs: p.epochs,
                 normalize: p.learning.normalize,
                 ordered,
             },
@@ -282,8 +283,8 @@ impl<'a> Recorder<'a> {
         .record(self.layout, q);
     }
 
-    /// One gradient step on one minibatch of the epoch.
-    fn step(&mut self, q: &mut Queue, minibatch: usize) {
+    /// One gradient step on one minibatch of an epoch.
+    fn step(&mut self, q: &mut Queue, epoch: usize, minibatch: usize) {
         let (p, b) = (self.plan, self.b);
         let start = minibatch * p.minibatch;
         let len = p.minibatch.min(p.rows() - start);
@@ -292,10 +293,11 @@ impl<'a> Recorder<'a> {
             obs: p.env.obs_len,
             rows: p.rows(),
             envs: p.num_envs as usize,
-            start,
+            start: epoch * p.rows() + start,
             len,
-            minibatch,
+            minibatch: epoch * p.minibatches() + minibatch,
             minibatches: p.minibatches(),
+            epochs: p.epochs,
             clipped: p.learning.clipped,
             distance: p.learning.distance,
             clip_value: p.learning.clip_value,
@@ -303,6 +305,7 @@ impl<'a> Recorder<'a> {
             normalize_targets: p.learning.normalize_targets,
             normalize_obs: p.spec.env.normalize_obs,
             tile_rows: tile_rows(self.layout.kind(), &p.nets, len),
+            precision: p.precision,
         };
         let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles);

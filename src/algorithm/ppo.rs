@@ -8,10 +8,10 @@ use crate::device::Queue;
 /// Learns from one rollout: several epochs of shuffled minibatches.
 pub(super) fn learn(r: &mut Recorder<'_>, q: &mut Queue) {
     r.advantage(q, r.plan.learning.mode);
+    r.shuffle(q, false);
     for epoch in 0..r.plan.epochs {
-        r.shuffle(q, epoch, false);
         for minibatch in 0..r.plan.minibatches() {
-            r.step(q, minibatch);
+            r.step(q, epoch, minibatch);
         }
     }
 }

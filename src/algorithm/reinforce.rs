@@ -7,6 +7,6 @@ use crate::device::Queue;
 /// are standardised over the batch.
 pub(super) fn learn(r: &mut Recorder<'_>, q: &mut Queue) {
     r.advantage(q, r.plan.learning.mode);
-    r.shuffle(q, 0, true);
-    r.step(q, 0);
+    r.shuffle(q, true);
+    r.step(q, 0, 0);
 }

@@ -43,8 +43,11 @@ impl Device {
         #[cfg(feature = "cuda")]
         return Cuda::open(ordinal).map(Device::Cuda);
         #[cfg(not(feature = "cuda"))]
-        return Err(Error::new("--device", format!("no cuda device {ordinal}: not built into this version"))
-            .hint("build with the feature `cuda`, or use `--device cpu`"));
+        {
+            let _ = ordinal;
+            Err(Error::new("--device", "no cuda device: not built into this version")
+                .hint("build with the feature `cuda`, or use `--device cpu`"))
+        }
     }
 
     pub fn kind(&self) -> Kind {

@@ -105,7 +105,10 @@ impl Queue {
     /// A gpu that cannot launch what is recorded.
     pub fn prepare(&self, device: &Device, memory: &mut Memory) -> Result<()> {
         match device {
-            Device::Cpu(_) => Ok(()),
+            Device::Cpu(_) => {
+                assert_eq!(memory.layout().kind(), Kind::Cpu, "a memory is replayed on the device it was allocated on");
+                Ok(())
+            }
             #[cfg(feature = "cuda")]
             Device::Cuda(cuda) => cuda.prepare(self, memory),
         }

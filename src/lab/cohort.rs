@@ -196,7 +196,8 @@ impl Cohort {
             let entry = &self.memory.layout().entries()[id];
             let mut shape = vec![sessions];
             shape.extend_from_slice(&entry.shape);
-            let words = (0..sessions).flat_map(|s| self.memory.words(id, s)).copied().collect();
+            let mut words = Vec::with_capacity(sessions * entry.len);
+            (0..sessions).for_each(|s| words.extend_from_slice(self.memory.words(id, s)));
             Tensor { name: entry.name.clone(), dtype: entry.dtype, shape, words }
         };
         Ok(self.saved.iter().map(tensor).collect())

@@ -108,7 +108,7 @@ fn groups() -> Vec<Group> {
                 ("SELU_LOW", ((SELU_SCALE * SELU_ALPHA) as f32).into()),
             ],
         ),
-        group!("Fused", gpu::nets: WIDTH, STRIDE),
+        group!("Fused", gpu::nets: WIDTH, STRIDE, HALF_STRIDE),
         ("Nets", vec![("LAYERS", gpu::LAYERS.into())]),
     ]
 }

@@ -6,13 +6,13 @@
 
 use super::advantage;
 use super::hyper::{self, update};
-use super::lib::mlp::{ROWS, backward, forward, unpack_grad};
+use super::lib::mlp::{Mlp, ROWS, Round, backward, exact, forward, to_bf16, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, LOG_RATIO, Lanes, OUTPUTS, Policy};
 use super::lib::simd::sum16;
 use super::lib::trig;
 use super::{Draw, Shape, gpu, schedule};
-use crate::device::{Cx, Kernel, Kind};
+use crate::device::{Cx, Kernel, Kind, Precision};
 
 /// How the value's distance from its target is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,12 +32,14 @@ pub struct GradShape {
     /// Rows of the rollout, `M = T N`, and its environments.
     pub rows: usize,
     pub envs: usize,
-    /// Rows of this minibatch: `index[start..start + len]`.
+    /// Rows of this minibatch: `index[start..start + len]`, counted through all epochs.
     pub start: usize,
     pub len: usize,
-    /// Which minibatch of the epoch this is, of how many.
+    /// Which minibatch this is, counted through all epochs, and how many an epoch has.
     pub minibatch: usize,
     pub minibatches: usize,
+    /// Epochs that `index` and `moments` hold.
+    pub epochs: usize,
     /// PPO's clipped surrogate; otherwise the plain policy gradient.
     pub clipped: bool,
     pub distance: Distance,
@@ -50,6 +52,8 @@ pub struct GradShape {
     pub normalize_obs: bool,
     /// Rows of a tile: [`tile_rows`] of the device kind.
     pub tile_rows: usize,
+    /// Of the products; on a gpu alone, and where nets fit its matrix units.
+    pub precision: Precision,
 }
 
 /// Most tiles of a minibatch.
@@ -64,6 +68,13 @@ pub fn tile_rows(kind: Kind, nets: &Nets, len: usize) -> usize {
     match kind {
         Kind::Cpu => len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS),
         Kind::Cuda => gpu::minibatch_grad::tile_rows(nets, len),
+    }
+}
+
+impl GradShape {
+    /// What becomes of the operands of products.
+    fn round(&self) -> Round {
+        if gpu::minibatch_grad::half(self) { to_bf16 } else { exact }
     }
 }
 
@@ -88,6 +99,16 @@ impl Shape for GradShape {
         2.0 * self.len as f64 * (3 * self.nets.madds() - first) as f64
     }
 
+    fn on_cpu(&self) -> bool {
+        self.precision == Precision::F32
+    }
+
+    /// Where operands are rounded, one of about ten thousand lies so near the middle of two numbers of 8 bits that the
+    /// definition, which sums in f64, rounds it the other way: that moves an operand by 2^-8 of its size.
+    fn tolerance(&self, declared: f64) -> f64 {
+        if gpu::minibatch_grad::half(self) { 2e-3 } else { declared }
+    }
+
     fn kernels(&self) -> Vec<Kernel> {
         gpu::minibatch_grad::kernels(self)
     }
@@ -109,8 +130,8 @@ crate::op! {
     /// Partial gradients and losses of one minibatch; losses are divided by the minibatch's rows in the gradient, and
     /// are plain sums over rows in `partial_loss`.
     MinibatchGrad(d: GradShape) = "minibatch_grad", within 2e-5, run = run {
-        read index: u32[d.rows];
-        read moments: f32[d.minibatches, 2] in 0.5..1.5;
+        read index: u32[d.epochs * d.rows];
+        read moments: f32[d.epochs * d.minibatches, 2] in 0.5..1.5;
         read obs: f32[d.rows, d.obs] in -2.0..2.0;
         read normalizer: f32[2, d.obs] in 0.5..1.5;
         read action: f32[d.rows, d.nets.policy.action_len()] in -1.0..1.0;
@@ -250,7 +271,7 @@ pub fn objective(d: &GradShape, a: &Args<'_>, params: &[f64]) -> f64 {
     let total: f64 = (d.start..d.start + d.len)
         .map(|i| {
             let row = row(d, a, i);
-            let (out, value) = d.nets.define(params, &row.x);
+            let (out, value) = d.nets.define(params, &row.x, d.round());
             let (log_prob, entropy) = d.nets.policy.define(&out, row.action);
             let ([policy, value, ..], ..) = define_losses(d, n, &row, log_prob, entropy, value);
             let value = if d.nets.has_value() { f64::from(n.value_coef) * value } else { 0.0 };
@@ -264,14 +285,14 @@ pub fn objective(d: &GradShape, a: &Args<'_>, params: &[f64]) -> f64 {
 fn define(d: &GradShape, a: Args<'_>) {
     let n = Numbers::new(d, a.hyper, a.schedule, a.moments, a.value_moments);
     let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
-    let (actor_len, outputs) = (d.nets.actor_len(), d.nets.policy.outputs());
+    let (actor_len, outputs, round) = (d.nets.actor_len(), d.nets.policy.outputs(), d.round());
     for tile in 0..d.tiles() {
         let mut grad = vec![0.0; d.nets.len()];
         let mut sums = [0.0; update::LOSSES];
         let begin = tile * d.tile_rows;
         for i in begin..(begin + d.tile_rows).min(d.len) {
             let row = row(d, &a, d.start + i);
-            let (out, value) = d.nets.define(&params, &row.x);
+            let (out, value) = d.nets.define(&params, &row.x, round);
             let (log_prob, entropy) = d.nets.policy.define(&out, row.action);
             let (losses, d_policy, d_value) = define_losses(d, n, &row, log_prob, entropy, value);
             let (slope_log_prob, slope_entropy) = d.nets.policy.define_slopes(&out, row.action);
@@ -287,15 +308,13 @@ fn define(d: &GradShape, a: Args<'_>) {
             if d.nets.shared() {
                 d_out.push(d_value);
             }
-            d.nets.actor.define_backward(&params, &d.nets.actor.define_forward(&params, &row.x), &d_out, &mut grad);
+            let mut backward = |net: &Mlp, at: usize, d_out: &[f64]| {
+                let (params, grad) = (&params[at..], &mut grad[at..]);
+                net.define_backward(params, &net.define_forward(params, &row.x, round), d_out, grad, round);
+            };
+            backward(&d.nets.actor, 0, &d_out);
             if let Some(critic) = &d.nets.critic {
-                let params = &params[actor_len..];
-                critic.define_backward(
-                    params,
-                    &critic.define_forward(params, &row.x),
-                    &[d_value],
-                    &mut grad[actor_len..],
-                );
+                backward(critic, actor_len, &[d_value]);
             }
             let has_value = f64::from(u8::from(d.nets.has_value()));
             for (c, (sum, loss)) in sums.iter_mut().zip(losses).enumerate() {

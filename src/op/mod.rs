@@ -82,9 +82,9 @@ pub trait Shape: Clone + Send + Sync + 'static {
     fn on_cpu(&self) -> bool {
         true
     }
-    /// How much looser than declared parity is for this shape: 1, but where operands are rounded.
-    fn looser(&self) -> f64 {
-        1.0
+    /// Tolerance of this shape, where it is not the declared one.
+    fn tolerance(&self, declared: f64) -> f64 {
+        declared
     }
     /// Shapes that tests go through: odd sizes, every choice at least once.
     fn cases() -> Vec<Self>;
@@ -176,10 +176,8 @@ pub struct Entry {
     pub device_scratch: fn(case: usize) -> usize,
     /// A recorded launch of the case, its buffers planned in the layout in the order of its arguments.
     pub launch: fn(case: usize, layout: &mut crate::device::Layout) -> Box<dyn crate::device::Call>,
-    /// Largest `|fast - definition| / (1 + |definition|)` that parity allows.
-    pub tolerance: f64,
-    /// Factor on the tolerance for a case.
-    pub looser: fn(case: usize) -> f64,
+    /// Largest `|fast - definition| / (1 + |definition|)` that parity allows in a case.
+    pub tolerance: fn(case: usize) -> f64,
 }
 
 /// Fills an argument from its domain (0..1 where it has none).
@@ -269,8 +267,7 @@ macro_rules! op {
             /// What tests and benches need.
             pub const ENTRY: $crate::op::Entry = $crate::op::Entry {
                 name: $name,
-                tolerance: $tol,
-                looser: |case| $crate::op::Shape::looser(&<$Shape as $crate::op::Shape>::cases()[case]),
+                tolerance: |case| $crate::op::Shape::tolerance(&<$Shape as $crate::op::Shape>::cases()[case], $tol),
                 cases: || <$Shape as $crate::op::Shape>::cases().len(),
                 on_cpu: |case| $crate::op::Shape::on_cpu(&<$Shape as $crate::op::Shape>::cases()[case]),
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),

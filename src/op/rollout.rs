@@ -3,7 +3,7 @@
 
 use super::hyper::{self, CLOCK_STEP};
 use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
-use super::lib::mlp::{ROWS, forward};
+use super::lib::mlp::{ROWS, exact, forward, to_bf16};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy};
 use super::lib::rng::{Purpose, philox, unit};
@@ -87,8 +87,8 @@ impl Shape for RolloutShape {
     }
 
     // a sum that falls on the other side of a tie moves an activation by 2^-9 of itself
-    fn looser(&self) -> f64 {
-        if self.precision == Precision::F32 { 1.0 } else { 100.0 }
+    fn tolerance(&self, declared: f64) -> f64 {
+        if self.precision == Precision::F32 { declared } else { 100.0 * declared }
     }
 
     fn cases() -> Vec<RolloutShape> {
@@ -176,11 +176,12 @@ fn define(d: &RolloutShape, a: Args<'_>) {
     let key = [a.seed[0], a.seed[1]];
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let space = &d.env.spec.action_space;
+    let round = if d.precision == Precision::Bf16 { to_bf16 } else { exact };
     let see = |obs: &[f32]| -> (Vec<f64>, f64) {
         let seen =
             |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
         let x: Vec<f64> = obs.iter().enumerate().map(seen).collect();
-        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define_in(d.precision, &params, &x))
+        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x, round))
     };
     for n in 0..d.n {
         let state = &mut a.env_state[n * k..(n + 1) * k];

@@ -23,20 +23,30 @@ pub struct ShuffleShape {
     pub m: usize,
     /// Rows of a minibatch; the last one may be smaller.
     pub minibatch: usize,
-    /// Which epoch of the iteration this is.
-    pub epoch: u32,
+    /// Epochs of the iteration, each with its own order.
+    pub epochs: usize,
     pub normalize: Normalize,
     /// Rows in their own order (one full batch needs no shuffle).
     pub ordered: bool,
 }
 
+impl ShuffleShape {
+    fn minibatches(&self) -> usize {
+        self.m.div_ceil(self.minibatch)
+    }
+}
+
 impl Shape for ShuffleShape {
+    fn tiles(&self) -> usize {
+        self.epochs
+    }
+
     fn scratch_words(&self) -> usize {
         2 * self.m
     }
 
     fn flops(&self) -> f64 {
-        (self.m * 120) as f64
+        (self.epochs * self.m * 120) as f64
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -48,18 +58,18 @@ impl Shape for ShuffleShape {
     }
 
     fn cases() -> Vec<Self> {
-        let case = |m, minibatch, epoch, normalize, ordered| ShuffleShape { m, minibatch, epoch, normalize, ordered };
+        let case = |m, minibatch, epochs, normalize, ordered| ShuffleShape { m, minibatch, epochs, normalize, ordered };
         vec![
-            case(1, 1, 0, Normalize::Standardize, false),
-            case(37, 12, 1, Normalize::Standardize, false),
-            case(512, 128, 3, Normalize::Standardize, false),
+            case(1, 1, 1, Normalize::Standardize, false),
+            case(37, 12, 2, Normalize::Standardize, false),
+            case(512, 128, 10, Normalize::Standardize, false),
             case(300, 64, 2, Normalize::Percentile, false),
-            case(65, 64, 0, Normalize::None, false),
-            case(40, 40, 0, Normalize::Standardize, true),
+            case(65, 64, 1, Normalize::None, false),
+            case(40, 40, 1, Normalize::Standardize, true),
             // several rows for a lane of a gpu, then several blocks for a minibatch
-            case(3_000, 1_700, 4, Normalize::Standardize, false),
-            case(9_300, 4_500, 5, Normalize::Standardize, false),
-            case(5_000, 5_000, 0, Normalize::Percentile, true),
+            case(3_000, 1_700, 3, Normalize::Standardize, false),
+            case(9_300, 4_500, 2, Normalize::Standardize, false),
+            case(5_000, 5_000, 2, Normalize::Percentile, true),
         ]
     }
 
@@ -72,17 +82,17 @@ impl Shape for ShuffleShape {
 }
 
 crate::op! {
-    /// A permutation of the rows, keyed by (seed, session, iteration, epoch), and the normalisation of each minibatch's
-    /// advantages: `(advantage - moments[0]) * moments[1]`. The permutation is a Feistel network over the next power of
+    /// For each epoch a permutation of the rows, keyed by (seed, session, iteration, epoch), and the normalisation of each
+    /// minibatch's advantages: `(advantage - moments[0]) * moments[1]`. A permutation is a Feistel network over the next power of
     /// two, walked until it lands inside: no sort, no memory, each place computed alone.
     Shuffle(d: ShuffleShape) = "shuffle", within 1e-6, run = run {
         read seed: u32[2] in 0.0..1000.0;
         read clock: u32[hyper::CLOCK_LEN] in 0.0..1000.0;
         read advantage: f32[d.m] in -3.0..5.0;
         read percentiles: f32[4];
-        write index: u32[d.m];
+        write index: u32[d.epochs, d.m];
         // shift and factor of each minibatch
-        write moments: f32[d.m.div_ceil(d.minibatch), 2];
+        write moments: f32[d.epochs, d.minibatches(), 2];
     }
 }
 
@@ -147,28 +157,32 @@ fn bits_of(m: usize) -> u32 {
 }
 
 #[inline(always)]
-fn keys_of(d: &ShuffleShape, seed: &[u32], clock: &[u32]) -> [u32; 4] {
-    philox([d.epoch, clock[hyper::CLOCK_ITER], Purpose::Shuffle as u32, 0], [seed[0], seed[1]])
+fn keys_of(epoch: usize, seed: &[u32], clock: &[u32]) -> [u32; 4] {
+    philox([epoch as u32, clock[hyper::CLOCK_ITER], Purpose::Shuffle as u32, 0], [seed[0], seed[1]])
 }
 
 fn define(d: &ShuffleShape, a: Args) {
-    let (bits, keys) = (bits_of(d.m), keys_of(d, a.seed, a.clock));
-    for (i, place) in a.index.iter_mut().enumerate() {
-        *place = i as u32;
-        if !d.ordered {
-            loop {
-                [*place] = feistel([*place], bits, keys);
-                if (*place as usize) < d.m {
-                    break;
+    let bits = bits_of(d.m);
+    let epochs = a.index.chunks_exact_mut(d.m).zip(a.moments.chunks_exact_mut(2 * d.minibatches()));
+    for (epoch, (index, moments)) in epochs.enumerate() {
+        let keys = keys_of(epoch, a.seed, a.clock);
+        for (i, place) in index.iter_mut().enumerate() {
+            *place = i as u32;
+            if !d.ordered {
+                loop {
+                    [*place] = feistel([*place], bits, keys);
+                    if (*place as usize) < d.m {
+                        break;
+                    }
                 }
             }
         }
-    }
-    for (index, moments) in a.index.chunks(d.minibatch).zip(a.moments.chunks_exact_mut(2)) {
-        let x: Vec<f64> = index.iter().map(|i| f64::from(a.advantage[*i as usize])).collect();
-        let mean = x.iter().sum::<f64>() / x.len() as f64;
-        let m2 = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>();
-        moments.copy_from_slice(&normalization(d, x.len(), mean, m2, a.percentiles));
+        for (index, moments) in index.chunks(d.minibatch).zip(moments.chunks_exact_mut(2)) {
+            let x: Vec<f64> = index.iter().map(|i| f64::from(a.advantage[*i as usize])).collect();
+            let mean = x.iter().sum::<f64>() / x.len() as f64;
+            let m2 = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+            moments.copy_from_slice(&normalization(d, x.len(), mean, m2, a.percentiles));
+        }
     }
 }
 
@@ -184,10 +198,11 @@ fn normalization(d: &ShuffleShape, rows: usize, mean: f64, m2: f64, percentiles:
 
 fn run(d: &ShuffleShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let Tile { seed, clock, advantage, percentiles, index, moments } = a;
-    // SAFETY: one tile
-    let (index, moments) = unsafe { (index.all(), moments.all()) };
+    let (epoch, of) = (cx.tile, |words: usize| cx.tile * words..(cx.tile + 1) * words);
+    // SAFETY: a tile has its own epoch
+    let (index, moments) = unsafe { (index.part(of(d.m)), moments.part(of(2 * d.minibatches()))) };
     let a = Args { seed, clock, advantage, percentiles, index, moments };
-    permute(cx.isa, d, a, cx.scratch);
+    permute(cx.isa, d, epoch, a, cx.scratch);
 }
 
 /// Walks the places outside `0..m` on, together, until none is left.
@@ -214,9 +229,9 @@ fn walk_on(m: usize, bits: u32, keys: [u32; 4], index: &mut [u32], scratch: &mut
 }
 
 crate::per_isa! {
-    /// All places at once, then those that fell outside.
-    fn permute(d: &ShuffleShape, a: Args<'_>, scratch: &mut [f32]) {
-        let (bits, keys) = (bits_of(d.m), keys_of(d, a.seed, a.clock));
+    /// All places of an epoch at once, then those that fell outside.
+    fn permute(d: &ShuffleShape, epoch: usize, a: Args<'_>, scratch: &mut [f32]) {
+        let (bits, keys) = (bits_of(d.m), keys_of(epoch, a.seed, a.clock));
         for (i, place) in a.index.iter_mut().enumerate() {
             *place = i as u32;
         }
@@ -242,9 +257,10 @@ crate::per_isa! {
 mod tests {
     use super::*;
 
-    fn order(m: usize, epoch: u32, iteration: u32, session: u32) -> Vec<u32> {
-        let d = ShuffleShape { m, minibatch: m, epoch, normalize: Normalize::None, ordered: false };
-        let (mut index, mut moments) = (vec![u32::MAX; m], [0.0; 2]);
+    fn order(m: usize, epoch: usize, iteration: u32, session: u32) -> Vec<u32> {
+        let epochs = epoch + 1;
+        let d = ShuffleShape { m, minibatch: m, epochs, normalize: Normalize::None, ordered: false };
+        let (mut index, mut moments) = (vec![u32::MAX; epochs * m], vec![0.0; 2 * epochs]);
         let (seed, clock) = ([17, session], [0, 0, iteration, 0]);
         define(
             &d,
@@ -257,7 +273,7 @@ mod tests {
                 moments: &mut moments,
             },
         );
-        index
+        index.split_off(epoch * m)
     }
 
     #[test]
@@ -283,7 +299,7 @@ mod tests {
         for (m, trials) in [(24, 6_000), (32, 6_000), (5, 6_000)] {
             let (mut places, mut follows) = (vec![0.0f64; m * m], vec![0.0f64; m * m]);
             for trial in 0..trials {
-                let index = order(m, trial % 15, trial / 15, 3);
+                let index = order(m, trial % 15, (trial / 15) as u32, 3);
                 for (place, row) in index.iter().enumerate() {
                     places[place * m + *row as usize] += 1.0;
                 }
@@ -296,15 +312,15 @@ mod tests {
             };
             let excess = |chi: f64, freedom: f64| (chi - freedom) / (2.0 * freedom).sqrt();
             let k = m as f64;
-            let place = excess(chi(&places, f64::from(trials) / k), (k - 1.0).powi(2));
-            let follow = excess(chi(&follows, f64::from(trials) / k), (k - 1.0).powi(2));
+            let place = excess(chi(&places, trials as f64 / k), (k - 1.0).powi(2));
+            let follow = excess(chi(&follows, trials as f64 / k), (k - 1.0).powi(2));
             assert!(place.abs() < 5.0 && follow.abs() < 8.0, "{m}: {place} {follow}");
         }
     }
 
     #[test]
     fn minibatches_are_standardised_with_the_unbiased_std() {
-        let d = ShuffleShape { m: 5, minibatch: 2, epoch: 0, normalize: Normalize::Standardize, ordered: true };
+        let d = ShuffleShape { m: 5, minibatch: 2, epochs: 1, normalize: Normalize::Standardize, ordered: true };
         let (mut index, mut moments) = ([9; 5], [f32::NAN; 6]);
         define(
             &d,

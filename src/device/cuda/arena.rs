@@ -310,6 +310,7 @@ impl Arena {
     /// # Errors
     /// Whatever the driver says.
     pub fn overrun<'a>(&self, layout: &'a Layout) -> Result<Option<&'a str>> {
+        self.shared.context.bind().map_err(|failure| self.lost(failure))?;
         for (number, at) in guards(layout).enumerate() {
             let mut words = [0; GUARD];
             // SAFETY: waited for at once

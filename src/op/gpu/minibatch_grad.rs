@@ -1,8 +1,9 @@
-//! Launches of `kernels/minibatch_grad.cu`, and of `kernels/minibatch_grad_layered.cu` where nets do not fit a block.
+//! Launches of `kernels/minibatch_grad.cu`, of `kernels/minibatch_grad_bf16.cu`, and of
+//! `kernels/minibatch_grad_layered.cu` where nets do not fit a block.
 
-use super::nets::{STRIDE, WIDTH, acts_words, narrow, narrow_row, net_words, pad4};
+use super::nets::{STRIDE, WIDTH, acts_words, half_acts, half_row, half_words, narrow, narrow_row, net_words, pad4};
 use super::{MSE, SHARED_BYTES, SMOOTH_L1, flag, net, number, policy, word};
-use crate::device::{Field, Kernel};
+use crate::device::{Field, Kernel, Precision};
 use crate::op::Shape;
 use crate::op::hyper::update;
 use crate::op::lib::mlp::Mlp;
@@ -45,6 +46,25 @@ fn fits(nets: &Nets, rows: usize) -> bool {
     each(nets).all(|(mlp, _)| narrow(mlp)) && shared_bytes(nets, rows) <= SHARED_BYTES
 }
 
+/// Bytes of shared memory of the same on the matrix units.
+fn half_bytes(nets: &Nets, rows: usize) -> usize {
+    let words = each(nets).map(|(mlp, free)| {
+        let matrices = rows * (half_row(mlp.input) + half_row(mlp.output)) + half_words(mlp) + half_acts(mlp, rows);
+        matrices + 2 * rows * narrow_row(mlp.output + free)
+    });
+    4 * words.max().expect("an agent has a net")
+}
+
+fn fits_half(nets: &Nets, rows: usize) -> bool {
+    let narrow = |mlp: &Mlp| narrow(mlp) && mlp.input.max(mlp.output) <= WIDTH;
+    each(nets).all(|(mlp, _)| narrow(mlp)) && half_bytes(nets, rows) <= SHARED_BYTES
+}
+
+/// Whether products run on the matrix units; nets that these kernels cannot have stay at f32.
+pub fn half(d: &GradShape) -> bool {
+    d.precision == Precision::Bf16 && fits_half(&d.nets, ROWS[0])
+}
+
 fn shape(d: &GradShape, layer: usize) -> Vec<Field> {
     let (distance, beta) = match d.distance {
         Distance::Mse => (MSE, 1.0),
@@ -71,14 +91,22 @@ fn shape(d: &GradShape, layer: usize) -> Vec<Field> {
 }
 
 pub fn kernels(d: &GradShape) -> Vec<Kernel> {
-    let rows = ROWS.into_iter().rev().find(|&rows| rows <= d.tile_rows.max(ROWS[0]) && fits(&d.nets, rows));
-    let Some(rows) = rows else { return layered(d) };
+    let half = half(d);
+    let fits = |rows| if half { fits_half(&d.nets, rows) } else { fits(&d.nets, rows) };
+    let Some(rows) = ROWS.into_iter().rev().find(|&rows| rows <= d.tile_rows.max(ROWS[0]) && fits(rows)) else {
+        return layered(d);
+    };
+    let (name, threads, bytes) = if half {
+        ("minibatch_grad_bf16", 2 * rows, half_bytes(&d.nets, rows))
+    } else {
+        ("minibatch_grad", LANES, shared_bytes(&d.nets, rows))
+    };
     vec![Kernel {
-        entry: format!("minibatch_grad_{rows}"),
+        entry: format!("{name}_{rows}"),
         tiles: d.tiles() as u32,
         parts: d.nets.groups() as u32,
-        threads: LANES as u32,
-        shared_bytes: shared_bytes(&d.nets, rows) as u32,
+        threads: threads as u32,
+        shared_bytes: bytes as u32,
         shape: shape(d, 0),
     }]
 }
@@ -92,7 +120,7 @@ fn layered_words(mlp: &Mlp, free: usize) -> usize {
 
 /// Scratch of the kernels that go layer by layer.
 pub fn device_scratch(d: &GradShape) -> usize {
-    if fits(&d.nets, ROWS[0]) {
+    if half(d) || fits(&d.nets, ROWS[0]) {
         return 0;
     }
     let words: usize = each(&d.nets).map(|(mlp, free)| layered_words(mlp, free)).sum();

@@ -1,4 +1,4 @@
-//! Launches of `kernels/shuffle.cu`: one block per minibatch, or by chunks of large ones.
+//! Launches of `kernels/shuffle.cu`: one block per minibatch of every epoch, or by chunks of large ones.
 
 use super::{flag, word};
 use crate::device::Kernel;
@@ -41,17 +41,18 @@ pub fn kernels(d: &ShuffleShape) -> Vec<Kernel> {
         shape: vec![
             word("m", d.m),
             word("minibatch", d.minibatch),
-            word("epoch", d.epoch as usize),
+            word("epochs", d.epochs),
             word("normalize", normalize as usize),
             flag("ordered", d.ordered),
             word("bits", d.m.next_power_of_two().trailing_zeros() as usize),
             word("chunk", cut(d).0 * EACH),
             word("chunks", chunks),
+            word("minibatches", minibatches),
         ],
     };
-    let mut all = vec![kernel("shuffle_index", minibatches * chunks, threads)];
+    let mut all = vec![kernel("shuffle_index", d.epochs * minibatches * chunks, threads)];
     if chunks > 1 && d.normalize == Normalize::Standardize {
-        all.push(kernel("shuffle_moments", minibatches, CHUNK_THREADS));
+        all.push(kernel("shuffle_moments", d.epochs * minibatches, CHUNK_THREADS));
     }
     all
 }
@@ -59,5 +60,5 @@ pub fn kernels(d: &ShuffleShape) -> Vec<Kernel> {
 /// Mean and squares of every chunk.
 pub fn scratch(d: &ShuffleShape) -> usize {
     let chunks = cut(d).1;
-    if chunks == 1 { 0 } else { 4 * chunks * d.m.div_ceil(d.minibatch) }
+    if chunks == 1 { 0 } else { 4 * d.epochs * chunks * d.m.div_ceil(d.minibatch) }
 }

@@ -55,6 +55,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         len: 71,
         minibatch: 0,
         minibatches: 2,
+        epochs: 1,
         clipped: true,
         distance: Distance::Mse,
         clip_value: false,
@@ -62,6 +63,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         normalize_targets: false,
         normalize_obs: false,
         tile_rows: 256,
+        precision: Precision::F32,
         nets,
     };
     let mut all: Vec<GradShape> = all_nets().into_iter().map(base).collect();
@@ -78,6 +80,8 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.push(with(&|d| (d.symlog, d.normalize_targets, d.clip_value) = (true, true, true)));
     all.push(with(&|d| d.normalize_obs = true));
     all.push(with(&|d| (d.start, d.len, d.minibatch) = (0, 1, 1)));
+    // a later epoch
+    all.push(with(&|d| (d.epochs, d.start, d.minibatch) = (3, 2 * 96 + 25, 5)));
     // several tiles, the last one ragged
     all.push(with(&|d| (d.rows, d.envs, d.start, d.len) = (700, 7, 13, 601)));
     // as a gpu cuts: chunks of 32, 64 and 128 rows, several to a tile, ragged tiles and chunks
@@ -93,6 +97,13 @@ pub fn grad_shapes() -> Vec<GradShape> {
     for nets in [wide(Activation::Tanh, Some(&[129]), false), wide(Activation::Gelu, None, true)] {
         all.push(GradShape { rows: 300, start: 3, len: 267, normalize_obs: true, ..cut(nets, 128) });
     }
+    // on the matrix units, where nets fit: every net of the list, and as a gpu cuts
+    let half = |d: &GradShape| GradShape { precision: Precision::Bf16, ..d.clone() };
+    let halves: Vec<GradShape> = all[..all_nets().len()].iter().map(half).collect();
+    let cut: Vec<GradShape> = all.iter().filter(|d| d.tile_rows != 256).map(half).collect();
+    all.extend(halves);
+    all.extend(cut);
+    all.push(half(&with(&|d| (d.clipped, d.normalize_obs) = (false, true))));
     all
 }
 

@@ -7,7 +7,6 @@
 
 use super::simd::{Init, Mat, Simd, gemm};
 use super::trig;
-use crate::device::Precision;
 use crate::device::cpu::Isa;
 
 /// Rows that go through a net together; their activations fit the second-level cache up to width 512.
@@ -225,9 +224,20 @@ fn erf(x: f64) -> f64 {
     (1.0 - (-a * a).exp() / fraction / std::f64::consts::PI.sqrt()).copysign(x)
 }
 
-/// The nearest bfloat16 number, ties to even.
-fn bf16(x: f64) -> f64 {
+/// What becomes of an operand of a product before it is multiplied.
+pub type Round = fn(f64) -> f64;
+
+/// Operands as they are.
+pub fn exact(x: f64) -> f64 {
+    x
+}
+
+/// Operands rounded to bfloat16, to nearest even.
+pub fn to_bf16(x: f64) -> f64 {
     let bits = (x as f32).to_bits();
+    if x.is_nan() {
+        return x;
+    }
     f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000).into()
 }
 
@@ -330,30 +340,23 @@ impl Mlp {
     }
 
     /// Definition: activations of every layer for one row, inputs first, outputs last, and the slopes of the hidden ones.
-    pub fn define_forward(&self, params: &[f64], x: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
-        self.define_forward_in(Precision::F32, params, x)
-    }
-
-    /// As [`Mlp::define_forward`], with the operands of every product rounded as that precision rounds them.
-    pub fn define_forward_in(&self, precision: Precision, params: &[f64], x: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
-        let round = |x: f64| match precision {
-            Precision::F32 => x,
-            Precision::Bf16 => bf16(x),
-        };
-        let (mut values, mut slopes) = (vec![x.to_vec()], Vec::new());
+    /// Operands of products are rounded by `round`, and so are the slopes.
+    pub fn define_forward(&self, params: &[f64], x: &[f64], round: Round) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+        let (mut values, mut slopes) = (vec![x.iter().map(|&x| round(x)).collect::<Vec<f64>>()], Vec::new());
         for (l, layer) in self.layers().enumerate() {
             let last = l == self.hidden.len();
-            let x: Vec<f64> = values[l].iter().map(|&x| round(x)).collect();
+            let x = &values[l];
             let sums = (0..layer.output).map(|o| {
                 let weight = |i: usize| if last { o * layer.input + i } else { i * layer.output + o };
-                (0..layer.input).map(|i| x[i] * round(params[layer.weight + weight(i)])).sum::<f64>()
-                    + params[layer.bias + o]
+                let product = |i: usize| x[i] * round(params[layer.weight + weight(i)]);
+                (0..layer.input).map(product).sum::<f64>() + params[layer.bias + o]
             });
             if last {
                 let sums = sums.collect();
                 values.push(sums);
             } else {
-                let (y, slope) = sums.map(|sum| self.activation.define(sum)).unzip();
+                let unit = |(y, slope)| (round(y), round(slope));
+                let (y, slope) = sums.map(|sum| unit(self.activation.define(sum))).unzip();
                 values.push(y);
                 slopes.push(slope);
             }
@@ -361,13 +364,15 @@ impl Mlp {
         (values, slopes)
     }
 
-    /// Definition: adds one row's gradient, given the slope of the loss at every output.
+    /// Definition: adds one row's gradient, given the slope of the loss at every output. Slopes at units are rounded; those
+    /// at the outputs only as operands of products.
     pub fn define_backward(
         &self,
         params: &[f64],
         row: &(Vec<Vec<f64>>, Vec<Vec<f64>>),
         d_out: &[f64],
         grad: &mut [f64],
+        round: Round,
     ) {
         let (values, slopes) = row;
         let mut d = d_out.to_vec();
@@ -375,15 +380,16 @@ impl Mlp {
             let last = l == self.hidden.len();
             let mut d_in = vec![0.0; layer.input];
             for o in 0..layer.output {
+                grad[layer.bias + o] += d[o];
+                let d = round(d[o]);
                 for i in 0..layer.input {
                     let at = layer.weight + if last { o * layer.input + i } else { i * layer.output + o };
-                    grad[at] += d[o] * values[l][i];
-                    d_in[i] += d[o] * params[at];
+                    grad[at] += d * values[l][i];
+                    d_in[i] += d * round(params[at]);
                 }
-                grad[layer.bias + o] += d[o];
             }
             if l > 0 {
-                d = d_in.iter().zip(&slopes[l - 1]).map(|(d, slope)| d * slope).collect();
+                d = d_in.iter().zip(&slopes[l - 1]).map(|(d, slope)| round(d * slope)).collect();
             }
         }
     }

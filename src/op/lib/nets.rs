@@ -1,9 +1,8 @@
 //! The nets of an agent as one parameter vector: the actor's net, its free log standard deviations, then the critic's
 //! net; a shared net carries the value as its last output.
 
-use super::mlp::{self, Mlp};
+use super::mlp::{self, Mlp, Round};
 use super::policy::{LANES, Lanes, OUTPUTS, Policy};
-use crate::device::Precision;
 
 /// Sizes of an agent's nets.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,16 +49,10 @@ impl Nets {
     }
 
     /// Definition: the policy's outputs with the free parameters behind them, and the value, of one observation.
-    pub fn define(&self, params: &[f64], x: &[f64]) -> (Vec<f64>, f64) {
-        self.define_in(Precision::F32, params, x)
-    }
-
-    /// As [`Nets::define`], with the operands of every product rounded as that precision rounds them.
-    pub fn define_in(&self, precision: Precision, params: &[f64], x: &[f64]) -> (Vec<f64>, f64) {
-        let outputs = |net: &Mlp, params| net.define_forward_in(precision, params, x).0.pop().expect("an output layer");
-        let mut out = outputs(&self.actor, params);
+    pub fn define(&self, params: &[f64], x: &[f64], round: Round) -> (Vec<f64>, f64) {
+        let mut out = self.actor.define_forward(params, x, round).0.pop().expect("a net has an output layer");
         let value = match &self.critic {
-            Some(critic) => outputs(critic, &params[self.actor_len()..])[0],
+            Some(critic) => critic.define_forward(&params[self.actor_len()..], x, round).0.pop().expect("as above")[0],
             None if self.shared() => out.pop().expect("the value is the last output"),
             None => 0.0,
         };
