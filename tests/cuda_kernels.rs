@@ -228,6 +228,12 @@ fn inputs(entry: &Entry, case: usize, args: &[Arg], session: usize) -> Buffers {
 fn check(entry: &Entry, case: usize) {
     let args = (entry.args)(case);
     let given: Vec<Buffers> = (0..SESSIONS).map(|s| inputs(entry, case, &args, s)).collect();
+    if Build::here() == Build::Sanitized {
+        // what is touched hardly depends on the order: once is enough, and slow
+        let how = Variation { schedule: 3, active: &[2, 0], stale: POISON, scratch: POISON };
+        let got = launch(entry, case, &given, &how);
+        return how.active.iter().for_each(|&s| compare(entry, case, s, &given[s], &got[s]));
+    }
     let all: Vec<usize> = (0..SESSIONS).collect();
     let first = launch(entry, case, &given, &Variation { schedule: 0, active: &all, stale: POISON, scratch: POISON });
     for s in 0..SESSIONS {
@@ -239,10 +245,7 @@ fn check(entry: &Entry, case: usize) {
     let same = |s: usize, got: &Buffers, why: &str| {
         assert!(written(got) == written(&first[s]), "{} case {case}, session {s}: other bits {why}", entry.name);
     };
-
-    // one schedule says all about memory; the others are about order
-    let schedules = if Build::here() == Build::Plain { 1..SCHEDULES.len() } else { 3..4 };
-    for schedule in schedules {
+    for schedule in 1..SCHEDULES.len() {
         let how = Variation { schedule, active: &all, stale: 0x3F80_0000, scratch: 0x0101_0101 << schedule };
         for (s, got) in launch(entry, case, &given, &how).iter().enumerate() {
             same(s, got, &format!("under the {} schedule, from other scratch", SCHEDULES[schedule]));

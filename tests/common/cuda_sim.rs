@@ -41,12 +41,13 @@ impl Build {
     }
 
     fn flags(self) -> Vec<&'static str> {
-        let mut flags = vec!["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SOURCE"];
+        let mut flags = vec!["-std=c++17", "-fPIC", "-fvisibility=hidden", "-U_FORTIFY_SOURCE"];
         // the arithmetic of the PTX: nothing fused that the source does not fuse, square roots without errno
         flags.extend(["-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing"]);
         if fused_multiply_add() {
             flags.push("-march=x86-64-v3");
         }
+        flags.push(if self == Build::Plain { "-O2" } else { "-O1" });
         if self == Build::Sanitized {
             flags.extend(["-g1", "-fno-omit-frame-pointer", "-ftrivial-auto-var-init=pattern", "-DCUSIM_ASAN"]);
         }
