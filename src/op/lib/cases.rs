@@ -176,7 +176,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     // whole tiles of a gpu and one more or less, and many environments
     more.extend([(2, 15), (2, 17), (2, 33), (1, 2049)].map(|size| with(0, &|d| (d.t, d.n) = size)));
     // a gpu keeps neither these weights in shared memory nor, of the last, the activations
-    let mut wide: Vec<RolloutShape> = [0, 2, 3, 4, 6].map(|case| sized(case, &[130, 150])).to_vec();
+    let mut wide: Vec<RolloutShape> = [0, 2, 3, 4, 6].map(|case| sized(case, &[150, 180])).to_vec();
     wide.push(RolloutShape { n: 20, ..sized(0, &[1700]) });
     more.extend(wide);
     // other constants than Gymnasium's, everywhere, so that none can be left out or taken for another

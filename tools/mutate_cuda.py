@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Plants one fault at a time in CUDA kernels and in the cuda device's host code, and expects the tests to fail.
+
+    python3 tools/mutate_cuda.py                 # all; minutes
+    python3 tools/mutate_cuda.py --only kernels  # or host
+    python3 tools/mutate_cuda.py --list
+
+Works on a copy of the sources in a temporary folder; the tree is not touched. Needs cargo and g++. Kernels are compiled
+by the tests when they run, so a fault there needs no build; one in the host code does. Prints a table, and ends with 1
+if a fault is not caught or its text is no longer in the file.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# what is wrong, file, right text, wrong text, op whose test must fail
+KERNELS = [
+    ("the session axis is dropped", "lib/core.cuh", "const T* of(u32 s) const { return at + u64(s) * stride; }",
+     "const T* of(u32 s) const { return at; }", "schedule"),
+    ("sessions by place, not by table", "lib/core.cuh", "s = table[1 + y];", "s = y;", "schedule"),
+    ("schedules at the rollout's start", "schedule.cu", "(step + d.t) * d.n", "step * d.n", "schedule"),
+    ("a learning rate below its least", "schedule.cu", "left > least ? left : least", "left", "schedule"),
+    ("nine rounds of Philox", "lib/rng.cuh", "round < 10", "round < 9", "rollout"),
+    ("gravity typed into the dynamics", "env/cartpole.cuh", "gravity * sin - cos", "9.8f * sin - cos", "rollout"),
+    ("no limit on the torque", "env/pendulum.cuh", "trig::clamp(action[0], -max_torque, max_torque)", "action[0]",
+     "rollout"),
+    ("a time limit one step late", "rollout.cu", "live.steps >= d.limit", "live.steps > d.limit", "rollout"),
+    ("a reset drawn from the step before", "rollout.cu", "{n, step + 1, Purpose::RESET, 0}",
+     "{n, step, Purpose::RESET, 0}", "rollout"),
+    ("observations without their shift", "rollout.cu", "(obs[i] - normalizer[i]) * ", "obs[i] * ", "rollout"),
+    ("no bound on log deviations", "lib/policy.cuh",
+     "return trig::clamp(raw, Policies::LOG_STD_LOW, Policies::LOG_STD_HIGH);", "return raw;", "minibatch_grad"),
+    ("the next episode's value behind an end", "advantage.cu", "(end == 0 ? value[at + d.n] : over)",
+     "value[at + d.n]", "advantage"),
+    ("lambda left out", "advantage.cu", "gae ? gamma * hyper[Hyper::LAM] : gamma", "gamma", "advantage"),
+    ("a barrier missing before the recursion", "advantage.cu",
+     "        __syncthreads();\n        if (recursive && threadIdx.x < envs) {",
+     "        if (recursive && threadIdx.x < envs) {", "advantage"),
+    ("three keys for four rounds", "shuffle.cu", "keys.at[round % 4]", "keys.at[round % 3]", "shuffle"),
+    ("a biased deviation", "shuffle.cu", "m2 / double(rows - 1)", "m2 / double(rows)", "shuffle"),
+    ("gradients scaled up to the bound", "optimize.cu", "float(clip < 1.0 ? clip : 1.0)", "float(clip)", "optimize"),
+    ("bias correction one step late", "optimize.cu", "[Clock::CLOCK_OPT] / d.groups.count + 1",
+     "[Clock::CLOCK_OPT] / d.groups.count + 2", "optimize"),
+    ("a barrier missing before the steps", "optimize.cu",
+     "for (u32 g = 0; g < Optimizers::GROUPS; g++) squares[g] = float(square[g]);\n    }\n    __syncthreads();",
+     "for (u32 g = 0; g < Optimizers::GROUPS; g++) squares[g] = float(square[g]);\n    }", "optimize"),
+    ("a fault that moves the clock", "optimize.cu", "if (bad != NO_GROUP) return;\n    float* sums",
+     "float* sums", "optimize"),
+    ("half the slope of the value", "lib/losses.cuh", "d_value = 2.0f * e * slope;", "d_value = e * slope;",
+     "minibatch_grad"),
+    ("entropy punished", "lib/losses.cuh", "d_log_prob * of_log_prob - bonus * of_entropy",
+     "d_log_prob * of_log_prob + bonus * of_entropy", "minibatch_grad"),
+    ("slopes through a held ratio", "lib/losses.cuh", "slope = inside ? -free : 0.0f;", "slope = -free;",
+     "minibatch_grad"),
+    ("biases of hidden layers left out", "lib/mlp.cuh", "weights[col] = col < y.output ? params[y.bias + col] : 0.0f;",
+     "weights[col] = 0.0f;", "minibatch_grad"),
+    ("a barrier missing before the way back", "minibatch_grad.cu",
+     "        __syncthreads();\n        backward<ROWS, LANES>", "        backward<ROWS, LANES>", "minibatch_grad"),
+    ("the log one episode behind", "log.cu", "count - 1 - (count - 1 - slot) % Rows::WINDOW",
+     "count - (count - slot) % Rows::WINDOW", "log"),
+    ("deviations for variances", "obs_moments.cu", "sqrt(joined.m2 / joined.count + Normalizer::EPSILON)",
+     "sqrt(joined.m2 + Normalizer::EPSILON)", "obs_moments"),
+]
+
+# what is wrong, file below src/device/cuda, right text, wrong text
+HOST = [
+    ("a grid of one session", "launch.rs", "grid: [kernel.tiles, layout.sessions as u32, kernel.parts]",
+     "grid: [kernel.tiles, 1, kernel.parts]"),
+    ("read-backs that nobody waits for", "arena.rs", "landed.wait()?;", "let _ = &landed;"),
+    ("what the host writes stays there", "arena.rs", "self.mirror.any_dirty = true;", "self.mirror.any_dirty = false;"),
+    ("slices strided by their length", "launch.rs", "word(&what, entry.stride)?", "word(&what, entry.len)?"),
+    ("a queue that grew is not recorded again", "launch.rs",
+     "&& self.recorded[number].calls.len() == queue.calls().len()", "&& self.recorded[number].calls.len() <= usize::MAX"),
+    ("no room asked for shared memory", "launch.rs", "if bytes <= SHARED_BYTES {", "if bytes <= usize::MAX {"),
+]
+
+
+def run(command, **more):
+    return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+
+
+def test_binary(name):
+    """Builds a test and gives the path of its executable."""
+    built = subprocess.run(["cargo", "test", "--release", "--no-run", "--message-format=json", "--test", name],
+                           cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
+    messages = (json.loads(line) for line in built.stdout.splitlines() if line.startswith("{"))
+    found = [m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == name]
+    return found[-1]
+
+
+def planted(path, right, wrong):
+    text = path.read_text()
+    if right not in text:
+        return False
+    path.write_text(text.replace(right, wrong, 1))
+    return True
+
+
+def verdict(result):
+    """The first line that says what a failed test saw; None where the tests passed."""
+    if result.returncode == 0:
+        return "passed" if "skipped:" not in result.stdout else "skipped"
+    lines = result.stdout.splitlines()
+    for at, line in enumerate(lines):
+        if "panicked at" in line and at + 1 < len(lines):
+            return "caught: " + lines[at + 1].strip()[:110]
+    return "caught: " + next((line for line in lines if line.startswith("error")), lines[-1] if lines else "")[:110]
+
+
+def kernel_faults(folder):
+    binary = test_binary("cuda_kernels")
+    shutil.copytree(ROOT / "tests/cuda_sim", folder / "tests/cuda_sim")
+    (folder / "target").symlink_to(ROOT / "target")
+    environment = {**os.environ, "SLM_FAST_ROOT": str(folder), "SLM_REQUIRE": "cuda-sim"}
+    for what, file, right, wrong, op in KERNELS:
+        shutil.rmtree(folder / "kernels", ignore_errors=True)
+        shutil.copytree(ROOT / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("ptx"))
+        if not planted(folder / "kernels" / file, right, wrong):
+            yield what, f"kernels/{file}", "not planted: the text has changed"
+            continue
+        test = f"{op}::equals_its_definition"
+        yield what, f"kernels/{file}", verdict(run([binary, "--exact", test], cwd=folder, env=environment))
+
+
+def host_faults(folder):
+    copy = folder / "tree"
+    ignored = shutil.ignore_patterns("target", ".git", "data")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target/mutate"), "SLM_REQUIRE": "cuda-sim"}
+    (copy / "target").symlink_to(ROOT / "target")
+    for what, file, right, wrong in HOST:
+        path = copy / "src/device/cuda" / file
+        shutil.copy(ROOT / "src/device/cuda" / file, path)
+        if planted(path, right, wrong):
+            found = verdict(run(["cargo", "test", "--test", "cuda_device"], cwd=copy, env=environment))
+        else:
+            found = "not planted: the text has changed"
+        shutil.copy(ROOT / "src/device/cuda" / file, path)
+        yield what, f"src/device/cuda/{file}", found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=["kernels", "host"], help="one half of the faults")
+    parser.add_argument("--list", action="store_true", help="print the faults and plant none")
+    options = parser.parse_args()
+    halves = {"kernels": (KERNELS, kernel_faults), "host": (HOST, host_faults)}
+    chosen = [halves[options.only]] if options.only else list(halves.values())
+    if options.list:
+        for faults, _ in chosen:
+            for fault in faults:
+                print(f"{fault[0]}: {fault[1]}")
+        return 0
+    survived, count, start = 0, 0, time.time()
+    print("| fault | file | tests |\n|---|---|---|", flush=True)
+    for _, plant in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            for what, file, found in plant(Path(folder)):
+                count += 1
+                survived += not found.startswith("caught")
+                print(f"| {what} | `{file}` | {found.replace('|', '/')} |", flush=True)
+    print(f"\n{count - survived} of {count} faults caught in {time.time() - start:.0f} s")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
