@@ -80,17 +80,18 @@ __device__ __forceinline__ u32 rows_of(const ShuffleShape& d, u32 minibatch) {
 __device__ void write_moments(const ShuffleShape& d, const ShuffleArgs& a, u32 s, u32 minibatch, double mean, double m2) {
     float* moments = a.moments.of(s) + 2 * minibatch;
     u32 rows = rows_of(d, minibatch % d.minibatches);
-    float shift = 0.0f, factor = 1.0f;
     if (d.normalize == Normalizes::STANDARDIZE && rows > 1) {
-        shift = float(mean);
-        factor = float(1.0 / (sqrt(m2 / double(rows - 1)) + Standardize::EPSILON));
-    } else if (d.normalize == Normalizes::PERCENTILE) {
+        moments[0] = float(mean);
+        moments[1] = float(1.0 / (sqrt(m2 / double(rows - 1)) + Standardize::EPSILON));
+        return;
+    }
+    moments[0] = 0.0f;
+    moments[1] = 1.0f;
+    if (d.normalize == Normalizes::PERCENTILE) {
         const float* percentiles = a.percentiles.of(s);
         float range = percentiles[Moments::HIGH] - percentiles[Moments::LOW];
-        factor = 1.0f / (range > 1.0f ? range : 1.0f);
+        moments[1] = 1.0f / (range > 1.0f ? range : 1.0f);
     }
-    moments[0] = shift;
-    moments[1] = factor;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -109,12 +110,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         philox(Words{{epoch, a.clock.of(s)[Clock::CLOCK_ITER], Purpose::SHUFFLE, 0}}, seed[0], seed[1]);
 
     // every place alone
-    float x[EACH];
+    float x[EACH] = {};
     double sum[1] = {0.0};
 #pragma unroll
     for (u32 j = 0; j < EACH; j++) {
         u32 at = j * blockDim.x + threadIdx.x;
-        x[j] = 0.0f;
         if (at >= here) continue;
         u32 place = minibatch * d.minibatch + first + at, row = place;
         if (!d.ordered) {
