@@ -9,9 +9,9 @@
 // and shared-memory loads.
 //
 // Nets too wide for shared memory (ENTRY(_wide), after ENTRY(_pack)): the same, with packed weights read through the
-// caches from scratch, each once per block and step, and the activations there too where even those do not fit. A launch
-// per layer and step would spread few environments over more multiprocessors, but its launches alone take longer than
-// such a step up to some 400 units.
+// caches from scratch, each once per block and step, and the activations there too where even those do not fit. One
+// launch per layer and step would spread few environments over more multiprocessors, but its launches alone should take
+// longer than such a step up to some 400 units (reckoned, not measured).
 //
 // Without nets (ENTRY(_random)): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
 // step; bound by instruction issue until memory bandwidth takes over.

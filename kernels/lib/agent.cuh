@@ -1,5 +1,5 @@
-// The nets of an agent ahead, side by side, on a few rows: a phase computes one layer of actor and critic together, so a
-// pass has as many barriers as the deeper net has layers. Twin of `forward` in src/op/lib/mlp.rs where few rows go often.
+// The nets of an agent ahead, side by side, on a few rows: a phase computes one layer of actor and critic together, so
+// a pass has as many barriers as the deeper net has layers. Twin of `forward` in src/op/lib/mlp.rs for few rows.
 //
 // Rows are the environments of a block. Activations are [units, ROW] with the rows of the batch along words, so that a
 // lane takes four rows with one load; ROW is 4 modulo the 32 banks or 20, so eight units of four rows meet 32 banks.

@@ -56,8 +56,8 @@ __device__ __forceinline__ void draw_action(u32 env, u32 step, u32 key0, u32 key
 
 // Samples an action (`greedy`: the most likely one) and returns its log-probability.
 template <u32 A, u32 WORDS>
-__device__ __forceinline__ float sample(const Policy& policy, const Outputs& out, const u32 (&words)[WORDS], bool greedy,
-                                        float (&action)[A]) {
+__device__ __forceinline__ float sample(const Policy& policy, const Outputs& out, const u32 (&words)[WORDS],
+                                        bool greedy, float (&action)[A]) {
     float log_prob = 0.0f;
     if (policy.kind == Policies::CATEGORICAL) {
         u32 n = policy.n;

@@ -1,4 +1,4 @@
-// sin, cos, exp, ln, tanh by polynomials, never fused. Twin of src/op/lib/trig.rs, bit for bit, where errors are stated.
+// sin, cos, exp, ln, tanh by polynomials, never fused. Twin of src/op/lib/trig.rs, bit for bit; it states errors.
 #pragma once
 
 #include "core.cuh"

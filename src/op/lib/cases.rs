@@ -206,7 +206,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     more.extend([0, 2, 3, 4, 6].map(|case| bf16(sized(case, &[260, 200]))));
     more.push(RolloutShape { n: 20, ..bf16(sized(0, &[1700])) });
     more.push(bf16(with(0, &|d| {
-        d.nets.as_mut().expect("has nets").critic.as_mut().expect("its own").hidden = vec![40]
+        d.nets.as_mut().expect("has nets").critic.as_mut().expect("its own").hidden = vec![40, 20]
     })));
     all.extend(more);
     all
