@@ -1,14 +1,14 @@
 // The nets of an agent ahead on matrix units: operands rounded to bfloat16, sums, biases and activations in f32. The
 // functions are those of agent.cuh, which says how a pass goes; a warp computes tiles of 16 rows x 8 units.
 //
-// Activations are pairs of units, [rows, PAIRS]: PAIRS is 4 modulo 8, so the eight rows that the lanes of a fragment
-// read meet 32 banks. Weights are packed as fragments, two words to a lane, then the bias in f32; hidden layers are
-// padded to 16 units, the inputs of a tile, and outputs to 8, with zeros.
+// Activations are pairs of units, [rows, PAIRS]: PAIRS is 4 modulo 8, so the eight rows that the lanes of a fragment read
+// meet 32 banks. Weights are packed as fragments, two words to a lane, then the bias in f32; hidden layers are padded to
+// 16 units, the inputs of a tile, and outputs to 8, with zeros.
 #pragma once
 
 #include "activation.cuh"
 #include "ahead.cuh"
-#include "mma.cuh"
+#include "matrix.cuh"
 
 // Tiles of 16 inputs; tiles of 8 units, of hidden layers in pairs.
 __device__ __forceinline__ u32 depth_tiles(const Layer& y) { return (y.input + 15) / 16; }
@@ -35,7 +35,7 @@ template <u32 OBS>
 __device__ __forceinline__ void see(const float (&obs)[OBS], float* seen, u32 e, u32 rows) {
     u32* pairs = reinterpret_cast<u32*>(seen) + e * pair_row(OBS);
 #pragma unroll
-    for (u32 i = 0; i < OBS; i += 2) pairs[i / 2] = pack_bf16(obs[i], i + 1 < OBS ? obs[(i + 1) % OBS] : 0.0f);
+    for (u32 i = 0; i < OBS; i += 2) pairs[i / 2] = bf16_pair(obs[i], i + 1 < OBS ? obs[(i + 1) % OBS] : 0.0f);
 }
 
 // Packed words of a layer: 64 of every tile, then 8 biases per tile of units.
@@ -66,7 +66,7 @@ __device__ __forceinline__ void pack(const Net& net, const float* params, float*
             bool inside = unit < y.output;
             float low = inside && input < y.input ? weight[input * by_input + unit * by_unit] : 0.0f;
             float high = inside && input + 1 < y.input ? weight[(input + 1) * by_input + unit * by_unit] : 0.0f;
-            packed[at] = __uint_as_float(pack_bf16(low, high));
+            packed[at] = __uint_as_float(bf16_pair(low, high));
         }
 #pragma unroll 1
         for (u32 at = lane; at < 8 * tiles; at += lanes) {
@@ -83,8 +83,8 @@ struct StoreTile {
     u32 row;
     template <u32 KIND>
     __device__ __forceinline__ void run() const {
-        to[0] = pack_bf16(activate<KIND>(sum[0]), activate<KIND>(sum[1]));
-        to[8 * row] = pack_bf16(activate<KIND>(sum[2]), activate<KIND>(sum[3]));
+        to[0] = bf16_pair(activate<KIND>(sum[0]), activate<KIND>(sum[1]));
+        to[8 * row] = bf16_pair(activate<KIND>(sum[2]), activate<KIND>(sum[3]));
     }
 };
 
