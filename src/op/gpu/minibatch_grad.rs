@@ -128,6 +128,9 @@ pub fn device_scratch(d: &GradShape) -> usize {
     blocks * (WIDTH * (pad4(d.obs) + words) + update::LOSSES)
 }
 
+/// A layer as [`Mlp::offsets`] gives it: input, output, weight, bias.
+type Offsets = (usize, usize, usize, usize);
+
 /// Kernels that go layer by layer; the deepest net decides how many.
 fn layered(d: &GradShape) -> Vec<Kernel> {
     assert!(d.tile_rows.is_multiple_of(WIDTH), "tiles are whole blocks of rows");
@@ -141,7 +144,7 @@ fn layered(d: &GradShape) -> Vec<Kernel> {
         shape: shape(d, layer),
     };
     // most tiles of 64 that a net's layer has, in a dimension that is made of these words
-    let most = |layer: usize, across: &dyn Fn(&Mlp, usize, (usize, usize, usize, usize)) -> usize| {
+    let most = |layer: usize, across: &dyn Fn(&Mlp, usize, Offsets) -> usize| {
         let tiles = each(&d.nets).filter_map(|(mlp, free)| Some(across(mlp, free, *mlp.offsets().get(layer)?)));
         tiles.max().unwrap_or(0)
     };

@@ -42,7 +42,7 @@ pub fn acts_words(mlp: &Mlp, rows: usize, keep: bool) -> usize {
 
 /// Words from row to row of a matrix of 16-bit numbers: whole sixteens of columns in an odd number of 16-byte pieces.
 pub fn half_row(columns: usize) -> usize {
-    4 * (2 * columns.div_ceil(16) | 1)
+    4 * ((2 * columns.div_ceil(16)) | 1)
 }
 
 /// Words of a net's parameters with weights of 16 bits.

@@ -45,6 +45,9 @@ pub struct Block<'a> {
 /// Most physical constants of an environment.
 const CONSTANTS: usize = 16;
 
+/// A scalar step: constants, state in place, action; reward and whether it terminated.
+type PlainStep = fn(&[f32], &mut [f32], &[f32]) -> (f32, bool);
+
 /// The functions of one environment, and its physical constants.
 #[derive(Clone, Copy)]
 pub struct EnvFns {
@@ -53,7 +56,7 @@ pub struct EnvFns {
     pub step: fn(Isa, Block<'_>),
     words: [f32; CONSTANTS],
     defaults: fn() -> ([f32; CONSTANTS], usize),
-    plain_step: fn(&[f32], &mut [f32], &[f32]) -> (f32, bool),
+    plain_step: PlainStep,
     plain_observe: fn(&[f32], &[f32], &mut [f32]),
     plain_reset: fn(&[f32], &mut [f32], [f32; 4]),
 }
