@@ -109,6 +109,8 @@ def verdict(result):
     """The first line that says what a failed test saw; None where the tests passed."""
     if result.returncode == 0:
         return "passed" if "skipped:" not in result.stdout else "skipped"
+    if "does not compile" in result.stdout or "could not compile" in result.stdout:
+        return "not planted: it does not compile"
     lines = result.stdout.splitlines()
     for at, line in enumerate(lines):
         if "panicked at" in line and at + 1 < len(lines):
