@@ -158,7 +158,7 @@ __device__ __forceinline__ Step step_of(const OptimizeShape& d, const OptimizeAr
 __device__ __forceinline__ bool advance(const Step& step, float grad, float& x, float& first, float& second) {
     bool decoupled = step.kind == Optimizers::ADAM_W;
     float shrink = decoupled ? 1.0f - step.lr * step.weight_decay : 1.0f;
-    float g = grad * step.clip + (decoupled ? 0.0f : step.weight_decay) * x;
+    float g = grad * step.clip + (decoupled ? 0.0f : step.weight_decay * x);
     if (step.kind == Optimizers::ADAM || decoupled) {
         first = first + (g - first) * (1.0f - step.b1);
         second = step.b2 * second + (1.0f - step.b2) * g * g;

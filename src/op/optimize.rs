@@ -357,12 +357,13 @@ crate::per_isa! {
         // largest magnitude, as bits: the order of floats of one sign is that of their bits
         let mut top = 0u32;
         let shrink = if s.kind == Kind::AdamW { 1.0 - s.lr * s.weight_decay } else { 1.0 };
-        let decay = if s.kind == Kind::AdamW { 0.0 } else { s.weight_decay };
+        // a parameter that is not finite must not reach the slots by way of a decay of 0
+        let decay = |x: f32| if s.kind == Kind::AdamW { 0.0 } else { s.weight_decay * x };
         let words = params.iter_mut().zip(first).zip(second).zip(grad);
         match s.kind {
             Kind::Adam | Kind::AdamW => {
                 for (((x, m), v), g) in words {
-                    let g = *g * s.clip + decay * *x;
+                    let g = *g * s.clip + decay(*x);
                     *m += (g - *m) * (1.0 - s.b1);
                     *v = s.b2 * *v + (1.0 - s.b2) * g * g;
                     *x = *x * shrink - s.rate * *m / (v.sqrt() * s.correction + s.eps);
@@ -371,7 +372,7 @@ crate::per_isa! {
             }
             Kind::RmsProp => {
                 for (((x, square), velocity), g) in words {
-                    let g = *g * s.clip + decay * *x;
+                    let g = *g * s.clip + decay(*x);
                     *square = s.b1 * *square + (1.0 - s.b1) * g * g;
                     *velocity = s.momentum * *velocity + g / (square.sqrt() + s.eps);
                     *x -= s.lr * *velocity;
@@ -381,7 +382,7 @@ crate::per_isa! {
             Kind::Sgd { nesterov } => {
                 let (now, ahead) = if nesterov { (1.0, s.momentum) } else { (0.0, 1.0) };
                 for (((x, velocity), _), g) in words {
-                    let g = *g * s.clip + decay * *x;
+                    let g = *g * s.clip + decay(*x);
                     *velocity = s.momentum * *velocity + g;
                     *x -= s.lr * (now * g + ahead * *velocity);
                     top = top.max(x.abs().to_bits());
