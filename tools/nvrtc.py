@@ -14,6 +14,7 @@ NVRTC is for x86-64 alone, so these are too.
 
 import ctypes
 import json
+import os
 import pathlib
 import sys
 
@@ -37,6 +38,8 @@ READ_WRITE_EXECUTE, PRIVATE_ANONYMOUS, RESERVED = 7, 0x22, 0x104022
 NOW, GLOBAL = 2, 0x100
 # address space between the starts of two calls
 ROOM = 1 << 36
+# the libraries' folder is opened as this descriptor: the length of a path moves everything that is allocated after it
+FOLDER = 99
 
 
 class Place:
@@ -83,12 +86,12 @@ class Place:
 
 def main():
     job = json.load(sys.stdin)
+    os.dup2(os.open(job["folder"], os.O_RDONLY), FOLDER)
     place = Place(job["start"])
     for name, flags in (("libnvrtc-builtins.so.12.0", NOW | GLOBAL), ("libnvrtc.so.12", NOW)):
-        path = f"{job['folder']}/{name}"
-        handle = place.call(place.libc.dlopen, ctypes.c_char_p(path.encode()), flags)
+        handle = place.call(place.libc.dlopen, ctypes.c_char_p(f"/proc/self/fd/{FOLDER}/{name}".encode()), flags)
         if not handle:
-            sys.exit(f"{path} cannot be loaded")
+            sys.exit(f"{job['folder']}/{name} cannot be loaded")
 
     def symbol(name):
         return place.libc.dlsym(handle, name.encode())
