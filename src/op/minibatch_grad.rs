@@ -67,7 +67,7 @@ pub const TARGET_MAX: f32 = 10.0;
 pub fn tile_rows(kind: Kind, nets: &Nets, len: usize) -> usize {
     match kind {
         Kind::Cpu => len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS),
-        Kind::Cuda => gpu::minibatch_grad::tile_rows(nets, len),
+        Kind::Cuda | Kind::Wgpu => gpu::minibatch_grad::tile_rows(nets, len),
     }
 }
 
