@@ -37,14 +37,12 @@ struct Shape {
     pack_lanes: u32,
     // inputs of the nets, rounded up to fours
     seen: u32,
+    // activations in each of two buffers, in fours of units; packed parameters, in fours of words
     actor_outputs: u32,
-    actor_wide: u32,
-    actor_acts: u32,
-    // packed words, in fours
+    actor_acts: vec2<u32>,
     actor_packed: u32,
     critic_outputs: u32,
-    critic_wide: u32,
-    critic_acts: u32,
+    critic_acts: vec2<u32>,
     critic_packed: u32,
     spilled: bool,
     low: array<f32, ENV_ACTION>,
@@ -161,12 +159,12 @@ fn rollout_pack(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
     var actor = (a.scratch.at + s * a.scratch.stride) / 4u;
     var critic = actor + d.actor_packed;
     for (var l = 0u; l < d.actor.layers; l++) {
-        pack(first, d.pack_lanes, ACTOR, d.actor.layer[l], l, params, actor);
-        actor += packed_layer(d.actor.layer[l]);
+        pack(first, d.actor.layers, d.actor.layer[l], l, params, actor);
+        actor += packed_layer(d.actor.layer[l], d.actor.layers, l);
     }
     for (var l = 0u; l < d.critic.layers; l++) {
-        pack(first, d.pack_lanes, CRITIC, d.critic.layer[l], l, critic_params, critic);
-        critic += packed_layer(d.critic.layer[l]);
+        pack(first, d.critic.layers, d.critic.layer[l], l, critic_params, critic);
+        critic += packed_layer(d.critic.layer[l], d.critic.layers, l);
     }
 }
 
@@ -219,12 +217,11 @@ fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
     let step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP);
     let scratch = (a.scratch.at + s * a.scratch.stride) / 4u;
     let packed_len = d.actor_packed + d.critic_packed;
-    let p = Place(scratch, scratch + packed_len + block.x * QUADS * (d.actor_acts + d.critic_acts));
+    let p = Place(scratch, scratch + packed_len + block.x * ACTS);
     let final_seen = d.seen * ROWS;
 
-    // rows and columns that nothing fills stay finite
+    // rows that no environment fills and inputs that pad stay finite
     for (var i = lane; i < 2u * d.seen * ROWS; i += THREADS) { seen[i] = 0.0; }
-    for (var i = lane; i < QUADS * (d.actor_acts + d.critic_acts); i += THREADS) { acts_put(p, i, vec4<f32>()); }
     draw(lane, THREADS, 0u, first, step, key);
     synchronize();
     var live: Live;

@@ -1,24 +1,28 @@
 // The nets of an agent ahead, side by side, on the few rows of a block: a phase computes one layer of actor and critic, so
 // a pass has as many barriers as the deeper net has layers. Twin of `forward` in src/op/lib/mlp.rs for few rows.
 //
-// Rows come in fours (`QUADS` of them), one `vec4` of activations each; lane j computes unit j for all rows, so a weight is
-// read once per block, neighboring lanes read neighboring words, and every lane reads the same activation. Weights are
-// packed by four inputs: hidden layers [input / 4, output] of `vec4`, then the bias; the last [output, input / 4], then the
-// bias. Inputs are padded with zeros, so no loop has a rest. Sums run over inputs in order within a lane; a last layer's sum
-// is cut in `d.parts` and joined in their order by who reads it.
+// Rows come in fours, one `vec4` of activations each. A lane takes four units of a hidden layer for four rows, so that two
+// reads feed 16 multiply-adds; neighboring lanes have neighboring rows, then neighboring units.
+// Weights are packed: hidden layers [input, unit] of `vec4`, which holds the units u, u + U, u + 2 U, u + 3 U where U is a
+// fourth of the layer, rounded up; the last layer [output, input / 4]; biases behind. What pads is zero, so no loop has a
+// rest. Sums run over inputs in order within a lane; a last layer's sum is cut in `d.parts`, joined in their order by who
+// reads it.
 //
-// The op has `d.actor` and `d.critic`, and `d.actor_wide`, `d.critic_wide`: units of the widest hidden layer in fours;
-// `d.actor_acts`, `d.critic_acts`: units of the two buffers that layers take in turns, or of the one that a single layer
-// needs; `d.seen`: inputs in fours; `d.spilled`: activations are in scratch.
+// The op has `d.actor` and `d.critic`; `d.actor_acts`, `d.critic_acts`: fours of units in the first and the second of the
+// buffers that hidden layers take in turns; `d.seen`: inputs, rounded up to fours; `d.spilled`: activations are in scratch.
 
 #import lib/activation
 
 const QUADS = d.envs / 4u;
 const ROWS = QUADS * 4u;
 const LAST_OUTPUTS = d.actor_outputs + d.critic_outputs;
+// Activations of a net and of both, in `vec4`s, and where the second buffer of a net begins.
+const ACTOR_ACTS = (d.actor_acts.x + d.actor_acts.y) * 4u * QUADS;
+const CRITIC_ACTS = (d.critic_acts.x + d.critic_acts.y) * 4u * QUADS;
+const ACTS = ACTOR_ACTS + CRITIC_ACTS;
 
-// Activations [net][layer in turns][quad][unit], four rows each.
-var<workgroup> acts: array<vec4<f32>, select(QUADS * (d.actor_acts + d.critic_acts), 1u, d.spilled) + 1u>;
+// Activations [net][layer in turns][unit][quad], four rows each.
+var<workgroup> acts: array<vec4<f32>, select(ACTS, 0u, d.spilled) + 1u>;
 // What the nets see [which][input][row]: of this step, and of environments whose episode was cut. Lanes write single rows,
 // which a vector would not keep apart.
 var<workgroup> seen: array<f32, 2u * d.seen * ROWS + 1u>;
@@ -36,8 +40,9 @@ fn fours(words: u32) -> u32 {
 }
 
 // Packed words of a layer, in fours.
-fn packed_layer(y: Layer) -> u32 {
-    return fours(y.input) * y.output + fours(y.output);
+fn packed_layer(y: Layer, layers: u32, l: u32) -> u32 {
+    let words = select(fours(y.input) * y.output, fours(y.output) * y.input, l + 1u < layers);
+    return select(0u, words + fours(y.output), l < layers);
 }
 
 fn acts_at(p: Place, i: u32) -> vec4<f32> {
@@ -53,70 +58,93 @@ fn acts_put(p: Place, i: u32, x: vec4<f32>) {
     }
 }
 
-// What of a net every layer's code needs: number of layers, activation, where its activations begin and how many units a
-// row of four has there, and where the sums of its last layer go.
-struct Part {
-    layers: u32,
-    kind: u32,
-    acts: u32,
-    wide: u32,
-    sums: u32,
-}
-
-const ACTOR = Part(d.actor.layers, d.actor.activation, 0u, d.actor_wide, 0u);
-const CRITIC = Part(
-    d.critic.layers, d.critic.activation, QUADS * d.actor_acts, d.critic_wide, d.actor_outputs * d.parts * QUADS);
-
 // Input `k` of four rows: of the first layer what the nets see, from `at` on, of the others activations from `at` on.
-fn input_at(p: Place, first: bool, at: u32, wide: u32, k: u32, q: u32) -> vec4<f32> {
+fn input_at(p: Place, first: bool, at: u32, k: u32, q: u32) -> vec4<f32> {
     if (first) {
         let i = at + k * ROWS + q * 4u;
         return vec4<f32>(seen[i], seen[i + 1u], seen[i + 2u], seen[i + 3u]);
     }
-    return acts_at(p, at + q * wide + k);
+    return acts_at(p, at + k * QUADS + q);
 }
 
-fn activate4(kind: u32, x: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(activate(kind, x.x), activate(kind, x.y), activate(kind, x.z), activate(kind, x.w));
+// A unit's activation, of the actor or the other net.
+fn activate_of(other: bool, x: f32) -> f32 {
+    if (d.actor.activation == d.critic.activation || d.critic.layers == 0u) { return activate(d.actor.activation, x); }
+    return select(activate(d.actor.activation, x), activate(d.critic.activation, x), other);
 }
 
-// A hidden layer with its weights at `weights` (in fours), from `at` on into activations from `to` on.
-fn hidden(lane: u32, p: Place, net: Part, y: Layer, first: bool, at: u32, weights: u32, to: u32) {
-    let inputs = fours(y.input);
-    for (var unit = lane; unit < y.output; unit += THREADS) {
-        let bias = get_f((weights + inputs * y.output) * 4u + unit);
-        var sum: array<vec4<f32>, QUADS>;
-        for (var q = 0u; q < QUADS; q++) { sum[q] = vec4<f32>(bias); }
+fn activate4(other: bool, x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(activate_of(other, x.x), activate_of(other, x.y), activate_of(other, x.z), activate_of(other, x.w));
+}
+
+// What a layer of one net or the other reads and writes: activations from `at` to `to`, weights.
+struct Side {
+    at: u32,
+    to: u32,
+    weights: u32,
+}
+
+// Layer `l` of the nets for which it is a hidden one.
+fn hidden(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool, with_actor: bool, one: Side, two: Side) {
+    let tasks_one = select(0u, fours(actor.output) * QUADS, l + 1u < d.actor.layers);
+    let tasks_two = select(0u, fours(critic.output) * QUADS, l + 1u < d.critic.layers);
+    let skipped = select(tasks_one, 0u, with_actor);
+    for (var i = lane + skipped; i < tasks_one + tasks_two; i += THREADS) {
+        let other = i >= tasks_one;
+        let task = select(i, i - tasks_one, other);
+        let q = task % QUADS;
+        let unit = task / QUADS;
+        let inputs = select(actor.input, critic.input, other);
+        let wide = select(fours(actor.output), fours(critic.output), other);
+        let weights = select(one.weights, two.weights, other) + unit;
+        let at = select(one.at, two.at, other);
+        let to = select(one.to, two.to, other) + unit * QUADS + q;
+        let bias = get4((weights + inputs * wide) * 4u);
+        var sum_x = vec4<f32>(bias.x);
+        var sum_y = vec4<f32>(bias.y);
+        var sum_z = vec4<f32>(bias.z);
+        var sum_w = vec4<f32>(bias.w);
         for (var k = 0u; k < inputs; k++) {
-            let w = get4((weights + k * y.output + unit) * 4u);
-            for (var q = 0u; q < QUADS; q++) {
-                sum[q] = fma(input_at(p, first, at, net.wide, k * 4u, q), vec4<f32>(w.x), sum[q]);
-                sum[q] = fma(input_at(p, first, at, net.wide, k * 4u + 1u, q), vec4<f32>(w.y), sum[q]);
-                sum[q] = fma(input_at(p, first, at, net.wide, k * 4u + 2u, q), vec4<f32>(w.z), sum[q]);
-                sum[q] = fma(input_at(p, first, at, net.wide, k * 4u + 3u, q), vec4<f32>(w.w), sum[q]);
-            }
+            let w = get4((weights + k * wide) * 4u);
+            let x = input_at(p, first, at, k, q);
+            sum_x = fma(x, vec4<f32>(w.x), sum_x);
+            sum_y = fma(x, vec4<f32>(w.y), sum_y);
+            sum_z = fma(x, vec4<f32>(w.z), sum_z);
+            sum_w = fma(x, vec4<f32>(w.w), sum_w);
         }
-        for (var q = 0u; q < QUADS; q++) { acts_put(p, to + q * net.wide + unit, activate4(net.kind, sum[q])); }
+        acts_put(p, to, activate4(other, sum_x));
+        acts_put(p, to + wide * QUADS, activate4(other, sum_y));
+        acts_put(p, to + 2u * wide * QUADS, activate4(other, sum_z));
+        acts_put(p, to + 3u * wide * QUADS, activate4(other, sum_w));
     }
 }
 
-// A last layer: a lane takes a part of the inputs of four rows.
-fn last(lane: u32, p: Place, net: Part, y: Layer, first: bool, at: u32, weights: u32) {
-    let inputs = fours(y.input);
-    for (var task = lane; task < y.output * d.parts * QUADS; task += THREADS) {
+// Layer `l` of the nets whose last it is: a lane takes a part of the inputs of four rows of an output.
+fn last(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool, with_actor: bool, one: Side, two: Side) {
+    let pieces = d.parts * QUADS;
+    let tasks_one = select(0u, actor.output * pieces, l + 1u == d.actor.layers);
+    let tasks_two = select(0u, critic.output * pieces, l + 1u == d.critic.layers);
+    let skipped = select(tasks_one, 0u, with_actor);
+    for (var i = lane + skipped; i < tasks_one + tasks_two; i += THREADS) {
+        let other = i >= tasks_one;
+        let task = select(i, i - tasks_one, other);
         let q = task % QUADS;
         let part = task / QUADS % d.parts;
-        let output = task / (QUADS * d.parts);
-        let bias = get_f((weights + inputs * y.output) * 4u + output);
+        let output = task / pieces;
+        let inputs = fours(select(actor.input, critic.input, other));
+        let outputs = select(actor.output, critic.output, other);
+        let weights = select(one.weights, two.weights, other);
+        let at = select(one.at, two.at, other);
+        let bias = get_f((weights + inputs * outputs) * 4u + output);
         var sum = vec4<f32>(select(0.0, bias, part == 0u));
         for (var k = part; k < inputs; k += d.parts) {
             let w = get4((weights + output * inputs + k) * 4u);
-            sum = fma(input_at(p, first, at, net.wide, k * 4u, q), vec4<f32>(w.x), sum);
-            sum = fma(input_at(p, first, at, net.wide, k * 4u + 1u, q), vec4<f32>(w.y), sum);
-            sum = fma(input_at(p, first, at, net.wide, k * 4u + 2u, q), vec4<f32>(w.z), sum);
-            sum = fma(input_at(p, first, at, net.wide, k * 4u + 3u, q), vec4<f32>(w.w), sum);
+            sum = fma(input_at(p, first, at, k * 4u, q), vec4<f32>(w.x), sum);
+            sum = fma(input_at(p, first, at, k * 4u + 1u, q), vec4<f32>(w.y), sum);
+            sum = fma(input_at(p, first, at, k * 4u + 2u, q), vec4<f32>(w.z), sum);
+            sum = fma(input_at(p, first, at, k * 4u + 3u, q), vec4<f32>(w.w), sum);
         }
-        sums[net.sums + task] = sum;
+        sums[select(task, d.actor_outputs * pieces + task, other)] = sum;
     }
 }
 
@@ -127,59 +155,67 @@ fn output_at(i: u32, e: u32) -> f32 {
     return sum;
 }
 
-// Layer `l` of a net, where it has one; the first reads what is seen from `shown` on.
-fn layer(lane: u32, p: Place, net: Part, y: Layer, l: u32, first: bool, shown: u32, weights: u32) {
-    let at = select(net.acts + ((l + 1u) & 1u) * QUADS * net.wide, shown, first);
-    if (l + 1u < net.layers) {
-        hidden(lane, p, net, y, first, at, weights, net.acts + (l & 1u) * QUADS * net.wide);
-    } else if (l + 1u == net.layers) {
-        last(lane, p, net, y, first, at, weights);
-    }
-}
-
 fn synchronize() {
     workgroupBarrier();
     if (d.spilled) { storageBarrier(); }
 }
 
+// Layers of the deeper net.
+const DEPTH = max(d.actor.layers, d.critic.layers);
+
+// Layer `l` of both nets, with their weights at `weights`; the first reads what is seen from `shown` on. Returns the weights
+// of the next layer.
+fn phase(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, shown: u32, with_actor: bool, weights: vec2<u32>)
+    -> vec2<u32> {
+    let first = l == 0u;
+    let odd = (l & 1u) == 1u;
+    // buffers in turns: even layers write the first one
+    let actor_second = d.actor_acts.x * 4u * QUADS;
+    let critic_second = ACTOR_ACTS + d.critic_acts.x * 4u * QUADS;
+    let one = Side(select(select(actor_second, 0u, odd), shown, first), select(0u, actor_second, odd), weights.x);
+    let two = Side(
+        select(select(critic_second, ACTOR_ACTS, odd), shown, first), select(ACTOR_ACTS, critic_second, odd), weights.y);
+    hidden(lane, p, l, actor, critic, first, with_actor, one, two);
+    last(lane, p, l, actor, critic, first, with_actor, one, two);
+    synchronize();
+    return weights + vec2<u32>(packed_layer(actor, d.actor.layers, l), packed_layer(critic, d.critic.layers, l));
+}
+
 // Sends what is seen from `shown` on through both nets, or through the critic alone where it is a net of its own. All lanes
 // of the block call this together; the caller synchronizes before, the sums are visible to the block after.
 fn ahead(lane: u32, p: Place, shown: u32, with_actor: bool) {
-    var actor = p.packed;
-    var critic = p.packed + d.actor_packed;
-    if (with_actor) { layer(lane, p, ACTOR, d.actor.layer[0], 0u, true, shown, actor); }
-    layer(lane, p, CRITIC, d.critic.layer[0], 0u, true, shown, critic);
-    synchronize();
-    for (var l = 1u; l < max(d.actor.layers, d.critic.layers); l++) {
-        actor += packed_layer(d.actor.layer[l - 1u]);
-        critic += packed_layer(d.critic.layer[l - 1u]);
-        if (with_actor) { layer(lane, p, ACTOR, d.actor.layer[l], l, false, shown, actor); }
-        layer(lane, p, CRITIC, d.critic.layer[l], l, false, shown, critic);
-        synchronize();
+    var at = vec2<u32>(p.packed, p.packed + d.actor_packed);
+    // the layers of usual nets one by one, so that their sizes are constants
+    at = phase(lane, p, 0u, d.actor.layer[0], d.critic.layer[0], shown, with_actor, at);
+    if (DEPTH > 1u) { at = phase(lane, p, 1u, d.actor.layer[1], d.critic.layer[1], shown, with_actor, at); }
+    if (DEPTH > 2u) { at = phase(lane, p, 2u, d.actor.layer[2], d.critic.layer[2], shown, with_actor, at); }
+    for (var l = 3u; l < DEPTH; l++) {
+        at = phase(lane, p, l, d.actor.layer[l], d.critic.layer[l], shown, with_actor, at);
     }
 }
 
-// Packs a net from its parameters at word `params`; `lane` counts `lanes` lanes from 0.
-fn pack(lane: u32, lanes: u32, net: Part, y: Layer, l: u32, params: u32, packed: u32) {
-    let hidden = l + 1u < net.layers;
+// Packs layer `l` of a net of that many layers from its parameters at word `params`; `lane` counts `d.pack_lanes` lanes.
+fn pack(lane: u32, layers: u32, y: Layer, l: u32, params: u32, packed: u32) {
+    let between = l + 1u < layers;
+    let wide = fours(y.output);
     let inputs = fours(y.input);
-    for (var i = lane; i < inputs * y.output; i += lanes) {
-        // hidden: [input / 4, output], from [input, output]; last: [output, input / 4], from [output, input]
-        let k = select(i % inputs, i / y.output, hidden) * 4u;
-        let unit = select(i / inputs, i % y.output, hidden);
-        let step = select(1u, y.output, hidden);
-        let from_word = params + y.weight + select(unit * y.input + k, k * y.output + unit, hidden);
+    let words = packed_layer(y, layers, l) - wide;
+    for (var i = lane; i < words + wide; i += d.pack_lanes) {
+        // hidden: four units of an input, or of the bias; last: four inputs of an output, or four outputs of the bias
+        let bias = i >= words;
+        let at = select(i, i - words, bias);
+        let row = select(at / inputs, at / wide, between);
+        let unit = at % wide;
+        let input = at % inputs * 4u;
         var w = vec4<f32>();
         for (var j = 0u; j < 4u; j++) {
-            if (k + j < y.input) { w[j] = get_f(from_word + j * step); }
+            let mine = select(select(row, at * 4u + j, bias), unit + j * wide, between);
+            let k = select(input + j, row, between);
+            if (mine < y.output && (bias || k < y.input)) {
+                let weight = y.weight + select(mine * y.input + k, k * y.output + mine, between);
+                w[j] = get_f(params + select(weight, y.bias + mine, bias));
+            }
         }
         put4((packed + i) * 4u, w);
-    }
-    for (var i = lane; i < fours(y.output); i += lanes) {
-        var bias = vec4<f32>();
-        for (var j = 0u; j < 4u; j++) {
-            if (i * 4u + j < y.output) { bias[j] = get_f(params + y.bias + i * 4u + j); }
-        }
-        put4((packed + inputs * y.output + i) * 4u, bias);
     }
 }
