@@ -67,15 +67,8 @@ fn input_at(p: Place, first: bool, at: u32, k: u32, q: u32) -> vec4<f32> {
     return acts_at(p, at + k * QUADS + q);
 }
 
-// A unit's activation, of the actor or the other net.
-fn activate_of(other: bool, x: f32) -> f32 {
-    if (d.actor.activation == d.critic.activation || d.critic.layers == 0u) { return activate(d.actor.activation, x); }
-    return select(activate(d.actor.activation, x), activate(d.critic.activation, x), other);
-}
-
-fn activate4(other: bool, x: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(activate_of(other, x.x), activate_of(other, x.y), activate_of(other, x.z), activate_of(other, x.w));
-}
+// The activation of the critic; of the actor where there is none, so that equal ones are one constant.
+const CRITIC_ACTIVATION = select(d.critic.activation, d.actor.activation, d.critic.layers == 0u);
 
 // What a layer of one net or the other reads and writes: activations from `at` to `to`, weights.
 struct Side {
@@ -100,22 +93,22 @@ fn hidden(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool,
         let at = select(one.at, two.at, other);
         let to = select(one.to, two.to, other) + unit * QUADS + q;
         let bias = get4((weights + inputs * wide) * 4u);
-        var sum_x = vec4<f32>(bias.x);
-        var sum_y = vec4<f32>(bias.y);
-        var sum_z = vec4<f32>(bias.z);
-        var sum_w = vec4<f32>(bias.w);
+        var sum = array<vec4<f32>, 4>(
+            vec4<f32>(bias.x), vec4<f32>(bias.y), vec4<f32>(bias.z), vec4<f32>(bias.w));
         for (var k = 0u; k < inputs; k++) {
             let w = get4((weights + k * wide) * 4u);
             let x = input_at(p, first, at, k, q);
-            sum_x = fma(x, vec4<f32>(w.x), sum_x);
-            sum_y = fma(x, vec4<f32>(w.y), sum_y);
-            sum_z = fma(x, vec4<f32>(w.z), sum_z);
-            sum_w = fma(x, vec4<f32>(w.w), sum_w);
+            sum[0] = fma(x, vec4<f32>(w.x), sum[0]);
+            sum[1] = fma(x, vec4<f32>(w.y), sum[1]);
+            sum[2] = fma(x, vec4<f32>(w.z), sum[2]);
+            sum[3] = fma(x, vec4<f32>(w.w), sum[3]);
         }
-        acts_put(p, to, activate4(other, sum_x));
-        acts_put(p, to + wide * QUADS, activate4(other, sum_y));
-        acts_put(p, to + 2u * wide * QUADS, activate4(other, sum_z));
-        acts_put(p, to + 3u * wide * QUADS, activate4(other, sum_w));
+        let kind = select(d.actor.activation, CRITIC_ACTIVATION, other);
+        for (var j = 0u; j < 4u; j++) {
+            let x = sum[j];
+            let y = vec4<f32>(activate(kind, x.x), activate(kind, x.y), activate(kind, x.z), activate(kind, x.w));
+            acts_put(p, to + j * wide * QUADS, y);
+        }
     }
 }
 
@@ -189,8 +182,10 @@ fn ahead(lane: u32, p: Place, shown: u32, with_actor: bool) {
     at = phase(lane, p, 0u, d.actor.layer[0], d.critic.layer[0], shown, with_actor, at);
     if (DEPTH > 1u) { at = phase(lane, p, 1u, d.actor.layer[1], d.critic.layer[1], shown, with_actor, at); }
     if (DEPTH > 2u) { at = phase(lane, p, 2u, d.actor.layer[2], d.critic.layer[2], shown, with_actor, at); }
-    for (var l = 3u; l < DEPTH; l++) {
-        at = phase(lane, p, l, d.actor.layer[l], d.critic.layer[l], shown, with_actor, at);
+    if (DEPTH > 3u) {
+        for (var l = 3u; l < DEPTH; l++) {
+            at = phase(lane, p, l, d.actor.layer[l], d.critic.layer[l], shown, with_actor, at);
+        }
     }
 }
 
