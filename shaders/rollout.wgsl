@@ -39,10 +39,10 @@ struct Shape {
     seen: u32,
     // activations in each of two buffers, in fours of units; packed parameters, in fours of words
     actor_outputs: u32,
-    actor_acts: vec2<u32>,
+    actor_acts: array<u32, 2>,
     actor_packed: u32,
     critic_outputs: u32,
-    critic_acts: vec2<u32>,
+    critic_acts: array<u32, 2>,
     critic_packed: u32,
     spilled: bool,
     low: array<f32, ENV_ACTION>,
@@ -175,7 +175,7 @@ const VALUE_AT = select(POLICY_OUTPUTS, d.actor_outputs, d.critic.layers > 0u);
 const HAS_VALUE = d.critic.layers > 0u || d.actor_outputs > POLICY_OUTPUTS;
 
 // Random words of this step and of the next in turns, [step][environment][block].
-var<workgroup> drawn: array<vec4<u32>, 2u * ROWS * DRAWS + 1u>;
+var<workgroup> drawn: array<vec4<u32>, 2u * ROWS * DRAWS>;
 // Whether a time limit alone ended an episode of the block in this step.
 var<workgroup> cut_flag: atomic<u32>;
 

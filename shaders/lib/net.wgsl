@@ -17,17 +17,17 @@ const QUADS = d.envs / 4u;
 const ROWS = QUADS * 4u;
 const LAST_OUTPUTS = d.actor_outputs + d.critic_outputs;
 // Activations of a net and of both, in `vec4`s, and where the second buffer of a net begins.
-const ACTOR_ACTS = (d.actor_acts.x + d.actor_acts.y) * 4u * QUADS;
-const CRITIC_ACTS = (d.critic_acts.x + d.critic_acts.y) * 4u * QUADS;
+const ACTOR_ACTS = (d.actor_acts[0] + d.actor_acts[1]) * 4u * QUADS;
+const CRITIC_ACTS = (d.critic_acts[0] + d.critic_acts[1]) * 4u * QUADS;
 const ACTS = ACTOR_ACTS + CRITIC_ACTS;
 
 // Activations [net][layer in turns][unit][quad], four rows each.
-var<workgroup> acts: array<vec4<f32>, select(ACTS, 0u, d.spilled) + 1u>;
+var<workgroup> acts: array<vec4<f32>, max(select(ACTS, 0u, d.spilled), 1u)>;
 // What the nets see [which][input][row]: of this step, and of environments whose episode was cut. Lanes write single rows,
 // which a vector would not keep apart.
-var<workgroup> seen: array<f32, 2u * d.seen * ROWS + 1u>;
+var<workgroup> seen: array<f32, 2u * d.seen * ROWS>;
 // Sums of the last layers [output][part][quad]; the critic's output is behind the actor's.
-var<workgroup> sums: array<vec4<f32>, LAST_OUTPUTS * d.parts * QUADS + 1u>;
+var<workgroup> sums: array<vec4<f32>, max(LAST_OUTPUTS * d.parts * QUADS, 1u)>;
 
 // Where a session's packed weights and a block's spilled activations begin, in fours of words.
 struct Place {
@@ -163,8 +163,8 @@ fn phase(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, shown: u32, w
     let first = l == 0u;
     let odd = (l & 1u) == 1u;
     // buffers in turns: even layers write the first one
-    let actor_second = d.actor_acts.x * 4u * QUADS;
-    let critic_second = ACTOR_ACTS + d.critic_acts.x * 4u * QUADS;
+    let actor_second = d.actor_acts[0] * 4u * QUADS;
+    let critic_second = ACTOR_ACTS + d.critic_acts[0] * 4u * QUADS;
     let one = Side(select(select(actor_second, 0u, odd), shown, first), select(0u, actor_second, odd), weights.x);
     let two = Side(
         select(select(critic_second, ACTOR_ACTS, odd), shown, first), select(ACTOR_ACTS, critic_second, odd), weights.y);

@@ -15,7 +15,7 @@ const PACK_BLOCKS: usize = 64;
 /// Environments of a block: the most there can be, and what any number of them is a multiple of.
 const MOST: usize = 16;
 const LEAST: usize = 4;
-/// Most lanes of a block with nets, and lanes of one with narrow ones; the lower half may step environments.
+/// Most and fewest lanes of a block with nets; the lower half of the fewest may step environments.
 const MOST_THREADS: usize = 256;
 const LEAST_THREADS: usize = 64;
 const STEPPERS: usize = LEAST_THREADS / 2;
@@ -26,20 +26,23 @@ fn pad4(words: usize) -> usize {
     words.next_multiple_of(4)
 }
 
-/// Units of the widest hidden layer, with padding.
-fn wide(net: &Mlp) -> usize {
-    pad4(net.hidden.iter().copied().max().unwrap_or(0))
+/// Fours of units in each of the two buffers that hidden layers take in turns.
+fn turns(net: &Mlp) -> [usize; 2] {
+    [0, 1].map(|turn| net.hidden.iter().skip(turn).step_by(2).copied().max().unwrap_or(0).div_ceil(4))
 }
 
-/// Units of activations that a row needs: two layers in turns, or the only one.
+/// Activations of a row.
 fn acts(net: &Mlp) -> usize {
-    wide(net) * net.hidden.len().min(2)
+    4 * turns(net).iter().sum::<usize>()
 }
 
 /// Packed parameters of a net, in fours of words.
 fn packed(net: &Mlp) -> usize {
-    let layer = |&(input, output, ..): &(usize, usize, usize, usize)| input.div_ceil(4) * output + output.div_ceil(4);
-    net.offsets().iter().map(layer).sum()
+    let layer = |(l, &(input, output, ..)): (usize, &(usize, usize, usize, usize))| {
+        let between = l < net.hidden.len();
+        output.div_ceil(4) + if between { output.div_ceil(4) * input } else { input.div_ceil(4) * output }
+    };
+    net.offsets().iter().enumerate().map(layer).sum()
 }
 
 fn of_nets(nets: &Nets, words: fn(&Mlp) -> usize) -> usize {
@@ -67,17 +70,18 @@ fn shared_bytes(d: &RolloutShape, nets: &Nets, place: &Place) -> usize {
 }
 
 fn place(d: &RolloutShape, nets: &Nets, limits: &Limits) -> Place {
-    let widest = wide(&nets.actor).max(nets.critic.as_ref().map_or(0, wide));
-    let threads = widest.next_power_of_two().clamp(LEAST_THREADS, MOST_THREADS.min(limits.threads));
+    let widest = of_nets(nets, |net| net.hidden.iter().copied().max().unwrap_or(0).div_ceil(4));
     let outputs = of_nets(nets, |net| net.output);
     let at = |envs: usize, spilled| {
+        let tasks = widest * envs / 4;
+        let threads = tasks.next_power_of_two().clamp(LEAST_THREADS, MOST_THREADS.min(limits.threads));
         let parts = (threads / (outputs * envs / 4)).clamp(1, PARTS);
         Place { envs, threads, parts: 1 << parts.ilog2(), spilled }
     };
-    // few environments want many blocks, many the fewest reads of weights per environment
+    // few environments want many blocks, many the fewest barriers per environment
     let most = match d.n {
-        ..=1024 => LEAST,
-        ..=4096 => 8,
+        ..=4 => LEAST,
+        ..=512 => 8,
         _ => MOST,
     };
     let places = [false, true].into_iter().flat_map(|spilled| {
@@ -95,6 +99,7 @@ fn fields(d: &RolloutShape, place: Option<&Place>, pack_lanes: usize) -> Vec<Fie
     let (actor, critic) = (nets.map(|nets| &nets.actor), nets.and_then(|nets| nets.critic.as_ref()));
     let of = |net: Option<&Mlp>, words: fn(&Mlp) -> usize| net.map_or(0, words);
     let words = |name, numbers: &[f32]| Field { name, words: numbers.iter().map(|x| x.to_bits()).collect() };
+    let turned = |name, net: Option<&Mlp>| Field { name, words: net.map_or([0; 2], turns).map(|x| x as u32).to_vec() };
     let (actions, low, high): (usize, &[f32], &[f32]) = match d.env.spec.action_space {
         ActionSpace::Discrete(n) => (n, &[0.0], &[0.0]),
         ActionSpace::Box { low, high } => (0, low, high),
@@ -112,12 +117,10 @@ fn fields(d: &RolloutShape, place: Option<&Place>, pack_lanes: usize) -> Vec<Fie
         word("pack_lanes", pack_lanes),
         word("seen", pad4(d.obs())),
         word("actor_outputs", of(actor, |net| net.output)),
-        word("actor_wide", of(actor, wide)),
-        word("actor_acts", of(actor, acts)),
+        turned("actor_acts", actor),
         word("actor_packed", of(actor, packed)),
         word("critic_outputs", of(critic, |net| net.output)),
-        word("critic_wide", of(critic, wide)),
-        word("critic_acts", of(critic, acts)),
+        turned("critic_acts", critic),
         word("critic_packed", of(critic, packed)),
         flag("spilled", place.is_some_and(|place| place.spilled)),
         words("low", low),
