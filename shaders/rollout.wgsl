@@ -1,0 +1,344 @@
+// T steps of N environments: policy ahead, sample, environment step, auto-reset, store. Twin of src/op/rollout.rs.
+//
+// With nets (`rollout_pack`, then `rollout`): a block owns `d.envs` environments (4, 8 or 16, a function of the shape and of
+// a block's memory) for all T steps and never meets another block. Activations stay in the block's memory; weights are
+// packed once and read through the caches, each once per block and step. Lane e keeps state, steps and return of environment
+// e in registers, samples its action, steps it and stores; all lanes compute the nets, layer by layer, actor and critic side
+// by side, and while the first lanes step, others draw the random words of the step after. A step costs one barrier per
+// layer and two more. Stores run along environments. Per environment and step: 4 (O + A + 7) bytes written, 2 x weights
+// FLOPs. Few environments are bound by the latency of that chain, many by multiply-adds and reads of activations.
+//
+// Nets whose activations do not fit in the block's memory keep them in scratch (`d.spilled`).
+//
+// Without nets (`rollout_random`): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per step.
+//
+// Repeatable: an environment's numbers depend on its own counter and state, and a net's sums on the shape alone.
+
+#import lib/core
+#import lib/net
+#import lib/policy
+#import env/ENV
+
+struct Shape {
+    t: u32,
+    n: u32,
+    limit: u32,
+    greedy: bool,
+    normalize_obs: bool,
+    // number of discrete actions, 0 where actions are real numbers
+    actions: u32,
+    // environments of a block
+    envs: u32,
+    // parts that a last layer's sum is cut in
+    parts: u32,
+    // lanes of a block that may step environments; the others draw
+    steppers: u32,
+    // lanes that pack
+    pack_lanes: u32,
+    // inputs of the nets, rounded up to fours
+    seen: u32,
+    // activations in each of two buffers, in fours of units; packed parameters, in fours of words
+    actor_outputs: u32,
+    actor_acts: array<u32, 2>,
+    actor_packed: u32,
+    critic_outputs: u32,
+    critic_acts: array<u32, 2>,
+    critic_packed: u32,
+    spilled: bool,
+    low: array<f32, ENV_ACTION>,
+    high: array<f32, ENV_ACTION>,
+    policy: Policy,
+    actor: Net,
+    critic: Net,
+    env: Env,
+}
+
+struct Args {
+    params: ReadF,
+    hyper: ReadF,
+    normalizer: ReadF,
+    seed: ReadU,
+    clock: ReadU,
+    env_state: UpdateF,
+    episode_return: UpdateF,
+    episode_step: UpdateU,
+    obs: WriteF,
+    action: WriteF,
+    log_prob: WriteF,
+    value: WriteF,
+    bootstrap: WriteF,
+    reward: WriteF,
+    ended: WriteU,
+    finished_return: WriteF,
+    finished_length: WriteU,
+    scratch: UpdateF,
+}
+
+alias State = array<f32, ENV_STATE>;
+alias Obs = array<f32, ENV_OBS>;
+alias Taken = array<f32, ENV_ACTION>;
+
+struct Stepped {
+    state: State,
+    reward: f32,
+    terminated: bool,
+}
+
+// What of an environment lives from step to step.
+struct Live {
+    state: State,
+    steps: u32,
+    episode_return: f32,
+}
+
+fn load_live(s: u32, n: u32) -> Live {
+    var live: Live;
+    let state = a.env_state.at + s * a.env_state.stride + n * ENV_STATE;
+    for (var i = 0u; i < ENV_STATE; i++) { live.state[i] = get_f(state + i); }
+    live.steps = get_u(a.episode_step.at + s * a.episode_step.stride + n);
+    live.episode_return = get_f(a.episode_return.at + s * a.episode_return.stride + n);
+    return live;
+}
+
+fn save_live(s: u32, n: u32, live: Live) {
+    let state = a.env_state.at + s * a.env_state.stride + n * ENV_STATE;
+    for (var i = 0u; i < ENV_STATE; i++) { put(state + i, live.state[i]); }
+    put_u(a.episode_step.at + s * a.episode_step.stride + n, live.steps);
+    put(a.episode_return.at + s * a.episode_return.stride + n, live.episode_return);
+}
+
+// Stores what an environment shows; a row of whole fours begins at a multiple of four words.
+fn store_obs(s: u32, at: u32, obs: Obs) {
+    let to = a.obs.at + s * a.obs.stride + at * ENV_OBS;
+    if (ENV_OBS % 4u == 0u) {
+        for (var i = 0u; i < ENV_OBS / 4u; i++) {
+            put4(to + i * 4u, vec4<f32>(obs[i * 4u], obs[i * 4u + 1u], obs[i * 4u + 2u], obs[i * 4u + 3u]));
+        }
+    } else {
+        for (var i = 0u; i < ENV_OBS; i++) { put(to + i, obs[i]); }
+    }
+}
+
+// What a step did to an environment: `ended` as stored.
+struct Advanced {
+    live: Live,
+    ended: u32,
+}
+
+// Steps an environment with an action in its own units and stores what came of it at `at`.
+fn advance(s: u32, at: u32, before: Live, taken: Taken) -> Advanced {
+    let done = env_step(before.state, taken);
+    let live = Live(done.state, before.steps + 1u, before.episode_return + done.reward);
+    let ended = select(0u, ENDED_TERMINATED, done.terminated) | select(0u, ENDED_TRUNCATED, live.steps >= d.limit);
+    put(a.reward.at + s * a.reward.stride + at, done.reward);
+    put_u(a.ended.at + s * a.ended.stride + at, ended);
+    let finished = select(0x7FC00000u, bitcast<u32>(live.episode_return), ended != 0u);
+    put_u(a.finished_return.at + s * a.finished_return.stride + at, finished);
+    put_u(a.finished_length.at + s * a.finished_length.stride + at, select(0u, live.steps, ended != 0u));
+    return Advanced(live, ended);
+}
+
+fn uniforms(words: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(unit(words.x), unit(words.y), unit(words.z), unit(words.w));
+}
+
+fn key_of(s: u32) -> vec2<u32> {
+    let seed = a.seed.at + s * a.seed.stride;
+    return vec2<u32>(get_u(seed), get_u(seed + 1u));
+}
+
+// Packs the nets of a session into scratch. Bound by memory: 8 bytes per weight.
+@compute @workgroup_size(THREADS)
+fn rollout_pack(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (block.y >= sessions[0]) { return; }
+    let s = sessions[1u + block.y];
+    let params = a.params.at + s * a.params.stride;
+    // behind the actor's net and its free log standard deviations
+    let critic_params = params + d.actor.params + d.policy.free_std * d.policy.n;
+    let first = block.x * THREADS + lane;
+    var actor = (a.scratch.at + s * a.scratch.stride) / 4u;
+    var critic = actor + d.actor_packed;
+    for (var l = 0u; l < d.actor.layers; l++) {
+        pack(first, d.actor.layers, d.actor.layer[l], l, params, actor);
+        actor += packed_layer(d.actor.layer[l], d.actor.layers, l);
+    }
+    for (var l = 0u; l < d.critic.layers; l++) {
+        pack(first, d.critic.layers, d.critic.layer[l], l, critic_params, critic);
+        critic += packed_layer(d.critic.layer[l], d.critic.layers, l);
+    }
+}
+
+// Philox blocks of an environment and step: those of its action, then the one of a reset.
+const DRAWS = POLICY_DRAWN / 4u + 1u;
+// Where the value is among the outputs, and whether there is one.
+const VALUE_AT = select(POLICY_OUTPUTS, d.actor_outputs, d.critic.layers > 0u);
+const HAS_VALUE = d.critic.layers > 0u || d.actor_outputs > POLICY_OUTPUTS;
+
+// Random words of this step and of the next in turns, [step][environment][block].
+var<workgroup> drawn: array<vec4<u32>, 2u * ROWS * DRAWS>;
+// Whether a time limit alone ended an episode of the block in this step.
+var<workgroup> cut_flag: atomic<u32>;
+
+// Draws the words of step `step`, in turn `turn`.
+fn draw(first: u32, lanes: u32, turn: u32, n: u32, step: u32, key: vec2<u32>) {
+    for (var i = first; i < ROWS * DRAWS; i += lanes) {
+        let index = i % DRAWS;
+        let reset = index + 1u == DRAWS;
+        // a reset belongs to the step that it begins
+        let counter = vec4<u32>(
+            n + i / DRAWS, step + select(0u, 1u, reset), select(PURPOSE_ACTION, PURPOSE_RESET, reset), select(index, 0u, reset));
+        drawn[turn * ROWS * DRAWS + i] = philox(counter, key);
+    }
+}
+
+// Shows an environment to the nets, as row `e` from `shown` on.
+fn show(s: u32, obs: Obs, shown: u32, e: u32) {
+    for (var i = 0u; i < ENV_OBS; i++) {
+        var x = obs[i];
+        if (d.normalize_obs) {
+            let normalizer = a.normalizer.at + s * a.normalizer.stride + i;
+            let hyper = a.hyper.at + s * a.hyper.stride;
+            let scaled = (x - get_f(normalizer)) * get_f(normalizer + ENV_OBS);
+            x = hold(scaled, get_f(hyper + HYPER_OBS_CLIP_LOW), get_f(hyper + HYPER_OBS_CLIP_HIGH));
+        }
+        seen[shown + i * ROWS + e] = x;
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (block.y >= sessions[0]) { return; }
+    let s = sessions[1u + block.y];
+    let e = lane;
+    let first = block.x * ROWS;
+    let n = first + e;
+    let mine = e < ROWS && n < d.n;
+    let key = key_of(s);
+    let step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP);
+    let scratch = (a.scratch.at + s * a.scratch.stride) / 4u;
+    let packed_len = d.actor_packed + d.critic_packed;
+    let p = Place(scratch, scratch + packed_len + block.x * ACTS);
+    let final_seen = d.seen * ROWS;
+
+    // rows that no environment fills and inputs that pad stay finite
+    for (var i = lane; i < 2u * d.seen * ROWS; i += THREADS) { seen[i] = 0.0; }
+    draw(lane, THREADS, 0u, first, step, key);
+    synchronize();
+    var live: Live;
+    if (mine) {
+        live = load_live(s, n);
+        let obs = env_observe(live.state);
+        show(s, obs, 0u, e);
+        store_obs(s, n, obs);
+    }
+    synchronize();
+
+    // one pass of the nets per step; one more, of the value alone, after a step that cut an episode and after the last
+    var cut = false;
+    var any_cut = false;
+    var t = 0u;
+    loop {
+        if (lane == 0u) { atomicStore(&cut_flag, 0u); }
+        let value_alone = any_cut || t == d.t;
+        if (HAS_VALUE || !value_alone) {
+            ahead(lane, p, select(0u, final_seen, any_cut), !value_alone || d.critic.layers == 0u);
+        }
+        if (any_cut) {
+            if (cut) { put(a.bootstrap.at + s * a.bootstrap.stride + (t - 1u) * d.n + n, output_at(VALUE_AT, e)); }
+            any_cut = false;
+            cut = false;
+            // the outputs are read before the next pass writes them
+            workgroupBarrier();
+            continue;
+        }
+        let at = t * d.n + n;
+        if (mine) {
+            var value = 0.0;
+            if (HAS_VALUE) { value = output_at(VALUE_AT, e); }
+            put(a.value.at + s * a.value.stride + at, value);
+        }
+        if (t == d.t) { break; }
+
+        if (mine) {
+            var out: Outputs;
+            for (var j = 0u; j < POLICY_WORDS; j++) {
+                if (j < POLICY_OUTPUTS) {
+                    out[j] = output_at(j, e);
+                } else {
+                    out[j] = get_f(a.params.at + s * a.params.stride + d.actor.params + j - POLICY_OUTPUTS);
+                }
+            }
+            let words_at = (t & 1u) * ROWS * DRAWS + e * DRAWS;
+            var words: Drawn;
+            for (var b = 0u; b + 1u < DRAWS; b++) {
+                for (var w = 0u; w < 4u; w++) { words[b * 4u + w] = drawn[words_at + b][w]; }
+            }
+            var action: Action;
+            let log_prob = sample(&out, &words, d.greedy, &action);
+            put(a.log_prob.at + s * a.log_prob.stride + at, log_prob);
+
+            // as the environment takes it: squashed, and from [-1, 1] to the range of the space
+            var taken: Taken;
+            for (var i = 0u; i < ENV_ACTION; i++) {
+                put(a.action.at + s * a.action.stride + at * ENV_ACTION + i, action[i]);
+                taken[i] = action[i];
+                if (d.actions == 0u) {
+                    let x = select(action[i], tanh_of(action[i]), d.policy.squashed != 0u);
+                    taken[i] = d.low[i] + (d.high[i] - d.low[i]) * (0.5 * (x + 1.0));
+                }
+            }
+            let done = advance(s, at, live, taken);
+            live = done.live;
+            cut = HAS_VALUE && done.ended == ENDED_TRUNCATED;
+            if (cut) {
+                // what the agent would have seen without the reset still has a value
+                show(s, env_observe(live.state), final_seen, e);
+                atomicStore(&cut_flag, 1u);
+            } else {
+                put(a.bootstrap.at + s * a.bootstrap.stride + at, 0.0);
+            }
+            if (done.ended != 0u) { live = Live(env_reset(uniforms(drawn[words_at + DRAWS - 1u])), 0u, 0.0); }
+            // shown at the end of the step before, so that nothing has to be kept
+            let obs = env_observe(live.state);
+            show(s, obs, 0u, e);
+            if (t + 1u < d.t) { store_obs(s, at + d.n, obs); }
+        } else if (lane >= d.steppers) {
+            draw(lane - d.steppers, THREADS - d.steppers, (t + 1u) & 1u, first, step + t + 1u, key);
+        }
+        any_cut = workgroupUniformLoad(&cut_flag) != 0u;
+        t++;
+    }
+    if (mine) { save_live(s, n, live); }
+}
+
+@compute @workgroup_size(THREADS)
+fn rollout_random(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (block.y >= sessions[0]) { return; }
+    let s = sessions[1u + block.y];
+    let n = block.x * THREADS + lane;
+    if (n >= d.n) { return; }
+    let key = key_of(s);
+    let first_step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP);
+    var live = load_live(s, n);
+    for (var t = 0u; t < d.t; t++) {
+        let at = t * d.n + n;
+        let step = first_step + t;
+        store_obs(s, at, env_observe(live.state));
+
+        // uniformly random, already in the environment's units
+        var taken: Taken;
+        var words: vec4<u32>;
+        for (var i = 0u; i < ENV_ACTION; i++) {
+            if (i % 4u == 0u) { words = philox(vec4<u32>(n, step, PURPOSE_ACTION, i / 4u), key); }
+            let u = unit(words[i % 4u]);
+            taken[i] = select(d.low[i] + (d.high[i] - d.low[i]) * u, floor(u * f32(d.actions)), d.actions > 0u);
+            put(a.action.at + s * a.action.stride + at * ENV_ACTION + i, taken[i]);
+        }
+        let done = advance(s, at, live, taken);
+        live = done.live;
+        if (done.ended != 0u) {
+            live = Live(env_reset(uniforms(philox(vec4<u32>(n, step + 1u, PURPOSE_RESET, 0u), key))), 0u, 0.0);
+        }
+    }
+    save_live(s, n, live);
+}
