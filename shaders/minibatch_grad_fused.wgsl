@@ -119,12 +119,12 @@ fn multiply_first(at: u32, units: u32, lane: u32, sums: ptr<function, Share>) {
 
 // sums += units weight for the lane's share, over the part of the units that `weight` holds, `depth` of them.
 fn multiply_part(first: u32, depth: u32, lane: u32, sums: ptr<function, Share>) {
-    let from = lane / 8u * ROW_QUADS + first / 4u;
+    let source = lane / 8u * ROW_QUADS + first / 4u;
     for (var k = 0u; k < depth; k += 4u) {
-        let x0 = acts[from + k / 4u];
-        let x1 = acts[from + k / 4u + 8u * ROW_QUADS];
-        let x2 = acts[from + k / 4u + 16u * ROW_QUADS];
-        let x3 = acts[from + k / 4u + 24u * ROW_QUADS];
+        let x0 = acts[source + k / 4u];
+        let x1 = acts[source + k / 4u + 8u * ROW_QUADS];
+        let x2 = acts[source + k / 4u + 16u * ROW_QUADS];
+        let x3 = acts[source + k / 4u + 24u * ROW_QUADS];
         let row = k * ROW_QUADS + lane % 8u;
         var near: vec4<f32>;
         var far: vec4<f32>;
@@ -210,21 +210,21 @@ fn head(params: u32, y: Layer, base: u32, lane: u32) {
 
 // Losses of a lane's row, and the slopes at its outputs.
 fn losses_of(s: u32, is_critic: bool, m: u32, row: u32, losses: ptr<function, LossSums>) {
-    let from = row * OUT_QUADS;
+    let source = row * OUT_QUADS;
     let n = numbers_of(s);
     if (is_critic) {
-        slopes_out[from].x = value_row(s, m, n, outputs[from].x, losses);
+        slopes_out[source].x = value_row(s, m, n, outputs[source].x, losses);
         return;
     }
     var out: Outputs;
     var of_out: Outputs;
-    for (var j = 0u; j < POLICY_OUTPUTS; j++) { out[j] = outputs[from + j / 4u][j % 4u]; }
+    for (var j = 0u; j < POLICY_OUTPUTS; j++) { out[j] = outputs[source + j / 4u][j % 4u]; }
     load_free(s, &out);
     actor_row(s, m, n, &out, &of_out, losses);
-    for (var j = 0u; j < POLICY_WORDS; j++) { slopes_out[from + place(j) / 4u][place(j) % 4u] = of_out[j]; }
+    for (var j = 0u; j < POLICY_WORDS; j++) { slopes_out[source + place(j) / 4u][place(j) % 4u] = of_out[j]; }
     if (SHARED_VALUE) {
-        let value = outputs[from + POLICY_OUTPUTS / 4u][POLICY_OUTPUTS % 4u];
-        slopes_out[from + POLICY_OUTPUTS / 4u][POLICY_OUTPUTS % 4u] = value_row(s, m, n, value, losses);
+        let value = outputs[source + POLICY_OUTPUTS / 4u][POLICY_OUTPUTS % 4u];
+        slopes_out[source + POLICY_OUTPUTS / 4u][POLICY_OUTPUTS % 4u] = value_row(s, m, n, value, losses);
     }
 }
 

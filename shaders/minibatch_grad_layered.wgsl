@@ -176,9 +176,9 @@ fn add_losses(s: u32, tile: u32, lane: u32) {
     let row = tile * d.tile_rows;
     let end = min(row + d.tile_rows, d.len);
     for (var c = 0u; c < SUMS_LOSSES; c++) {
-        let from = scratch_of(s, d.losses) + c * d.len;
+        let source = scratch_of(s, d.losses) + c * d.len;
         var sum = 0.0;
-        for (var i = row + lane; i < end; i += MATRIX_LANES) { sum += get_f(from + i); }
+        for (var i = row + lane; i < end; i += MATRIX_LANES) { sum += get_f(source + i); }
         lane_sums[lane] = sum;
         workgroupBarrier();
         if (lane == 0u) {

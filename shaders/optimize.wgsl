@@ -269,8 +269,8 @@ fn optimize(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_i
             // a lane beyond the end takes the last word and leaves it out
             let at = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u) * THREADS, vec4<u32>(end - 1u));
             for (var tile = 0u; tile < d.tiles; tile++) {
-                let from = vec4<u32>(partial + tile * d.p) + at;
-                x += vec4<f32>(get_f(from.x), get_f(from.y), get_f(from.z), get_f(from.w));
+                let source = vec4<u32>(partial + tile * d.p) + at;
+                x += vec4<f32>(get_f(source.x), get_f(source.y), get_f(source.z), get_f(source.w));
             }
             put(grad + first, x.x);
             square += x.x * x.x;
@@ -358,13 +358,13 @@ fn optimize_sum(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
 
 // Squares of every group, from those of its chunks.
 fn gather_squares(s: u32, lane: u32) {
-    let from = a.scratch.at + s * a.scratch.stride + SQUARES;
+    let source = a.scratch.at + s * a.scratch.stride + SQUARES;
     for (var g = 0u; g < d.groups.count; g++) {
         var end = d.chunks;
         if (g + 1u < d.groups.count) { end = d.groups.group[g + 1u].chunks_before; }
         var sum = 0.0;
         for (var chunk = d.groups.group[g].chunks_before + lane; chunk < end; chunk += THREADS) {
-            sum += get_f(from + chunk);
+            sum += get_f(source + chunk);
         }
         sum = block_sum(sum, lane);
         if (lane == 0u) { squares[g] = sum; }

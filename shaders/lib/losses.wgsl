@@ -44,8 +44,8 @@ fn policy_losses(n: Numbers, out: ptr<function, Outputs>, action: ptr<function, 
     let d_log_prob = n.policy_coef * slope_log_prob * n.inv_len;
     let bonus = n.entropy_coef * n.inv_len;
     for (var j = 0u; j < POLICY_WORDS; j++) {
-        let of = judge_slope(out, action, row, j);
-        (*slopes)[j] = d_log_prob * of.x - bonus * of.y;
+        let slope_pair = judge_slope(out, action, row, j);
+        (*slopes)[j] = d_log_prob * slope_pair.x - bonus * slope_pair.y;
     }
 }
 
