@@ -5,7 +5,7 @@
 // run side by side; each writes its own parameters' part of `partial` and its own columns of `partial_loss`. A block goes
 // through the tile in chunks of 32 rows whose activations stay in workgroup memory, where slopes take their place on the
 // way back; the gradient stays in registers until the tile is done. The weight between hidden layers, 64 x 64, lies in
-// workgroup memory where a block may have 48 KiB, else it comes in two halves; the narrow ones are read through caches.
+// workgroup memory where a block may have 48 KiB, else it comes in two halves; the narrow ones are there always.
 //
 // A row costs 3 multiply-adds per weight (2 in the first layer), of which a lane has 4 rows x 8 units, or 8 x 8 of the
 // weight's gradient, and reads 12 or 16 words per 32 or 64 of them. Rows of units lie 4 words more than a multiple of 32
@@ -39,10 +39,17 @@ const WEIGHT_QUADS = select(1u, d.weight_rows * ROW_QUADS, HIDDEN > 1u);
 
 var<workgroup> x: array<vec4<f32>, ROWS * X_QUADS>;
 var<workgroup> acts: array<vec4<f32>, HIDDEN * ROWS * ROW_QUADS>;
+// Of every 32 rows i of the weight, row `i % 4 * 8 + i / 4`: lanes that read rows for neighboring quads of units meet
+// different banks.
 var<workgroup> weight: array<vec4<f32>, WEIGHT_QUADS>;
+// The first weight; the last one, a row per unit; biases of the first layer and of the middle one.
+var<workgroup> first_weight: array<vec4<f32>, d.obs * SIDE_QUADS>;
+var<workgroup> last_weight: array<vec4<f32>, SIDE * OUT_QUADS>;
+var<workgroup> biases: array<vec4<f32>, 2u * SIDE_QUADS>;
+// Outputs, then their slopes.
 var<workgroup> outputs: array<vec4<f32>, ROWS * OUT_QUADS>;
-var<workgroup> slopes_out: array<vec4<f32>, ROWS * OUT_QUADS>;
-var<workgroup> row_losses: array<f32, SUMS_LOSSES * ROWS>;
+// A quad of every lane that is added up.
+var<workgroup> shares: array<vec4<f32>, THREADS>;
 
 // A lane's share of a layer's units: quad `2 * i + w` is row `r + 8 i`, columns from `32 w + 4 c` on.
 alias Share = array<vec4<f32>, 8>;
@@ -74,34 +81,61 @@ fn quad_or_zero(at: u32, i: u32, len: u32) -> vec4<f32> {
                      word_or_zero(at, i + 3u, len));
 }
 
-// Brings a part of the weight between hidden layers; a lane keeps to one column. No barrier.
+// Brings a part of the weight between hidden layers, quad by quad. No barrier.
 fn load_weight(at: u32, y: Layer, part: u32, lane: u32) {
-    for (var row = 0u; row < d.weight_rows; row++) {
+    for (var row = lane / SIDE_QUADS; row < d.weight_rows; row += THREADS / SIDE_QUADS) {
         let i = part * d.weight_rows + row;
-        var v = 0.0;
-        if (i < y.input) { v = word_or_zero(at + i * y.output, lane, y.output); }
-        weight[row * ROW_QUADS + lane / 4u][lane % 4u] = v;
+        var v = vec4<f32>();
+        if (i < y.input) { v = quad_or_zero(at + i * y.output, 4u * (lane % SIDE_QUADS), y.output); }
+        weight[(row / 32u * 32u + row % 4u * 8u + row % 32u / 4u) * ROW_QUADS + lane % SIDE_QUADS] = v;
     }
 }
 
-// Copies observations; rows from `count` on become zeros, and so do the words behind an observation.
+// Brings the other parameters, once; outputs beyond the net's have zeros.
+fn load_narrow(params: u32, net: Parts, lane: u32) {
+    let quad = lane % SIDE_QUADS;
+    for (var o = lane / SIDE_QUADS; o < d.obs; o += THREADS / SIDE_QUADS) {
+        let row = params + net.first.weight + o * net.first.output;
+        first_weight[o * SIDE_QUADS + quad] = quad_or_zero(row, 4u * quad, net.first.output);
+    }
+    if (lane < SIDE_QUADS) {
+        biases[quad] = quad_or_zero(params + net.first.bias, 4u * quad, net.first.output);
+    } else if (lane < 2u * SIDE_QUADS && net.two) {
+        biases[lane] = quad_or_zero(params + net.middle.bias, 4u * quad, net.middle.output);
+    }
+    for (var q = 0u; q < OUT_QUADS; q++) {
+        var v = vec4<f32>();
+        for (var j = 0u; j < 4u; j++) {
+            let o = 4u * q + j;
+            if (o < net.outputs) { v[j] = word_or_zero(params + net.last.weight + o * net.last.input, lane, net.last.input); }
+        }
+        last_weight[lane * OUT_QUADS + q] = v;
+    }
+}
+
+// Copies observations, a quad per lane; rows from `count` on become zeros, and so do the words behind an observation.
 fn gather(s: u32, begin: u32, count: u32, lane: u32) {
-    for (var i = lane; i < ROWS * 4u * OBS_QUADS; i += THREADS) {
-        let row = i / (4u * OBS_QUADS);
-        let o = i % (4u * OBS_QUADS);
-        var v = 0.0;
-        if (row < count && o < d.obs) { v = observation(s, row_of(s, begin + row), o); }
-        x[row * X_QUADS + o / 4u][o % 4u] = v;
+    for (var i = lane; i < ROWS * OBS_QUADS; i += THREADS) {
+        let row = i / OBS_QUADS;
+        let o = i % OBS_QUADS * 4u;
+        var v = vec4<f32>();
+        if (row < count) {
+            let m = row_of(s, begin + row);
+            v.x = observation(s, m, o);
+            if (o + 1u < d.obs) { v.y = observation(s, m, o + 1u); }
+            if (o + 2u < d.obs) { v.z = observation(s, m, o + 2u); }
+            if (o + 3u < d.obs) { v.w = observation(s, m, o + 3u); }
+        }
+        x[row * X_QUADS + i % OBS_QUADS] = v;
     }
 }
 
 // sums += x weight for the lane's share of the first hidden layer.
-fn multiply_first(at: u32, units: u32, lane: u32, sums: ptr<function, Share>) {
+fn multiply_first(lane: u32, sums: ptr<function, Share>) {
     let r = lane / 8u;
-    let c = lane % 8u;
     for (var k = 0u; k < d.obs; k++) {
-        let near = quad_or_zero(at + k * units, 4u * c, units);
-        let far = quad_or_zero(at + k * units, 4u * c + 32u, units);
+        let near = first_weight[k * SIDE_QUADS + lane % 8u];
+        let far = first_weight[k * SIDE_QUADS + lane % 8u + 8u];
         let x0 = x[(r + 0u) * X_QUADS + k / 4u][k % 4u];
         let x1 = x[(r + 8u) * X_QUADS + k / 4u][k % 4u];
         let x2 = x[(r + 16u) * X_QUADS + k / 4u][k % 4u];
@@ -125,7 +159,7 @@ fn multiply_part(first: u32, depth: u32, lane: u32, sums: ptr<function, Share>) 
         let x1 = acts[source + k / 4u + 8u * ROW_QUADS];
         let x2 = acts[source + k / 4u + 16u * ROW_QUADS];
         let x3 = acts[source + k / 4u + 24u * ROW_QUADS];
-        let row = k * ROW_QUADS + lane % 8u;
+        let row = (k / 32u * 32u + k % 32u / 4u) * ROW_QUADS + lane % 8u;
         var near: vec4<f32>;
         var far: vec4<f32>;
         near = weight[row + 0u * ROW_QUADS];
@@ -138,8 +172,8 @@ fn multiply_part(first: u32, depth: u32, lane: u32, sums: ptr<function, Share>) 
         (*sums)[5] = fma(vec4<f32>(x2.x), far, (*sums)[5]);
         (*sums)[6] = fma(vec4<f32>(x3.x), near, (*sums)[6]);
         (*sums)[7] = fma(vec4<f32>(x3.x), far, (*sums)[7]);
-        near = weight[row + 1u * ROW_QUADS];
-        far = weight[row + 1u * ROW_QUADS + 8u];
+        near = weight[row + 8u * ROW_QUADS];
+        far = weight[row + 8u * ROW_QUADS + 8u];
         (*sums)[0] = fma(vec4<f32>(x0.y), near, (*sums)[0]);
         (*sums)[1] = fma(vec4<f32>(x0.y), far, (*sums)[1]);
         (*sums)[2] = fma(vec4<f32>(x1.y), near, (*sums)[2]);
@@ -148,8 +182,8 @@ fn multiply_part(first: u32, depth: u32, lane: u32, sums: ptr<function, Share>) 
         (*sums)[5] = fma(vec4<f32>(x2.y), far, (*sums)[5]);
         (*sums)[6] = fma(vec4<f32>(x3.y), near, (*sums)[6]);
         (*sums)[7] = fma(vec4<f32>(x3.y), far, (*sums)[7]);
-        near = weight[row + 2u * ROW_QUADS];
-        far = weight[row + 2u * ROW_QUADS + 8u];
+        near = weight[row + 16u * ROW_QUADS];
+        far = weight[row + 16u * ROW_QUADS + 8u];
         (*sums)[0] = fma(vec4<f32>(x0.z), near, (*sums)[0]);
         (*sums)[1] = fma(vec4<f32>(x0.z), far, (*sums)[1]);
         (*sums)[2] = fma(vec4<f32>(x1.z), near, (*sums)[2]);
@@ -158,8 +192,8 @@ fn multiply_part(first: u32, depth: u32, lane: u32, sums: ptr<function, Share>) 
         (*sums)[5] = fma(vec4<f32>(x2.z), far, (*sums)[5]);
         (*sums)[6] = fma(vec4<f32>(x3.z), near, (*sums)[6]);
         (*sums)[7] = fma(vec4<f32>(x3.z), far, (*sums)[7]);
-        near = weight[row + 3u * ROW_QUADS];
-        far = weight[row + 3u * ROW_QUADS + 8u];
+        near = weight[row + 24u * ROW_QUADS];
+        far = weight[row + 24u * ROW_QUADS + 8u];
         (*sums)[0] = fma(vec4<f32>(x0.w), near, (*sums)[0]);
         (*sums)[1] = fma(vec4<f32>(x0.w), far, (*sums)[1]);
         (*sums)[2] = fma(vec4<f32>(x1.w), near, (*sums)[2]);
@@ -194,38 +228,49 @@ fn share_of(near: vec4<f32>, far: vec4<f32>) -> Share {
     return Share(near, far, near, far, near, far, near, far);
 }
 
-// Outputs of all rows: half of the lanes take even ones, the others odd ones.
-fn head(params: u32, y: Layer, base: u32, lane: u32) {
+// Outputs of all rows: a lane per row has half of the units.
+fn head(bias: u32, net: Parts, base: u32, lane: u32) {
     let row = lane % ROWS;
-    for (var o = lane / ROWS; o < y.output; o += THREADS / ROWS) {
-        var sum = get_f(params + y.bias + o);
-        for (var q = 0u; q < (y.input + 3u) / 4u; q++) {
-            let v = acts[base + row * ROW_QUADS + q];
-            let w = quad_or_zero(params + y.weight + o * y.input, 4u * q, y.input);
-            sum = fma(v.x, w.x, fma(v.y, w.y, fma(v.z, w.z, fma(v.w, w.w, sum))));
+    let half = lane / ROWS;
+    for (var q = 0u; q < OUT_QUADS; q++) {
+        var sum = vec4<f32>();
+        for (var k = half * SIDE_QUADS / 2u; k < (half + 1u) * SIDE_QUADS / 2u; k++) {
+            let v = acts[base + row * ROW_QUADS + k];
+            let at = 4u * k * OUT_QUADS + q;
+            sum = fma(vec4<f32>(v.x), last_weight[at], sum);
+            sum = fma(vec4<f32>(v.y), last_weight[at + OUT_QUADS], sum);
+            sum = fma(vec4<f32>(v.z), last_weight[at + 2u * OUT_QUADS], sum);
+            sum = fma(vec4<f32>(v.w), last_weight[at + 3u * OUT_QUADS], sum);
         }
-        outputs[row * OUT_QUADS + o / 4u][o % 4u] = sum;
+        shares[lane] = sum;
+        workgroupBarrier();
+        if (half == 0u) {
+            outputs[row * OUT_QUADS + q] = quad_or_zero(bias, 4u * q, net.outputs) + sum + shares[lane + ROWS];
+        }
+        workgroupBarrier();
     }
 }
 
-// Losses of a lane's row, and the slopes at its outputs.
-fn losses_of(s: u32, is_critic: bool, m: u32, row: u32, losses: ptr<function, LossSums>) {
+// Losses of a lane's row, and the slopes at its outputs in their place, which come back too.
+fn losses_of(s: u32, is_critic: bool, m: u32, row: u32, losses: ptr<function, LossSums>) -> array<vec4<f32>, OUT_QUADS> {
     let source = row * OUT_QUADS;
     let n = numbers_of(s);
+    var slopes: array<vec4<f32>, OUT_QUADS>;
     if (is_critic) {
-        slopes_out[source].x = value_row(s, m, n, outputs[source].x, losses);
-        return;
+        slopes[0].x = value_row(s, m, n, outputs[source].x, losses);
+        return slopes;
     }
     var out: Outputs;
     var of_out: Outputs;
     for (var j = 0u; j < POLICY_OUTPUTS; j++) { out[j] = outputs[source + j / 4u][j % 4u]; }
     load_free(s, &out);
     actor_row(s, m, n, &out, &of_out, losses);
-    for (var j = 0u; j < POLICY_WORDS; j++) { slopes_out[source + place(j) / 4u][place(j) % 4u] = of_out[j]; }
+    for (var j = 0u; j < POLICY_WORDS; j++) { slopes[place(j) / 4u][place(j) % 4u] = of_out[j]; }
     if (SHARED_VALUE) {
         let value = outputs[source + POLICY_OUTPUTS / 4u][POLICY_OUTPUTS % 4u];
-        slopes_out[source + POLICY_OUTPUTS / 4u][POLICY_OUTPUTS % 4u] = value_row(s, m, n, value, losses);
+        slopes[POLICY_OUTPUTS / 4u][POLICY_OUTPUTS % 4u] = value_row(s, m, n, value, losses);
     }
+    return slopes;
 }
 
 // Products of a quad with four others, added to `sums`.
@@ -236,12 +281,12 @@ fn add_dots(v: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<
     return fma(vec4<f32>(v.w), vec4<f32>(w0.w, w1.w, w2.w, w3.w), next);
 }
 
-// Slopes below the weight that `weight` holds a part of: `units` numbers from column `first` on, in the place of their
-// units, which lie at the start of `acts`; those above lie behind them.
+// Slopes below the weight that `weight` holds a part of, from unit `first` on, in the place of the units, which lie at the
+// start of `acts`; the slopes above, `depth` of them, lie behind.
 fn multiply_back(z: u32, first: u32, depth: u32, lane: u32) {
     let r = lane / 8u;
     let c = lane % 8u;
-    // four columns at a time, eight apart
+    // a quad of units at a time
     for (var j = 0u; j < d.weight_rows; j += 32u) {
         var s0 = vec4<f32>();
         var s1 = vec4<f32>();
@@ -259,21 +304,48 @@ fn multiply_back(z: u32, first: u32, depth: u32, lane: u32) {
             s2 = add_dots(acts[above + 16u * ROW_QUADS + k], w0, w1, w2, w3, s2);
             s3 = add_dots(acts[above + 24u * ROW_QUADS + k], w0, w1, w2, w3, s3);
         }
-        let to = first + j + c;
-        scale(z, r + 0u, to, s0);
-        scale(z, r + 8u, to, s1);
-        scale(z, r + 16u, to, s2);
-        scale(z, r + 24u, to, s3);
+        let at = r * ROW_QUADS + (first + j) / 4u + c;
+        acts[at + 0u * ROW_QUADS] = s0 * quad_slopes(z, acts[at + 0u * ROW_QUADS]);
+        acts[at + 8u * ROW_QUADS] = s1 * quad_slopes(z, acts[at + 8u * ROW_QUADS]);
+        acts[at + 16u * ROW_QUADS] = s2 * quad_slopes(z, acts[at + 16u * ROW_QUADS]);
+        acts[at + 24u * ROW_QUADS] = s3 * quad_slopes(z, acts[at + 24u * ROW_QUADS]);
     }
 }
 
-// Replaces the units of row `row`, columns `to + 8 i`, by their slopes times those from above.
-fn scale(z: u32, row: u32, to: u32, from_above: vec4<f32>) {
-    for (var i = 0u; i < 4u; i++) {
-        let col = to + 8u * i;
-        let at = row * ROW_QUADS + col / 4u;
-        acts[at][col % 4u] = unit_slope(z, acts[at][col % 4u]) * from_above[i];
+fn quad_slopes(z: u32, v: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(unit_slope(z, v.x), unit_slope(z, v.y), unit_slope(z, v.z), unit_slope(z, v.w));
+}
+
+// The first SIDE_QUADS lanes get the sums of those that have the same quad of units; all lanes must come here.
+fn add_shares(v: vec4<f32>, lane: u32) -> vec4<f32> {
+    workgroupBarrier();
+    shares[lane] = v;
+    workgroupBarrier();
+    var sum = v;
+    if (lane < SIDE_QUADS) {
+        for (var other = lane + SIDE_QUADS; other < THREADS; other += SIDE_QUADS) { sum += shares[other]; }
     }
+    return sum;
+}
+
+// Writes a quad of numbers of which there are `len`, from `i` on.
+fn put_words(at: u32, i: u32, len: u32, v: vec4<f32>) {
+    if (i < len) { put(at + i, v.x); }
+    if (i + 1u < len) { put(at + i + 1u, v.y); }
+    if (i + 2u < len) { put(at + i + 2u, v.z); }
+    if (i + 3u < len) { put(at + i + 3u, v.w); }
+}
+
+// The first lane gets the sums of all; all lanes must come here.
+fn add_rows(v: vec4<f32>, lane: u32) -> vec4<f32> {
+    var sum = add_shares(v, lane);
+    workgroupBarrier();
+    if (lane < SIDE_QUADS) { shares[lane] = sum; }
+    workgroupBarrier();
+    if (lane == 0u) {
+        for (var other = 1u; other < SIDE_QUADS; other++) { sum += shares[other]; }
+    }
+    return sum;
 }
 
 @compute @workgroup_size(THREADS)
@@ -289,20 +361,25 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     let top = net.last.input;
     // units below the outputs
     let base = select(0u, ROWS * ROW_QUADS, net.two);
+    // a lane's quad of units, and the first of its rows, which are `apart`
+    let quad = lane % SIDE_QUADS;
+    const APART = THREADS / SIDE_QUADS;
 
-    // gradients: of the weight between hidden layers a lane has 8 x 8, of the others a column
+    // gradients: of the weight between hidden layers a lane has 8 x 8, of the others its quad of units
     var grad = TileSums();
-    var grad_first: array<vec4<f32>, OBS_QUADS>;
-    var grad_last: array<vec4<f32>, OUT_QUADS>;
-    var bias_first = 0.0;
-    var bias_top = 0.0;
-    var bias_out = 0.0;
+    var grad_first: array<vec4<f32>, d.obs>;
+    var grad_last: array<vec4<f32>, OUT_WORDS>;
+    var bias_first = vec4<f32>();
+    var bias_top = vec4<f32>();
+    // of a lane's rows
+    var bias_out: array<vec4<f32>, OUT_QUADS>;
     var losses = LossSums();
-    // what the lane's unit adds to outputs
-    var to_out: array<vec4<f32>, OUT_QUADS>;
+    // what the lane's units add to outputs
+    var to_out: array<vec4<f32>, OUT_WORDS>;
     for (var o = 0u; o < OUT_WORDS; o++) {
-        if (o < net.outputs) { to_out[o / 4u][o % 4u] = word_or_zero(params + net.last.weight + o * top, lane, top); }
+        if (o < net.outputs) { to_out[o] = quad_or_zero(params + net.last.weight + o * top, 4u * quad, top); }
     }
+    load_narrow(params, net, lane);
     if (net.two && PARTS == 1u) { load_weight(params + net.middle.weight, net.middle, 0u, lane); }
 
     let begin = block.x * d.tile_rows;
@@ -314,15 +391,12 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
         workgroupBarrier();
 
         // forward
-        let near = 4u * (lane % 8u);
-        var sums = share_of(quad_or_zero(params + net.first.bias, near, units),
-                            quad_or_zero(params + net.first.bias, near + 32u, units));
-        multiply_first(params + net.first.weight, units, lane, &sums);
+        var sums = share_of(biases[lane % 8u], biases[lane % 8u + 8u]);
+        multiply_first(lane, &sums);
         store_units(z, 0u, lane, &sums);
         workgroupBarrier();
         if (net.two) {
-            sums = share_of(quad_or_zero(params + net.middle.bias, near, top),
-                            quad_or_zero(params + net.middle.bias, near + 32u, top));
+            sums = share_of(biases[SIDE_QUADS + lane % 8u], biases[SIDE_QUADS + lane % 8u + 8u]);
             for (var part = 0u; part < PARTS; part++) {
                 let first = part * d.weight_rows;
                 if (PARTS > 1u) {
@@ -335,35 +409,34 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
             store_units(z, ROWS * ROW_QUADS, lane, &sums);
             workgroupBarrier();
         }
-        head(params, net.last, base, lane);
-        workgroupBarrier();
+        head(params + net.last.bias, net, base, lane);
 
         // a lane per row; rows that are not there have no slopes
         if (lane < ROWS) {
-            for (var q = 0u; q < OUT_QUADS; q++) { slopes_out[lane * OUT_QUADS + q] = vec4<f32>(); }
-            if (lane < count) { losses_of(s, is_critic, row_of(s, at + lane), lane, &losses); }
+            var slopes: array<vec4<f32>, OUT_QUADS>;
+            if (lane < count) { slopes = losses_of(s, is_critic, row_of(s, at + lane), lane, &losses); }
+            for (var q = 0u; q < OUT_QUADS; q++) {
+                bias_out[q] += slopes[q];
+                outputs[lane * OUT_QUADS + q] = slopes[q];
+            }
         }
         workgroupBarrier();
 
-        // a lane per unit below the outputs: what the outputs' slopes mean for its weights, and for itself
-        if (lane < OUT_WORDS) {
-            for (var row = 0u; row < ROWS; row++) { bias_out += slopes_out[row * OUT_QUADS + lane / 4u][lane % 4u]; }
-        }
-        for (var row = 0u; row < ROWS; row++) {
-            let place = base + row * ROW_QUADS + lane / 4u;
-            let unit = acts[place][lane % 4u];
-            var above = 0.0;
-            for (var q = 0u; q < OUT_QUADS; q++) {
-                let of_out = slopes_out[row * OUT_QUADS + q];
-                grad_last[q] = fma(vec4<f32>(unit), of_out, grad_last[q]);
-                above = fma(of_out.x, to_out[q].x, fma(of_out.y, to_out[q].y, fma(of_out.z, to_out[q].z, fma(of_out.w, to_out[q].w, above))));
+        // units below the outputs: what the outputs' slopes mean for their weights, and for themselves
+        for (var row = lane / SIDE_QUADS; row < ROWS; row += APART) {
+            let v = acts[base + row * ROW_QUADS + quad];
+            var above = vec4<f32>();
+            for (var o = 0u; o < OUT_WORDS; o++) {
+                let slope_out = vec4<f32>(outputs[row * OUT_QUADS + o / 4u][o % 4u]);
+                grad_last[o] = fma(v, slope_out, grad_last[o]);
+                above = fma(to_out[o], slope_out, above);
             }
-            above *= unit_slope(z, unit);
+            above *= quad_slopes(z, v);
             bias_top += above;
-            acts[place][lane % 4u] = above;
+            acts[base + row * ROW_QUADS + quad] = above;
         }
+        workgroupBarrier();
         if (net.two) {
-            workgroupBarrier();
             for (var row = 0u; row < ROWS; row++) {
                 let left = row * ROW_QUADS + lane / 8u;
                 let right = (ROWS + row) * ROW_QUADS + lane % 8u;
@@ -379,41 +452,45 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
                 workgroupBarrier();
             }
         }
-        // a lane per unit above the observations
-        for (var row = 0u; row < ROWS; row++) {
-            let of_unit = acts[row * ROW_QUADS + lane / 4u][lane % 4u];
-            bias_first += of_unit;
-            for (var q = 0u; q < OBS_QUADS; q++) {
-                grad_first[q] = fma(vec4<f32>(of_unit), x[row * X_QUADS + q], grad_first[q]);
+        // units above the observations
+        for (var row = lane / SIDE_QUADS; row < ROWS; row += APART) {
+            let of_units = acts[row * ROW_QUADS + quad];
+            bias_first += of_units;
+            for (var o = 0u; o < d.obs; o++) {
+                grad_first[o] = fma(of_units, vec4<f32>(x[row * X_QUADS + o / 4u][o % 4u]), grad_first[o]);
             }
         }
     }
 
     // the tile's gradient
     let to = a.partial.at + s * a.partial.stride + block.x * PARAMS + offset;
-    if (lane < units) {
-        for (var o = 0u; o < d.obs; o++) { put(to + net.first.weight + o * units + lane, grad_first[o / 4u][o % 4u]); }
-        put(to + net.first.bias + lane, bias_first);
+    if (net.two) { put_tile(Target(to + net.middle.weight, top, units, top), lane, &grad); }
+    for (var o = 0u; o < d.obs; o++) {
+        let v = add_shares(grad_first[o], lane);
+        if (lane < SIDE_QUADS) { put_words(to + net.first.weight + o * units, 4u * lane, units, v); }
     }
-    if (net.two) {
-        put_tile(Target(to + net.middle.weight, top, units, top), lane, &grad);
-        if (lane < top) { put(to + net.middle.bias + lane, bias_top); }
+    for (var o = 0u; o < OUT_WORDS; o++) {
+        let v = add_shares(grad_last[o], lane);
+        if (lane < SIDE_QUADS && o < net.outputs) { put_words(to + net.last.weight + o * top, 4u * lane, top, v); }
     }
-    if (lane < top) {
-        for (var o = 0u; o < OUT_WORDS; o++) {
-            if (o < net.outputs) { put(to + net.last.weight + o * top + lane, grad_last[o / 4u][o % 4u]); }
-        }
-    }
-    if (lane < net.outputs + net.free) { put(to + net.last.bias + lane, bias_out); }
+    let of_first = add_shares(bias_first, lane);
+    if (lane < SIDE_QUADS) { put_words(to + net.first.bias, 4u * lane, units, of_first); }
+    let of_top = add_shares(bias_top, lane);
+    if (lane < SIDE_QUADS && net.two) { put_words(to + net.middle.bias, 4u * lane, top, of_top); }
 
-    // its losses
-    if (lane < ROWS) {
-        for (var c = 0u; c < SUMS_LOSSES; c++) { row_losses[c * ROWS + lane] = losses[c]; }
+    // rows' sums: a lane per row had the slopes and the losses
+    for (var q = 0u; q < OUT_QUADS; q++) {
+        let v = add_rows(bias_out[q], lane);
+        if (lane == 0u) { put_words(to + net.last.bias, 4u * q, net.outputs + net.free, v); }
     }
-    workgroupBarrier();
-    if (lane < SUMS_LOSSES && owns(is_critic, lane)) {
-        var sum = 0.0;
-        for (var row = 0u; row < ROWS; row++) { sum += row_losses[lane * ROWS + row]; }
-        put(a.partial_loss.at + s * a.partial_loss.stride + block.x * SUMS_LOSSES + lane, sum);
+    let four = add_rows(vec4<f32>(losses[0], losses[1], losses[2], losses[3]), lane);
+    let fifth = add_rows(vec4<f32>(losses[4], 0.0, 0.0, 0.0), lane);
+    if (lane == 0u) {
+        let column = a.partial_loss.at + s * a.partial_loss.stride + block.x * SUMS_LOSSES;
+        if (owns(is_critic, 0u)) { put(column, four.x); }
+        if (owns(is_critic, 1u)) { put(column + 1u, four.y); }
+        if (owns(is_critic, 2u)) { put(column + 2u, four.z); }
+        if (owns(is_critic, 3u)) { put(column + 3u, four.w); }
+        if (owns(is_critic, 4u)) { put(column + 4u, fifth.x); }
     }
 }

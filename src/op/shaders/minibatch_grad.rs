@@ -54,8 +54,11 @@ fn weight_rows(nets: &Nets, limits: &Limits) -> Option<usize> {
     let quads = |words: usize| words.next_multiple_of(4);
     let out = each(nets).map(|(mlp, free)| quads(mlp.output + free)).max()?;
     let hidden = each(nets).map(|(mlp, _)| mlp.hidden.len()).max()?;
-    let matrices = ROWS * (hidden * STRIDE + quads(nets.actor.input) + 4 + 2 * out) + update::LOSSES * ROWS + ROWS;
-    let fits = |rows: &usize| 4 * (matrices + rows * STRIDE) <= limits.shared_bytes;
+    let input = nets.actor.input;
+    // a chunk's observations, units and outputs; narrow weights and biases; a quad per lane
+    let chunk = ROWS * (quads(input) + 4 + hidden * STRIDE + out);
+    let narrow = SIDE * (input + out + 2) + 4 * LANES;
+    let fits = |rows: &usize| 4 * (chunk + narrow + rows * STRIDE) <= limits.shared_bytes;
     if fused(nets) { [SIDE, SIDE / 2].into_iter().find(fits) } else { None }
 }
 
