@@ -48,7 +48,7 @@ var<workgroup> last_weight: array<vec4<f32>, SIDE * OUT_QUADS>;
 var<workgroup> biases: array<vec4<f32>, 2u * SIDE_QUADS>;
 // Outputs, then their slopes.
 var<workgroup> outputs: array<vec4<f32>, ROWS * OUT_QUADS>;
-// A quad of every lane that is added up.
+// Half of the sums of an output quad.
 var<workgroup> shares: array<vec4<f32>, THREADS>;
 
 // A lane's share of a layer's units: quad `2 * i + w` is row `r + 8 i`, columns from `32 w + 4 c` on.
@@ -312,40 +312,39 @@ fn multiply_back(z: u32, first: u32, depth: u32, lane: u32) {
     }
 }
 
+// Puts a lane's sums into `acts`, rows of the weight.
+fn keep_tile(lane: u32, sums: ptr<function, TileSums>) {
+    let at = lane / 8u * 4u * ROW_QUADS + lane % 8u;
+    acts[at + 0u * ROW_QUADS + 0u] = (*sums)[0];
+    acts[at + 1u * ROW_QUADS + 0u] = (*sums)[1];
+    acts[at + 2u * ROW_QUADS + 0u] = (*sums)[2];
+    acts[at + 3u * ROW_QUADS + 0u] = (*sums)[3];
+    acts[at + 0u * ROW_QUADS + 8u] = (*sums)[4];
+    acts[at + 1u * ROW_QUADS + 8u] = (*sums)[5];
+    acts[at + 2u * ROW_QUADS + 8u] = (*sums)[6];
+    acts[at + 3u * ROW_QUADS + 8u] = (*sums)[7];
+    acts[at + 32u * ROW_QUADS + 0u] = (*sums)[8];
+    acts[at + 33u * ROW_QUADS + 0u] = (*sums)[9];
+    acts[at + 34u * ROW_QUADS + 0u] = (*sums)[10];
+    acts[at + 35u * ROW_QUADS + 0u] = (*sums)[11];
+    acts[at + 32u * ROW_QUADS + 8u] = (*sums)[12];
+    acts[at + 33u * ROW_QUADS + 8u] = (*sums)[13];
+    acts[at + 34u * ROW_QUADS + 8u] = (*sums)[14];
+    acts[at + 35u * ROW_QUADS + 8u] = (*sums)[15];
+}
+
 fn quad_slopes(z: u32, v: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(unit_slope(z, v.x), unit_slope(z, v.y), unit_slope(z, v.z), unit_slope(z, v.w));
 }
 
-// The first SIDE_QUADS lanes get the sums of those that have the same quad of units; all lanes must come here.
-fn add_shares(v: vec4<f32>, lane: u32) -> vec4<f32> {
-    workgroupBarrier();
-    shares[lane] = v;
-    workgroupBarrier();
-    var sum = v;
-    if (lane < SIDE_QUADS) {
-        for (var other = lane + SIDE_QUADS; other < THREADS; other += SIDE_QUADS) { sum += shares[other]; }
+// Adds a quad to what the lanes before have left in a row of `acts`.
+fn add_share(turn: u32, row: u32, quad: u32, v: vec4<f32>) {
+    let at = row * ROW_QUADS + quad;
+    if (turn == 0u) {
+        acts[at] = v;
+    } else {
+        acts[at] += v;
     }
-    return sum;
-}
-
-// Writes a quad of numbers of which there are `len`, from `i` on.
-fn put_words(at: u32, i: u32, len: u32, v: vec4<f32>) {
-    if (i < len) { put(at + i, v.x); }
-    if (i + 1u < len) { put(at + i + 1u, v.y); }
-    if (i + 2u < len) { put(at + i + 2u, v.z); }
-    if (i + 3u < len) { put(at + i + 3u, v.w); }
-}
-
-// The first lane gets the sums of all; all lanes must come here.
-fn add_rows(v: vec4<f32>, lane: u32) -> vec4<f32> {
-    var sum = add_shares(v, lane);
-    workgroupBarrier();
-    if (lane < SIDE_QUADS) { shares[lane] = sum; }
-    workgroupBarrier();
-    if (lane == 0u) {
-        for (var other = 1u; other < SIDE_QUADS; other++) { sum += shares[other]; }
-    }
-    return sum;
 }
 
 @compute @workgroup_size(THREADS)
@@ -462,35 +461,56 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
         }
     }
 
-    // the tile's gradient
+    // the tile's gradient, by way of workgroup memory, so that neighboring lanes write neighboring words
     let to = a.partial.at + s * a.partial.stride + block.x * PARAMS + offset;
-    if (net.two) { put_tile(Target(to + net.middle.weight, top, units, top), lane, &grad); }
-    for (var o = 0u; o < d.obs; o++) {
-        let v = add_shares(grad_first[o], lane);
-        if (lane < SIDE_QUADS) { put_words(to + net.first.weight + o * units, 4u * lane, units, v); }
+    workgroupBarrier();
+    if (net.two) {
+        keep_tile(lane, &grad);
+        workgroupBarrier();
+        for (var row = 0u; row < units; row++) {
+            if (lane < top) { put(to + net.middle.weight + row * top + lane, acts[row * ROW_QUADS + lane / 4u][lane % 4u]); }
+        }
+        workgroupBarrier();
     }
-    for (var o = 0u; o < OUT_WORDS; o++) {
-        let v = add_shares(grad_last[o], lane);
-        if (lane < SIDE_QUADS && o < net.outputs) { put_words(to + net.last.weight + o * top, 4u * lane, top, v); }
+    // lanes of the same units add up one after another: rows of the first weight, its bias, rows of the last weight, then
+    // the bias of the units below the outputs
+    for (var turn = 0u; turn < APART; turn++) {
+        if (lane / SIDE_QUADS == turn) {
+            for (var o = 0u; o < d.obs; o++) { add_share(turn, o, quad, grad_first[o]); }
+            add_share(turn, d.obs, quad, bias_first);
+            for (var o = 0u; o < OUT_WORDS; o++) { add_share(turn, d.obs + 1u + o, quad, grad_last[o]); }
+            add_share(turn, d.obs + 1u + OUT_WORDS, quad, bias_top);
+        }
+        workgroupBarrier();
     }
-    let of_first = add_shares(bias_first, lane);
-    if (lane < SIDE_QUADS) { put_words(to + net.first.bias, 4u * lane, units, of_first); }
-    let of_top = add_shares(bias_top, lane);
-    if (lane < SIDE_QUADS && net.two) { put_words(to + net.middle.bias, 4u * lane, top, of_top); }
+    for (var row = 0u; row < d.obs + 2u + OUT_WORDS; row++) {
+        let o = row - d.obs - 1u;
+        // the first bias lies behind the rows of its weight
+        var word = net.first.weight + row * units + lane;
+        var there = lane < units;
+        if (row > d.obs) {
+            word = select(net.middle.bias, net.last.weight + o * top, o < OUT_WORDS) + lane;
+            there = lane < top && select(net.two, o < net.outputs, o < OUT_WORDS);
+        }
+        if (there) { put(to + word, acts[row * ROW_QUADS + lane / 4u][lane % 4u]); }
+    }
+    workgroupBarrier();
 
-    // rows' sums: a lane per row had the slopes and the losses
-    for (var q = 0u; q < OUT_QUADS; q++) {
-        let v = add_rows(bias_out[q], lane);
-        if (lane == 0u) { put_words(to + net.last.bias, 4u * q, net.outputs + net.free, v); }
+    // rows' sums: a lane per row had the slopes and the losses, now a lane has one number of all rows
+    if (lane < ROWS) {
+        for (var q = 0u; q < OUT_QUADS; q++) { acts[lane * ROW_QUADS + q] = bias_out[q]; }
+        acts[lane * ROW_QUADS + OUT_QUADS] = vec4<f32>(losses[0], losses[1], losses[2], losses[3]);
+        acts[lane * ROW_QUADS + OUT_QUADS + 1u] = vec4<f32>(losses[4], 0.0, 0.0, 0.0);
     }
-    let four = add_rows(vec4<f32>(losses[0], losses[1], losses[2], losses[3]), lane);
-    let fifth = add_rows(vec4<f32>(losses[4], 0.0, 0.0, 0.0), lane);
-    if (lane == 0u) {
-        let column = a.partial_loss.at + s * a.partial_loss.stride + block.x * SUMS_LOSSES;
-        if (owns(is_critic, 0u)) { put(column, four.x); }
-        if (owns(is_critic, 1u)) { put(column + 1u, four.y); }
-        if (owns(is_critic, 2u)) { put(column + 2u, four.z); }
-        if (owns(is_critic, 3u)) { put(column + 3u, four.w); }
-        if (owns(is_critic, 4u)) { put(column + 4u, fifth.x); }
+    workgroupBarrier();
+    if (lane < 4u * OUT_QUADS + SUMS_LOSSES) {
+        var sum = 0.0;
+        for (var row = 0u; row < ROWS; row++) { sum += acts[row * ROW_QUADS + lane / 4u][lane % 4u]; }
+        let column = lane - 4u * OUT_QUADS;
+        if (lane < net.outputs + net.free) {
+            put(to + net.last.bias + lane, sum);
+        } else if (lane >= 4u * OUT_QUADS && owns(is_critic, column)) {
+            put(a.partial_loss.at + s * a.partial_loss.stride + block.x * SUMS_LOSSES + column, sum);
+        }
     }
 }
