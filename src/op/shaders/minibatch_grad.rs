@@ -20,8 +20,9 @@ const SIDE: usize = 64;
 const ROWS: usize = 32;
 /// Words from row to row of weights and activations there.
 const STRIDE: usize = SIDE + 4;
-/// Most words of an observation, and of the outputs with free parameters behind them, there.
-const NARROW: usize = 16;
+/// Most words of an observation, and of the outputs with free parameters behind them, there: with two biases they are rows
+/// of the chunk's units in the end.
+const NARROW: usize = 15;
 /// Words that a lane gathers.
 const GATHERED: usize = 16;
 
@@ -40,10 +41,10 @@ fn each(nets: &Nets) -> impl Iterator<Item = (&Mlp, usize)> {
 
 /// Whether the fused kernel knows such nets: one or two narrow hidden layers, slopes read off the values.
 fn fused(nets: &Nets) -> bool {
-    each(nets).all(|(mlp, free)| {
+    each(nets).all(|(mlp, _)| {
         (1..=2).contains(&mlp.hidden.len())
             && mlp.hidden.iter().all(|&units| units <= SIDE)
-            && mlp.input.max(mlp.output + free) <= NARROW
+            && mlp.input.max(nets.actor.output + nets.policy.free_len()) <= NARROW
             && !mlp.activation.needs_input()
     })
 }
