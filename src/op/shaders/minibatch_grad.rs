@@ -59,7 +59,8 @@ fn weight_rows(nets: &Nets, limits: &Limits) -> Option<usize> {
     // a chunk's observations, units and outputs; narrow weights and biases; a quad per lane
     let chunk = ROWS * (quads(input) + 4 + hidden * STRIDE + out);
     let narrow = SIDE * (input + out + 2) + 4 * LANES;
-    let fits = |rows: &usize| 4 * (chunk + narrow + rows * STRIDE) <= limits.shared_bytes;
+    let middle = |rows: usize| if hidden > 1 { rows * STRIDE } else { 4 };
+    let fits = |rows: &usize| 4 * (chunk + narrow + middle(*rows)) <= limits.shared_bytes;
     if fused(nets) { [SIDE, SIDE / 2].into_iter().find(fits) } else { None }
 }
 
