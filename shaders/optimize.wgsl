@@ -4,7 +4,8 @@
 // steps; a lane reads back the words that it wrote itself. What bounds it is what one multiprocessor draws from its cache.
 //
 // Large ones take three. `optimize_sum` has a block for every chunk of parameters, `width` parameters side by side and
-// THREADS / width tiles at once: 4 tiles P bytes and one addition a word. `optimize_step` has a block per chunk: each adds
+// THREADS / width tiles at once: 4 tiles P bytes and one addition a word; one more block adds up the losses.
+// `optimize_step` has a block per chunk: each adds
 // up the squares of all chunks again (a few hundred numbers, cheaper than a launch in between), then reads 16 P bytes and
 // writes 12 P, with a square root and a division per parameter. `optimize_finish`, one block, writes what all of the
 // others read: clock, fault, sums of the update.
@@ -52,9 +53,10 @@ struct Args {
     scratch: UpdateF,
 }
 
-// Words of scratch: the gradient, the squares of every chunk, whether its parameters stayed finite.
+// Words of scratch: the gradient, the squares of every chunk, whether its parameters stayed finite, the losses.
 const SQUARES = d.p;
 const FLAGS = SQUARES + d.chunks;
+const SCRATCH_LOSSES = FLAGS + d.chunks;
 
 const NO_GROUP = 0xffffffffu;
 // Parameters whose words a lane has under way at once.
@@ -136,15 +138,31 @@ fn one_less_power(base: f32, exponent: u32) -> f32 {
     return product;
 }
 
-// Means over the minibatch's rows, then what is minimised, into `losses`; the first lanes take a column each.
+// Lanes that are left when lanes have met once, and lanes side by side that add up one tile's losses.
+const FEW = 64u;
+const COLUMNS = 8u;
+
+// Means over the minibatch's rows, then what is minimised, into `losses`. All lanes must come here.
 fn mean_losses(s: u32, lane: u32) {
     let partial_loss = a.partial_loss.at + s * a.partial_loss.stride;
-    for (var column = 0u; column < SUMS_LOSSES; column++) {
-        var sum = 0.0;
-        for (var tile = lane; tile < d.tiles; tile += THREADS) { sum += get_f(partial_loss + tile * SUMS_LOSSES + column); }
-        sum = block_sum(sum, lane);
-        if (lane == 0u) { losses[column] = sum / f32(d.rows); }
+    var sum = 0.0;
+    if (lane % COLUMNS < SUMS_LOSSES) {
+        for (var tile = lane / COLUMNS; tile < d.tiles; tile += THREADS / COLUMNS) {
+            sum += get_f(partial_loss + tile * SUMS_LOSSES + lane % COLUMNS);
+        }
     }
+    parts[lane] = sum;
+    workgroupBarrier();
+    if (lane < FEW) {
+        for (var other = lane + FEW; other < THREADS; other += FEW) { sum += parts[other]; }
+        parts[lane] = sum;
+    }
+    workgroupBarrier();
+    if (lane < SUMS_LOSSES) {
+        for (var other = lane + COLUMNS; other < FEW; other += COLUMNS) { sum += parts[other]; }
+        losses[lane] = sum / f32(d.rows);
+    }
+    workgroupBarrier();
     if (lane == 0u) {
         let hyper = a.hyper.at + s * a.hyper.stride;
         let entropy_coef = get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_ENTROPY_COEF);
@@ -175,10 +193,9 @@ fn step_of(s: u32, g: u32) -> Step {
     return step;
 }
 
-// With `squares` known: losses and steps of every group. The first group whose gradient is not finite comes back, 0 where
+// With `losses` and `squares` known: steps of every group. The first group whose gradient is not finite comes back, 0 where
 // only the loss is not finite, NO_GROUP where all is well.
 fn prepare(s: u32, lane: u32) -> u32 {
-    mean_losses(s, lane);
     if (lane < d.groups.count) { steps[lane] = step_of(s, lane); }
     if (lane == 0u) {
         var bad = select(0u, NO_GROUP, is_finite(losses[SUMS_LOSS]));
@@ -290,7 +307,7 @@ fn optimize(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_i
         square = block_sum(square, lane);
         if (lane == 0u) { squares[g] = square; }
     }
-    workgroupBarrier();
+    mean_losses(s, lane);
 
     let bad = prepare(s, lane);
     var worst = NO_GROUP;
@@ -327,16 +344,28 @@ fn optimize_sum(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
     if (!sound(s, lane)) { return; }
     let partial = a.partial.at + s * a.partial.stride;
     let scratch = a.scratch.at + s * a.scratch.stride;
+    if (block.x == d.chunks) {
+        mean_losses(s, lane);
+        if (lane <= SUMS_LOSSES) { put(scratch + SCRATCH_LOSSES + lane, losses[lane]); }
+        return;
+    }
     let range = range_of(block.x, group_of(block.x));
     let column = lane % d.width;
     let way = lane / d.width;
     const WAYS = THREADS / d.width;
+    const AHEAD = clamp(d.tiles / WAYS, 1u, 8u);
     var square = 0.0;
     for (var start = range.x; start < range.y; start += d.width) {
         let p = start + column;
         var x = 0.0;
         if (p < range.y) {
-            for (var tile = way; tile < d.tiles; tile += WAYS) { x += get_f(partial + tile * d.p + p); }
+            // several loads under way; tiles beyond the last count nothing
+            for (var tile = way; tile < d.tiles; tile += WAYS * AHEAD) {
+                for (var i = 0u; i < AHEAD; i++) {
+                    let next = tile + i * WAYS;
+                    x += select(0.0, get_f(partial + min(next, d.tiles - 1u) * d.p + p), next < d.tiles);
+                }
+            }
         }
         // the ways in order
         if (WAYS > 1u) {
@@ -356,18 +385,26 @@ fn optimize_sum(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
     if (lane == 0u) { put(scratch + SQUARES + block.x, square); }
 }
 
-// Squares of every group, from those of its chunks.
+// Losses, and squares of every group from those of its chunks; a fourth of the lanes has a group.
 fn gather_squares(s: u32, lane: u32) {
-    let source = a.scratch.at + s * a.scratch.stride + SQUARES;
-    for (var g = 0u; g < d.groups.count; g++) {
+    const SHARE = THREADS / OPTIMIZERS_GROUPS;
+    let scratch = a.scratch.at + s * a.scratch.stride;
+    let g = lane / SHARE;
+    var sum = 0.0;
+    if (g < d.groups.count) {
         var end = d.chunks;
         if (g + 1u < d.groups.count) { end = d.groups.group[g + 1u].chunks_before; }
-        var sum = 0.0;
-        for (var chunk = d.groups.group[g].chunks_before + lane; chunk < end; chunk += THREADS) {
-            sum += get_f(source + chunk);
+        for (var chunk = d.groups.group[g].chunks_before + lane % SHARE; chunk < end; chunk += SHARE) {
+            sum += get_f(scratch + SQUARES + chunk);
         }
-        sum = block_sum(sum, lane);
-        if (lane == 0u) { squares[g] = sum; }
+    }
+    parts[lane] = sum;
+    if (lane <= SUMS_LOSSES) { losses[lane] = get_f(scratch + SCRATCH_LOSSES + lane); }
+    workgroupBarrier();
+    if (lane < d.groups.count) {
+        sum = 0.0;
+        for (var other = lane * SHARE; other < (lane + 1u) * SHARE; other++) { sum += parts[other]; }
+        squares[lane] = sum;
     }
     workgroupBarrier();
 }

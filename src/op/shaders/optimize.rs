@@ -4,6 +4,7 @@
 use crate::device::{Limits, Shader};
 use crate::op::gpu::optimize::groups;
 use crate::op::gpu::word;
+use crate::op::hyper::update;
 use crate::op::optimize::OptimizeShape;
 
 /// Words that one block moves in about the time that two more launches cost.
@@ -11,6 +12,8 @@ const ONE_BLOCK_WORDS: usize = 96 << 10;
 /// Lanes of a block where there are several, and tiles that one reads at once at most.
 const THREADS: usize = 256;
 const WAYS: usize = 8;
+/// Fewest lanes of any block, which reductions rely on.
+const FEWEST: usize = 64;
 /// Lanes of the only block at most.
 const ONE_THREADS: usize = 1024;
 /// Chunks that a large problem is cut into; every block of `optimize_step` reads one number of each.
@@ -50,18 +53,18 @@ pub fn shaders(d: &OptimizeShape, limits: &Limits) -> Vec<Shader> {
     // reading the tiles, then parameters, slots and their new values
     if d.p * (d.tiles + 6) <= ONE_BLOCK_WORDS {
         // lanes that would have nothing to do are left out
-        let threads = d.p.next_power_of_two().clamp(THREADS / 4, ONE_THREADS).min(limits.threads);
+        let threads = d.p.next_power_of_two().clamp(FEWEST, ONE_THREADS).min(limits.threads);
         vec![shader("optimize", 1, threads)]
     } else {
         vec![
-            shader("optimize_sum", chunks, THREADS),
-            shader("optimize_step", chunks, THREADS),
+            shader("optimize_sum", chunks + 1, THREADS),
+            shader("optimize_step", chunks, chunk.next_power_of_two().clamp(FEWEST, THREADS)),
             shader("optimize_finish", 1, THREADS),
         ]
     }
 }
 
-/// The gradient, then squares and flags of the chunks.
+/// The gradient, then squares and flags of the chunks, then the losses.
 pub fn scratch(d: &OptimizeShape) -> usize {
-    d.p + 2 * chunks(d)
+    d.p + 2 * chunks(d) + update::LOSSES + 1
 }
