@@ -206,7 +206,7 @@ fn multiply_part(first: u32, depth: u32, lane: u32, sums: ptr<function, Share>) 
 }
 
 // Stores the lane's share of units, activated.
-fn store_units(z: u32, base: u32, lane: u32, sums: ptr<function, Share>) {
+fn store_units(z: u32, nought: u32, base: u32, lane: u32, sums: ptr<function, Share>) {
     let at = base + lane / 8u * ROW_QUADS + lane % 8u;
     acts[at + 0u * ROW_QUADS + 0u] = (*sums)[0];
     acts[at + 0u * ROW_QUADS + 8u] = (*sums)[1];
@@ -217,7 +217,7 @@ fn store_units(z: u32, base: u32, lane: u32, sums: ptr<function, Share>) {
     acts[at + 24u * ROW_QUADS + 0u] = (*sums)[6];
     acts[at + 24u * ROW_QUADS + 8u] = (*sums)[7];
     // the lane's own words again, so that the loop is small, whatever the activation
-    for (var q = 0u; q < 8u; q++) {
+    for (var q = nought; q < 8u; q++) {
         let place = at + q / 2u * 8u * ROW_QUADS + q % 2u * 8u;
         let v = acts[place];
         acts[place] = vec4<f32>(unit_of(z, v.x), unit_of(z, v.y), unit_of(z, v.z), unit_of(z, v.w));
@@ -354,6 +354,8 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     let z = block.z;
     let is_critic = SEPARATE && z == 1u;
     let net = parts_of(z);
+    // 0, which a driver cannot know: loops from here on are not unrolled, which would take it longer than it saves
+    let nought = z / 2u;
     let offset = select(0u, ACTOR_PARAMS, is_critic);
     let params = a.params.at + s * a.params.stride + offset;
     let units = net.first.output;
@@ -392,7 +394,7 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
         // forward
         var sums = share_of(biases[lane % 8u], biases[lane % 8u + 8u]);
         multiply_first(lane, &sums);
-        store_units(z, 0u, lane, &sums);
+        store_units(z, nought, 0u, lane, &sums);
         workgroupBarrier();
         if (net.two) {
             sums = share_of(biases[SIDE_QUADS + lane % 8u], biases[SIDE_QUADS + lane % 8u + 8u]);
@@ -405,7 +407,7 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
                 multiply_part(first, min(max(units, first) - first, d.weight_rows), lane, &sums);
                 if (PARTS > 1u) { workgroupBarrier(); }
             }
-            store_units(z, ROWS * ROW_QUADS, lane, &sums);
+            store_units(z, nought, ROWS * ROW_QUADS, lane, &sums);
             workgroupBarrier();
         }
         head(params + net.last.bias, net, base, lane);
@@ -474,7 +476,7 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     }
     // lanes of the same units add up one after another: rows of the first weight, its bias, rows of the last weight, then
     // the bias of the units below the outputs
-    for (var turn = 0u; turn < APART; turn++) {
+    for (var turn = nought; turn < APART; turn++) {
         if (lane / SIDE_QUADS == turn) {
             for (var o = 0u; o < d.obs; o++) { add_share(turn, o, quad, grad_first[o]); }
             add_share(turn, d.obs, quad, bias_first);
@@ -483,7 +485,7 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
         }
         workgroupBarrier();
     }
-    for (var row = 0u; row < d.obs + 2u + OUT_WORDS; row++) {
+    for (var row = nought; row < d.obs + 2u + OUT_WORDS; row++) {
         let o = row - d.obs - 1u;
         // the first bias lies behind the rows of its weight
         var word = net.first.weight + row * units + lane;
@@ -505,7 +507,7 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     workgroupBarrier();
     if (lane < 4u * OUT_QUADS + SUMS_LOSSES) {
         var sum = 0.0;
-        for (var row = 0u; row < ROWS; row++) { sum += acts[row * ROW_QUADS + lane / 4u][lane % 4u]; }
+        for (var row = nought; row < ROWS; row++) { sum += acts[row * ROW_QUADS + lane / 4u][lane % 4u]; }
         let column = lane - 4u * OUT_QUADS;
         if (lane < net.outputs + net.free) {
             put(to + net.last.bias + lane, sum);

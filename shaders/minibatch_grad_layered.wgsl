@@ -81,11 +81,6 @@ fn params_of(s: u32) -> u32 {
     return a.params.at + s * a.params.stride;
 }
 
-// Place within a tile of the lane's quad `q` of 16: row and column.
-fn quad_at(q: u32, lane: u32) -> vec2<u32> {
-    return vec2<u32>(lane / 8u * 4u + q % 4u + q / 8u * 32u, lane % 8u * 4u + q / 4u % 2u * 32u);
-}
-
 // Words that a lane gathers.
 const GATHERED = 16u;
 
@@ -113,17 +108,19 @@ fn minibatch_grad_forward(@builtin(workgroup_id) block: vec3<u32>, @builtin(loca
     let right = Matrix(params_of(s) + side.weight + col, 1u, side.output, side.output - col, side.input);
     multiply(left, right, lane, &sums);
 
-    // the lane's own words again, so that the loop over them is small, whatever the activation
-    let corner = row * side.output + col;
-    let to = Target(scratch_of(s, side.here) + corner, side.output, d.len - row, side.output - col);
-    put_tile(to, lane, &sums);
-    for (var word = 0u; word < 64u; word++) {
-        let at = quad_at(word / 4u, lane) + vec2<u32>(0u, word % 4u);
-        if (at.x >= to.rows || at.y >= to.cols) { continue; }
-        let place = at.x * to.next + at.y;
-        let x = get_f(to.at + place) + get_f(params_of(s) + side.bias + col + at.y);
-        if (needs_input(activation_of(block.z))) { put(scratch_of(s, side.before) + corner + place, x); }
-        put(to.at + place, unit_of(block.z, x));
+    // a lane per column
+    let unit = col + lane;
+    for (var half = 0u; half < 2u; half++) {
+        keep_half(half, lane, &sums);
+        let first = row + half * HALF_SIDE;
+        for (var i = 0u; i < min(max(d.len, first) - first, HALF_SIDE); i++) {
+            if (unit < side.output) {
+                let x = kept(i, lane) + get_f(params_of(s) + side.bias + unit);
+                let word = (first + i) * side.output + unit;
+                if (needs_input(activation_of(block.z))) { put(scratch_of(s, side.before) + word, x); }
+                put(scratch_of(s, side.here) + word, unit_of(block.z, x));
+            }
+        }
     }
 }
 
@@ -141,7 +138,13 @@ fn minibatch_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local
         let left = Matrix(scratch_of(s, side.below) + row * side.input, side.input, 1u, d.len - row, side.input);
         let weight = params_of(s) + side.weight + col * side.input;
         multiply(left, Matrix(weight, side.input, 1u, side.output - col, side.input), lane, &sums);
-        put_tile(Target(here + col, out_row, d.len - row, side.output - col), lane, &sums);
+        for (var half = 0u; half < 2u; half++) {
+            keep_half(half, lane, &sums);
+            let first = row + half * HALF_SIDE;
+            for (var i = 0u; i < min(max(d.len, first) - first, HALF_SIDE); i++) {
+                if (col + lane < side.output) { put(here + (half * HALF_SIDE + i) * out_row + col + lane, kept(i, lane)); }
+            }
+        }
     }
     storageBarrier();
 
@@ -223,7 +226,13 @@ fn minibatch_grad_weights(@builtin(workgroup_id) block: vec3<u32>, @builtin(loca
     }
     var sums = TileSums();
     multiply(left, right, lane, &sums);
-    put_tile(Target(grad + side.weight + row * cols + col, cols, rows, cols - col), lane, &sums);
+    for (var half = 0u; half < 2u; half++) {
+        keep_half(half, lane, &sums);
+        let first = half * HALF_SIDE;
+        for (var i = 0u; i < min(max(rows, first) - first, HALF_SIDE); i++) {
+            if (col + lane < cols) { put(grad + side.weight + (row + first + i) * cols + col + lane, kept(i, lane)); }
+        }
+    }
 
     // a lane per slope's column: the gradient of the bias, and of free parameters behind it
     let first = select(col, row, last) + lane;
@@ -231,14 +240,6 @@ fn minibatch_grad_weights(@builtin(workgroup_id) block: vec3<u32>, @builtin(loca
         var sum = 0.0;
         for (var i = 0u; i < count; i++) { sum += get_f(slopes + i * out_row + first); }
         put(grad + side.bias + first, sum);
-    }
-}
-
-// Multiplies what is in a quad's place by the sums.
-fn scale_quad(to: Target, quad: vec2<u32>, x: vec4<f32>) {
-    let at = to.at + quad.x * to.next + quad.y;
-    for (var j = 0u; j < 4u; j++) {
-        if (quad.x < to.rows && quad.y + j < to.cols) { put(at + j, get_f(at + j) * x[j]); }
     }
 }
 
@@ -252,38 +253,22 @@ fn minibatch_grad_backward(@builtin(workgroup_id) block: vec3<u32>, @builtin(loc
     if (side.output == 0u || col >= side.input) { return; }
     let out_row = side.out_row;
     let weight = params_of(s) + side.weight;
-    let cols = side.input - col;
     let left = Matrix(scratch_of(s, side.here) + row * out_row, out_row, 1u, d.len - row, side.output);
-    var right = Matrix(weight + col * side.output, side.output, 1u, cols, side.output);
-    if (side.last) { right = Matrix(weight + col, 1u, side.input, cols, side.output); }
+    var right = Matrix(weight + col * side.output, side.output, 1u, side.input - col, side.output);
+    if (side.last) { right = Matrix(weight + col, 1u, side.input, side.input - col, side.output); }
     var sums = TileSums();
     multiply(left, right, lane, &sums);
 
-    // slopes of the activation function, in place, then times those from above
-    let corner = row * side.input + col;
-    let to = Target(scratch_of(s, side.below) + corner, side.input, d.len - row, cols);
-    let known = scratch_of(s, select(side.below, side.before, needs_input(activation_of(block.z)))) + corner;
-    for (var word = 0u; word < 64u; word++) {
-        let at = quad_at(word / 4u, lane) + vec2<u32>(0u, word % 4u);
-        if (at.x >= to.rows || at.y >= to.cols) { continue; }
-        let place = at.x * to.next + at.y;
-        put(to.at + place, unit_slope(block.z, get_f(known + place)));
+    // slopes of the activation function times those from above, a lane per column
+    let known = scratch_of(s, select(side.below, side.before, needs_input(activation_of(block.z))));
+    for (var half = 0u; half < 2u; half++) {
+        keep_half(half, lane, &sums);
+        let first = row + half * HALF_SIDE;
+        for (var i = 0u; i < min(max(d.len, first) - first, HALF_SIDE); i++) {
+            if (col + lane < side.input) {
+                let word = (first + i) * side.input + col + lane;
+                put(scratch_of(s, side.below) + word, unit_slope(block.z, get_f(known + word)) * kept(i, lane));
+            }
+        }
     }
-    // constant numbers, so that the sums stay in registers
-    scale_quad(to, quad_at(0u, lane), sums[0]);
-    scale_quad(to, quad_at(1u, lane), sums[1]);
-    scale_quad(to, quad_at(2u, lane), sums[2]);
-    scale_quad(to, quad_at(3u, lane), sums[3]);
-    scale_quad(to, quad_at(4u, lane), sums[4]);
-    scale_quad(to, quad_at(5u, lane), sums[5]);
-    scale_quad(to, quad_at(6u, lane), sums[6]);
-    scale_quad(to, quad_at(7u, lane), sums[7]);
-    scale_quad(to, quad_at(8u, lane), sums[8]);
-    scale_quad(to, quad_at(9u, lane), sums[9]);
-    scale_quad(to, quad_at(10u, lane), sums[10]);
-    scale_quad(to, quad_at(11u, lane), sums[11]);
-    scale_quad(to, quad_at(12u, lane), sums[12]);
-    scale_quad(to, quad_at(13u, lane), sums[13]);
-    scale_quad(to, quad_at(14u, lane), sums[14]);
-    scale_quad(to, quad_at(15u, lane), sums[15]);
 }

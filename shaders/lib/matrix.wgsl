@@ -14,8 +14,9 @@ const MATRIX_LANES = 64u;
 // Quads of a row of the right matrix, or of a column of the left one.
 const SIDE_QUADS = SIDE / 4u;
 
-var<workgroup> left_slab: array<vec4<f32>, DEPTH * SIDE_QUADS>;
-var<workgroup> right_slab: array<vec4<f32>, DEPTH * SIDE_QUADS>;
+// Slab of the left matrix, then of the right one; in the end half of the tile's sums, row by row.
+const RIGHT = DEPTH * SIDE_QUADS;
+var<workgroup> slabs: array<vec4<f32>, 2u * RIGHT>;
 
 // A matrix's numbers with i beside the tile and k along the depth: `at + i * next + k * deeper`, for i < `side` and
 // k < `depth`. One of `next` and `deeper` is 1.
@@ -69,54 +70,38 @@ fn multiply(left: Matrix, right: Matrix, lane: u32, sums: ptr<function, TileSums
         workgroupBarrier();
         for (var t = 0u; t < DEPTH; t++) {
             var to = brought(left, t, lane);
-            left_slab[to.y * SIDE_QUADS + to.x / 4u][to.x % 4u] = element(left, to.x, k0 + to.y);
+            slabs[to.y * SIDE_QUADS + to.x / 4u][to.x % 4u] = element(left, to.x, k0 + to.y);
             to = brought(right, t, lane);
-            right_slab[to.y * SIDE_QUADS + to.x / 4u][to.x % 4u] = element(right, to.x, k0 + to.y);
+            slabs[RIGHT + to.y * SIDE_QUADS + to.x / 4u][to.x % 4u] = element(right, to.x, k0 + to.y);
         }
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            let near = right_slab[k * SIDE_QUADS + c];
-            let far = right_slab[k * SIDE_QUADS + c + 8u];
-            add_outer(left_slab[k * SIDE_QUADS + r], left_slab[k * SIDE_QUADS + r + 8u], near, far, sums);
+        for (var k = 0u; k < min(left.depth - k0, DEPTH); k++) {
+            let near = slabs[RIGHT + k * SIDE_QUADS + c];
+            let far = slabs[RIGHT + k * SIDE_QUADS + c + 8u];
+            add_outer(slabs[k * SIDE_QUADS + r], slabs[k * SIDE_QUADS + r + 8u], near, far, sums);
         }
     }
 }
 
-// Where a tile of sums goes: `at + row * next + column`, for rows and columns within.
-struct Target {
-    at: u32,
-    next: u32,
-    rows: u32,
-    cols: u32,
+const HALF_SIDE = SIDE / 2u;
+
+// Puts rows `HALF_SIDE * half` and on of the tile where all lanes see them; all lanes must come here.
+fn keep_half(half: u32, lane: u32, sums: ptr<function, TileSums>) {
+    let at = lane / 8u * 4u * SIDE_QUADS + lane % 8u;
+    let upper = half == 1u;
+    workgroupBarrier();
+    slabs[at + 0u * SIDE_QUADS + 0u] = select((*sums)[0], (*sums)[8], upper);
+    slabs[at + 1u * SIDE_QUADS + 0u] = select((*sums)[1], (*sums)[9], upper);
+    slabs[at + 2u * SIDE_QUADS + 0u] = select((*sums)[2], (*sums)[10], upper);
+    slabs[at + 3u * SIDE_QUADS + 0u] = select((*sums)[3], (*sums)[11], upper);
+    slabs[at + 0u * SIDE_QUADS + 8u] = select((*sums)[4], (*sums)[12], upper);
+    slabs[at + 1u * SIDE_QUADS + 8u] = select((*sums)[5], (*sums)[13], upper);
+    slabs[at + 2u * SIDE_QUADS + 8u] = select((*sums)[6], (*sums)[14], upper);
+    slabs[at + 3u * SIDE_QUADS + 8u] = select((*sums)[7], (*sums)[15], upper);
+    workgroupBarrier();
 }
 
-fn put_quad(to: Target, row: u32, col: u32, x: vec4<f32>) {
-    if (row >= to.rows) { return; }
-    let at = to.at + row * to.next + col;
-    if (col < to.cols) { put(at, x.x); }
-    if (col + 1u < to.cols) { put(at + 1u, x.y); }
-    if (col + 2u < to.cols) { put(at + 2u, x.z); }
-    if (col + 3u < to.cols) { put(at + 3u, x.w); }
-}
-
-// Writes a lane's sums; quad by quad with constant numbers, so that the sums stay in registers.
-fn put_tile(to: Target, lane: u32, sums: ptr<function, TileSums>) {
-    let row = lane / 8u * 4u;
-    let col = lane % 8u * 4u;
-    put_quad(to, row, col, (*sums)[0]);
-    put_quad(to, row + 1u, col, (*sums)[1]);
-    put_quad(to, row + 2u, col, (*sums)[2]);
-    put_quad(to, row + 3u, col, (*sums)[3]);
-    put_quad(to, row, col + 32u, (*sums)[4]);
-    put_quad(to, row + 1u, col + 32u, (*sums)[5]);
-    put_quad(to, row + 2u, col + 32u, (*sums)[6]);
-    put_quad(to, row + 3u, col + 32u, (*sums)[7]);
-    put_quad(to, row + 32u, col, (*sums)[8]);
-    put_quad(to, row + 33u, col, (*sums)[9]);
-    put_quad(to, row + 34u, col, (*sums)[10]);
-    put_quad(to, row + 35u, col, (*sums)[11]);
-    put_quad(to, row + 32u, col + 32u, (*sums)[12]);
-    put_quad(to, row + 33u, col + 32u, (*sums)[13]);
-    put_quad(to, row + 34u, col + 32u, (*sums)[14]);
-    put_quad(to, row + 35u, col + 32u, (*sums)[15]);
+// A sum of the half that is kept.
+fn kept(row: u32, col: u32) -> f32 {
+    return slabs[row * SIDE_QUADS + col / 4u][col % 4u];
 }
