@@ -352,7 +352,7 @@ fn optimize_sum(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
     let range = range_of(block.x, group_of(block.x));
     let column = lane % d.width;
     let way = lane / d.width;
-    const WAYS = THREADS / d.width;
+    const WAYS = max(THREADS / d.width, 1u);
     const AHEAD = clamp(d.tiles / WAYS, 1u, 8u);
     var square = 0.0;
     for (var start = range.x; start < range.y; start += d.width) {
