@@ -64,8 +64,6 @@ struct Args {
     scratch: UpdateF,
 }
 
-@group(0) @binding(2) var<uniform> launch: Launch;
-
 // Places of a block at a time, and steps of that many environments.
 const PLACES = 4u * THREADS;
 const TILE = 1u << d.tile_bits;
