@@ -30,7 +30,7 @@ FAULTS = [
     ("the error of a sum left out", "lib/wide.wgsl", "Wide(sum, keep(keep(a - of_a) + keep(b - of_b)))",
      "Wide(sum, keep(b - of_b))", "wide"),
     ("a carry lost", "lib/wide.wgsl", "a.y + b.y + u32(low < a.x)", "a.y + b.y", "wide"),
-    ("the upper half of a frame lost", "lib/wide.wgsl",
+    ("a carry lost in a product", "lib/wide.wgsl",
      "return U64((right << 16u) | (low & 0xffffu), (a >> 16u) * (b >> 16u) + (left >> 16u) + (right >> 16u));",
      "return U64((right << 16u) | (low & 0xffffu), (a >> 16u) * (b >> 16u) + (left >> 16u));", "wide"),
     ("what lies between two means left out", "lib/sums.wgsl", "wide_add(wide_add(a.m2, b.m2), between)",
