@@ -4,21 +4,19 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
+use common::ops::{Buffers, POISON, distance, inputs, queue};
+use common::recorded::Recorded;
 use common::small_spec;
-use slm_fast::device::{Call, Cx, Device, Dtype, Kernel, Kind, Layout, Memory, Queue};
+use slm_fast::device::{Call, Device, Kind, Layout, Queue};
 use slm_fast::lab::cohort::{COLUMNS, Cohort, Row, Tensor};
-use slm_fast::op::{ALL, Arg, Draw, Entry, Role};
+use slm_fast::op::{ALL, Arg, Entry, Role};
 use slm_fast::plan::Plan;
 use std::sync::OnceLock;
 
 /// Sessions of a cohort.
 const SESSIONS: usize = 3;
-/// A NaN that no op computes.
-const POISON: u32 = 0x7FD5_5555;
 /// Set in a child that has the fake driver.
 const CHILD: &str = "SLM_FAKE_DRIVER";
-
-type Buffers = Vec<Vec<u32>>;
 
 fn driver() -> Option<&'static FakeDriver> {
     static DRIVER: OnceLock<FakeDriver> = OnceLock::new();
@@ -46,64 +44,11 @@ fn on_cuda(test: &str, settings: &[(&str, &str)], body: impl FnOnce(&Device)) ->
     }
 }
 
-/// A boxed call as a call, which is what a queue takes.
-struct Recorded(Box<dyn Call>);
-
-impl Call for Recorded {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn tiles(&self) -> usize {
-        self.0.tiles()
-    }
-    fn scratch_words(&self) -> usize {
-        self.0.scratch_words()
-    }
-    fn flops(&self) -> f64 {
-        self.0.flops()
-    }
-    fn kernels(&self) -> Vec<Kernel> {
-        self.0.kernels()
-    }
-    fn device_scratch(&self) -> usize {
-        self.0.device_scratch()
-    }
-    fn args(&self) -> Vec<usize> {
-        self.0.args()
-    }
-    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>) {
-        // SAFETY: forwarded
-        unsafe { self.0.run(memory, s, cx) }
-    }
-}
-
-fn distance(dtype: Dtype, a: u32, b: u32) -> f64 {
-    let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
-    match dtype {
-        _ if a == b => 0.0,
-        Dtype::U32 => f64::INFINITY,
-        Dtype::F32 if x.is_nan() && y.is_nan() && a != POISON && b != POISON => 0.0,
-        Dtype::F32 if x == y => 0.0,
-        Dtype::F32 if x.is_nan() || y.is_nan() => f64::INFINITY,
-        Dtype::F32 => (x - y).abs() / (1.0 + y.abs()),
-    }
-}
-
-/// Inputs drawn from the declaration, outputs poisoned.
-fn inputs(entry: &Entry, case: usize, args: &[Arg], seed: usize) -> Buffers {
-    let mut buffers = (entry.sample)(case, &mut Draw::new(1 + 1_000 * case as u32 + seed as u32));
-    for (_, words) in args.iter().zip(&mut buffers).filter(|(arg, _)| arg.role == Role::Write) {
-        words.fill(POISON);
-    }
-    buffers
-}
-
 /// Replays a case several times, each time with new inputs and other sessions: launch by launch, then as a graph.
 fn check(entry: &Entry, case: usize, device: &Device) {
-    let args = (entry.args)(case);
+    let (args, tolerance) = ((entry.args)(case), (entry.tolerance)(case));
     let mut layout = Layout::on(Kind::Cuda, SESSIONS);
-    let mut queue = Queue::default();
-    queue.push(Recorded((entry.launch)(case, &mut layout)));
+    let queue = queue(entry, case, &mut layout);
     let mut memory = layout.allocate_on(device).expect("device memory");
     for (round, sessions) in [&[0, 1, 2][..], &[0, 1, 2], &[2, 0], &[1]].into_iter().enumerate() {
         let place =
@@ -124,7 +69,7 @@ fn check(entry: &Entry, case: usize, device: &Device) {
                 let got = memory.words(id, s);
                 let fixed = arg.role == Role::Read || !sessions.contains(&s);
                 for (i, (&x, &y)) in got.iter().zip(&expected[id]).enumerate() {
-                    let limit = if fixed { 0.0 } else { (entry.tolerance)(case) };
+                    let limit = if fixed { 0.0 } else { tolerance };
                     assert!(distance(arg.dtype, x, y) <= limit, "{}[{i}]: {x:#x}, expected {y:#x}", place(s, arg));
                     assert!(fixed || arg.role == Role::Update || x != POISON, "{}[{i}] is not written", place(s, arg));
                 }
@@ -158,7 +103,7 @@ fn a_queue_that_grows_is_recorded_again() {
         }
         let mut queue = Queue::default();
         for case in 0..2 {
-            queue.push(Recorded(calls.remove(0)));
+            queue.push(Recorded { call: calls.remove(0).into(), hard: false });
             for _ in 0..3 {
                 queue.replay(device, &mut memory, &[0]).expect("a replay");
             }

@@ -3,6 +3,8 @@
 
 pub mod cuda;
 pub mod cuda_sim;
+pub mod ops;
+pub mod recorded;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
