@@ -14,7 +14,35 @@ macro_rules! files {
     };
 }
 
-files!["lib/constants", "lib/core", "schedule",];
+files![
+    "lib/activation",
+    "lib/constants",
+    "lib/core",
+    "lib/losses",
+    "lib/matrix",
+    "lib/minibatch",
+    "lib/net",
+    "lib/policy",
+    "lib/rng",
+    "lib/sums",
+    "lib/trig",
+    "lib/wide",
+    "env/acrobot",
+    "env/cartpole",
+    "env/mountain_car",
+    "env/mountain_car_continuous",
+    "env/pendulum",
+    "advantage",
+    "log",
+    "minibatch_grad",
+    "minibatch_grad_fused",
+    "minibatch_grad_layered",
+    "obs_moments",
+    "optimize",
+    "rollout",
+    "schedule",
+    "shuffle",
+];
 
 /// Where to read shaders from instead, while they are being written.
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
