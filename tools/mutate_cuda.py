@@ -147,7 +147,8 @@ def kernel_faults(folder, faults):
 def host_faults(folder, faults):
     copy = folder / "tree"
     ignored = shutil.ignore_patterns("target", ".git", "data")
-    shutil.copytree(ROOT, copy, ignore=ignored)
+    # with times of now: cargo would take what an earlier run has built, with its fault, for that of older files
+    shutil.copytree(ROOT, copy, ignore=ignored, copy_function=shutil.copy)
     environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target/mutate"), "SLM_REQUIRE": "cuda-sim"}
     (copy / "target").symlink_to(ROOT / "target")
 
