@@ -15,7 +15,7 @@ use std::time::Duration;
 use ceilings::Ceilings;
 use common::{Effort, Options, Report, human, time};
 use criterion::Criterion;
-use slm_fast::device::{self, Call, Cx, Device, Kernel, Layout, Memory, Precision, Queue};
+use slm_fast::device::{self, Call, Device, Layout, Memory, Precision, Queue};
 use slm_fast::env;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::lib::envs::EnvFns;
@@ -77,42 +77,11 @@ fn input(shape: &impl Shape, arg: &Arg, draw: &mut Draw) -> Vec<u32> {
     words
 }
 
-/// A call that may be in a queue several times.
-struct Again(Arc<dyn Call>);
-
-impl Call for Again {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn tiles(&self) -> usize {
-        self.0.tiles()
-    }
-    fn scratch_words(&self) -> usize {
-        self.0.scratch_words()
-    }
-    fn flops(&self) -> f64 {
-        self.0.flops()
-    }
-    fn kernels(&self) -> Vec<Kernel> {
-        self.0.kernels()
-    }
-    fn device_scratch(&self) -> usize {
-        self.0.device_scratch()
-    }
-    fn args(&self) -> Vec<usize> {
-        self.0.args()
-    }
-    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>) {
-        // SAFETY: forwarded
-        unsafe { self.0.run(memory, s, cx) }
-    }
-}
-
 impl Launch {
     /// A queue with the op as often as that.
     fn queue(&self, copies: usize) -> Queue {
         let mut queue = Queue::default();
-        (0..copies).for_each(|_| queue.push(Again(self.call.clone())));
+        (0..copies).for_each(|_| queue.push(self.call.clone()));
         queue
     }
 

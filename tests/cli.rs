@@ -118,10 +118,10 @@ fn wrong_inputs_say_what_and_write_nothing() {
         (&["train", spec, "--set", "agent.algorithm.gamma=x"], "agent.algorithm.gamma"),
         (&["train", spec, "--device", "cuda"], "--device: no cuda device: "),
         (&["train", spec, "--device", "cuda:9999"], "no cuda device: "),
-        (&["train", spec, "--device", "wgpu"], "no wgpu device"),
+        (&["train", spec, "--device", "wgpu:99"], "no wgpu device"),
         (
             &["train", spec, "--device", "tpu"],
-            "unknown device `tpu`, expected `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`",
+            "unknown device `tpu`, expected `auto`, `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`",
         ),
         (
             &["train", spec, "--set", "meta.precision=bf16"],

@@ -4,26 +4,24 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
+use common::gpu::{self, Buffers, POISON, check, inputs, plan, trained};
 use common::small_spec;
-use slm_fast::device::{Call, Cx, Device, Dtype, Kernel, Kind, Layout, Memory, Queue};
-use slm_fast::lab::cohort::{COLUMNS, Cohort, Row, Tensor};
-use slm_fast::op::{ALL, Arg, Draw, Entry, Role};
-use slm_fast::plan::Plan;
+use slm_fast::device::{Call, Device, Kind, Layout, Queue};
+use slm_fast::op::{ALL, Role};
 use std::sync::OnceLock;
 
-/// Sessions of a cohort.
-const SESSIONS: usize = 3;
-/// A NaN that no op computes.
-const POISON: u32 = 0x7FD5_5555;
 /// Set in a child that has the fake driver.
 const CHILD: &str = "SLM_FAKE_DRIVER";
-
-type Buffers = Vec<Vec<u32>>;
 
 fn driver() -> Option<&'static FakeDriver> {
     static DRIVER: OnceLock<FakeDriver> = OnceLock::new();
     let build = || FakeDriver::build().unwrap_or_else(|log| panic!("{log}"));
     cuda_sim::available().then(|| DRIVER.get_or_init(build))
+}
+
+/// The device, once it is known to be there.
+fn cuda() -> Device {
+    Device::cuda(0).expect("it was there a moment ago")
 }
 
 /// Runs `body` on a device: here if there is one, else once more in a child that sees the fake one. What the child wrote.
@@ -44,94 +42,6 @@ fn on_cuda(test: &str, settings: &[(&str, &str)], body: impl FnOnce(&Device)) ->
             driver().map(|driver| run(driver).unwrap_or_else(|text| panic!("{text}")))
         }
     }
-}
-
-/// A boxed call as a call, which is what a queue takes.
-struct Recorded(Box<dyn Call>);
-
-impl Call for Recorded {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn tiles(&self) -> usize {
-        self.0.tiles()
-    }
-    fn scratch_words(&self) -> usize {
-        self.0.scratch_words()
-    }
-    fn flops(&self) -> f64 {
-        self.0.flops()
-    }
-    fn kernels(&self) -> Vec<Kernel> {
-        self.0.kernels()
-    }
-    fn device_scratch(&self) -> usize {
-        self.0.device_scratch()
-    }
-    fn args(&self) -> Vec<usize> {
-        self.0.args()
-    }
-    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>) {
-        // SAFETY: forwarded
-        unsafe { self.0.run(memory, s, cx) }
-    }
-}
-
-fn distance(dtype: Dtype, a: u32, b: u32) -> f64 {
-    let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
-    match dtype {
-        _ if a == b => 0.0,
-        Dtype::U32 => f64::INFINITY,
-        Dtype::F32 if x.is_nan() && y.is_nan() && a != POISON && b != POISON => 0.0,
-        Dtype::F32 if x == y => 0.0,
-        Dtype::F32 if x.is_nan() || y.is_nan() => f64::INFINITY,
-        Dtype::F32 => (x - y).abs() / (1.0 + y.abs()),
-    }
-}
-
-/// Inputs drawn from the declaration, outputs poisoned.
-fn inputs(entry: &Entry, case: usize, args: &[Arg], seed: usize) -> Buffers {
-    let mut buffers = (entry.sample)(case, &mut Draw::new(1 + 1_000 * case as u32 + seed as u32));
-    for (_, words) in args.iter().zip(&mut buffers).filter(|(arg, _)| arg.role == Role::Write) {
-        words.fill(POISON);
-    }
-    buffers
-}
-
-/// Replays a case several times, each time with new inputs and other sessions: launch by launch, then as a graph.
-fn check(entry: &Entry, case: usize, device: &Device) {
-    let args = (entry.args)(case);
-    let mut layout = Layout::on(Kind::Cuda, SESSIONS);
-    let mut queue = Queue::default();
-    queue.push(Recorded((entry.launch)(case, &mut layout)));
-    let mut memory = layout.allocate_on(device).expect("device memory");
-    for (round, sessions) in [&[0, 1, 2][..], &[0, 1, 2], &[2, 0], &[1]].into_iter().enumerate() {
-        let place =
-            |s: usize, arg: &Arg| format!("{} case {case}, replay {round}, session {s}, `{}`", entry.name, arg.name);
-        let given: Vec<Buffers> = (0..SESSIONS).map(|s| inputs(entry, case, &args, 10 * round + s)).collect();
-        for (s, buffers) in given.iter().enumerate() {
-            for (id, words) in buffers.iter().enumerate() {
-                memory.words_mut(id, s).copy_from_slice(words);
-            }
-        }
-        queue.replay(device, &mut memory, sessions).expect("a replay");
-        for (s, given) in given.iter().enumerate() {
-            let mut expected = given.clone();
-            if sessions.contains(&s) {
-                (entry.define)(case, &mut expected);
-            }
-            for (id, arg) in args.iter().enumerate() {
-                let got = memory.words(id, s);
-                let fixed = arg.role == Role::Read || !sessions.contains(&s);
-                for (i, (&x, &y)) in got.iter().zip(&expected[id]).enumerate() {
-                    let limit = if fixed { 0.0 } else { (entry.tolerance)(case) };
-                    assert!(distance(arg.dtype, x, y) <= limit, "{}[{i}]: {x:#x}, expected {y:#x}", place(s, arg));
-                    assert!(fixed || arg.role == Role::Update || x != POISON, "{}[{i}] is not written", place(s, arg));
-                }
-            }
-        }
-    }
-    assert_eq!(memory.overrun(), None, "{} case {case} writes past the end of a buffer", entry.name);
 }
 
 #[test]
@@ -158,7 +68,7 @@ fn a_queue_that_grows_is_recorded_again() {
         }
         let mut queue = Queue::default();
         for case in 0..2 {
-            queue.push(Recorded(calls.remove(0)));
+            queue.push(calls.remove(0));
             for _ in 0..3 {
                 queue.replay(device, &mut memory, &[0]).expect("a replay");
             }
@@ -170,117 +80,14 @@ fn a_queue_that_grows_is_recorded_again() {
     });
 }
 
-/// CartPole with nets of 16 x 16.
-fn plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(common::write_spec(folder.path(), &small_spec(max_frame, 3, Some(11))));
-    let set: Vec<(String, String)> = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
-}
-
-/// What a training leaves: rows by session, and everything that the next iteration would read.
-#[derive(PartialEq)]
-struct Trained {
-    rows: Vec<Vec<[u64; COLUMNS.len()]>>,
-    state: Vec<Tensor>,
-}
-
-impl Trained {
-    /// One session's rows, and its part of every tensor.
-    fn session(&self, s: usize) -> (Vec<[u64; COLUMNS.len()]>, Vec<Vec<u32>>) {
-        let part = |tensor: &Tensor| {
-            let len = tensor.words.len() / self.rows.len();
-            tensor.words[s * len..][..len].to_vec()
-        };
-        (self.rows[s].clone(), self.state.iter().map(part).collect())
-    }
-
-    /// `total_reward` of a session's last row.
-    fn total_reward(&self, s: usize) -> f64 {
-        let column = COLUMNS.iter().position(|name| *name == "total_reward").expect("a column");
-        f64::from_bits(self.rows[s].last().expect("a row")[column])
-    }
-
-    /// Bits as one number.
-    fn digest(&self) -> String {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        self.rows.hash(&mut hasher);
-        self.state.iter().for_each(|tensor| tensor.words.hash(&mut hasher));
-        format!("digest {:016x}", hasher.finish())
-    }
-}
-
-/// Trains a cohort from where it is, at most `iterations`.
-fn train(cohort: &mut Cohort, sessions: usize, iterations: usize) -> Trained {
-    let mut rows = vec![Vec::new(); sessions];
-    for _ in 0..iterations {
-        if cohort.done() {
-            break;
-        }
-        cohort.iterate().expect("an iteration");
-        for (s, rows) in rows.iter_mut().enumerate() {
-            assert_eq!(cohort.fault(s), None, "session {s}");
-            rows.extend(cohort.rows(s).iter().map(|row: &Row| row.map(f64::to_bits)));
-        }
-    }
-    Trained { rows, state: cohort.snapshot().expect("a snapshot") }
-}
-
-fn cohort(plan: &Plan, sessions: &[u32], kind: Kind) -> Cohort {
-    let device = match kind {
-        Kind::Cpu => Device::cpu(1),
-        Kind::Cuda => Device::cuda(0).expect("it was there a moment ago"),
-    };
-    Cohort::new(plan, 11, sessions, device).expect("memory")
-}
-
-fn trained(plan: &Plan, sessions: &[u32], kind: Kind) -> Trained {
-    train(&mut cohort(plan, sessions, kind), sessions.len(), usize::MAX)
-}
-
 #[test]
 fn training_ends_in_the_same_bits_again_alone_and_resumed() {
-    on_cuda("training_ends_in_the_same_bits_again_alone_and_resumed", &[], |_| {
-        // ends within an iteration, so that the shorter last one runs too
-        let plan = plan(1400, &[]);
-        let together = trained(&plan, &[0, 1, 2], Kind::Cuda);
-        assert!(together == trained(&plan, &[0, 1, 2], Kind::Cuda), "again");
-        for s in 0..3 {
-            assert!(trained(&plan, &[s as u32], Kind::Cuda).session(0) == together.session(s), "session {s} alone");
-        }
-        let turned = trained(&plan, &[2, 7, 0], Kind::Cuda);
-        assert!(turned.session(0) == together.session(2) && turned.session(2) == together.session(0), "other company");
-        assert!(turned.session(1) != together.session(1), "sessions differ");
-
-        let mut stopped = cohort(&plan, &[0, 1, 2], Kind::Cuda);
-        let before = train(&mut stopped, 3, 4);
-        let mut resumed = cohort(&plan, &[0, 1, 2], Kind::Cuda);
-        // what is overwritten has been somewhere else
-        train(&mut resumed, 3, 2);
-        resumed.restore(&before.state).expect("a snapshot of the same plan");
-        let after = train(&mut resumed, 3, usize::MAX);
-        assert!(after.state == together.state, "resumed");
-        for s in 0..3 {
-            assert!([&before.rows[s][..], &after.rows[s]].concat() == together.rows[s], "rows of session {s}, resumed");
-        }
-    });
+    on_cuda("training_ends_in_the_same_bits_again_alone_and_resumed", &[], |_| gpu::ends_in_the_same_bits(cuda));
 }
 
 #[test]
 fn cohorts_train_side_by_side_in_threads_of_their_own() {
-    on_cuda("cohorts_train_side_by_side_in_threads_of_their_own", &[], |_| {
-        let plan = plan(700, &[]);
-        let alone: Vec<Trained> = [0, 1].map(|s| trained(&plan, &[s], Kind::Cuda)).into();
-        // made here, trained there
-        let mut cohorts = [0, 1].map(|s| cohort(&plan, &[s], Kind::Cuda));
-        let together: Vec<Trained> = std::thread::scope(|scope| {
-            let train = |cohort| scope.spawn(move || train(cohort, 1, usize::MAX));
-            let threads: Vec<_> = cohorts.iter_mut().map(train).collect();
-            threads.into_iter().map(|thread| thread.join().expect("a training")).collect()
-        });
-        assert!(alone == together);
-    });
+    on_cuda("cohorts_train_side_by_side_in_threads_of_their_own", &[], |_| gpu::trains_side_by_side(cuda));
 }
 
 #[test]
@@ -288,7 +95,7 @@ fn any_order_of_threads_and_blocks_trains_the_same_bits() {
     let test = "any_order_of_threads_and_blocks_trains_the_same_bits";
     let outputs = ["0", "1", "3"].map(|schedule| {
         on_cuda(test, &[("FAKECUDA_SCHEDULE", schedule)], |_| {
-            println!("{}", trained(&plan(600, &[]), &[0, 1], Kind::Cuda).digest());
+            println!("{}", trained(&plan(600, &[]), &[0, 1], cuda()).digest());
         })
     });
     // a real GPU has its own order, and ran three times
@@ -302,36 +109,12 @@ fn any_order_of_threads_and_blocks_trains_the_same_bits() {
 
 #[test]
 fn the_first_iteration_is_that_of_the_cpu() {
-    on_cuda("the_first_iteration_is_that_of_the_cpu", &[], |_| {
-        for set in [
-            &[][..],
-            &[("agent.net.shared", "true")],
-            &[("env.normalize_reward", "true"), ("agent.algorithm.training_epoch", "1")],
-        ] {
-            let plan = plan(10_000, set);
-            let cpu = train(&mut cohort(&plan, &[0, 1], Kind::Cpu), 2, 1);
-            let gpu = train(&mut cohort(&plan, &[0, 1], Kind::Cuda), 2, 1);
-            for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
-                let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
-                let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);
-                assert!(worst < 1e-4, "{set:?} `{}`: off {worst:e}", ours.name);
-            }
-        }
-    });
+    on_cuda("the_first_iteration_is_that_of_the_cpu", &[], |_| gpu::begins_as_the_cpu(cuda));
 }
 
 #[test]
 fn it_learns_as_the_cpu_does() {
-    on_cuda("it_learns_as_the_cpu_does", &[], |_| {
-        let plan = plan(12_000, &[]);
-        let mean = |kind| {
-            let ended = trained(&plan, &[0, 1], kind);
-            (ended.total_reward(0) + ended.total_reward(1)) / 2.0
-        };
-        let (cpu, cuda) = (mean(Kind::Cpu), mean(Kind::Cuda));
-        println!("total_reward {cpu:.1} on the cpu, {cuda:.1} on cuda");
-        assert!(cpu > 60.0 && cuda > 60.0, "{cpu} on the cpu, {cuda} on cuda; random actions have 22");
-    });
+    on_cuda("it_learns_as_the_cpu_does", &[], |_| gpu::learns_as_the_cpu(cuda));
 }
 
 /// Runs the program with the fake driver; its exit code and what it wrote.

@@ -71,6 +71,12 @@ impl slm_fast::device::Call for Recorded {
     fn device_scratch(&self) -> usize {
         self.0.device_scratch()
     }
+    fn shaders(&self, limits: &slm_fast::device::Limits) -> Vec<slm_fast::device::Shader> {
+        self.0.shaders(limits)
+    }
+    fn shader_scratch(&self) -> usize {
+        self.0.shader_scratch()
+    }
     fn args(&self) -> Vec<usize> {
         self.0.args()
     }

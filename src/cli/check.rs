@@ -33,7 +33,11 @@ fn check_one(path: &Path, name: Option<&str>, set: &[(String, String)]) -> Resul
         note(&format!("warning: {}: {warning}", path.display()));
     }
     let plan = Plan::new(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
-    let kind = if matches!(loaded.spec.meta.device, DeviceChoice::Cuda(_)) { Kind::Cuda } else { Kind::Cpu };
+    let kind = match loaded.spec.meta.device {
+        DeviceChoice::Cuda(_) => Kind::Cuda,
+        DeviceChoice::Wgpu(_) => Kind::Wgpu,
+        DeviceChoice::Cpu | DeviceChoice::Auto => Kind::Cpu,
+    };
     let memory = human_bytes(cohort::bytes(&plan, kind, plan.max_session as usize));
     let spec = serde_json::to_string_pretty(&loaded.spec)
         .map_err(|error| Error::new(path.display().to_string(), error.to_string()))?;

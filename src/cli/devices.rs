@@ -16,8 +16,34 @@ pub fn list() -> Ending {
     }
     say(&line);
     cuda();
-    say("wgpu  not built into this version");
+    wgpu();
     Ending::Success
+}
+
+/// A line per wgpu adapter, or why there is none.
+#[cfg(feature = "wgpu")]
+fn wgpu() {
+    use slm_fast::device::human_bytes;
+    use slm_fast::device::wgpu::{Facts, survey};
+    match survey() {
+        Err(reason) => say(&format!("wgpu  none: {reason}")),
+        Ok(adapters) => adapters.into_iter().for_each(|facts| {
+            let Facts { ordinal, name, backend, driver, is_software, most_bytes, shared_bytes, threads } = facts;
+            say(&format!(
+                "wgpu:{ordinal}  {name}{}, {backend}, {driver}; at most {} a cohort, {} of workgroup memory, {threads} threads a \
+                 workgroup",
+                if is_software { " (software)" } else { "" },
+                human_bytes(most_bytes as usize),
+                human_bytes(shared_bytes as usize),
+            ));
+        }),
+    }
+}
+
+/// The program was built without it.
+#[cfg(not(feature = "wgpu"))]
+fn wgpu() {
+    say("wgpu  not built into this version");
 }
 
 /// A line per cuda device, or why there is none.

@@ -8,25 +8,33 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod queue;
+mod remote;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
-pub use queue::{Call, Cx, Field, Kernel, Queue, Times};
+pub use queue::{Call, Cx, Field, Kernel, Limits, Queue, Shader, Times};
 
 use crate::error::{Error, Result};
 use cpu::{Cpu, Isa};
 #[cfg(feature = "cuda")]
 use cuda::Cuda;
+use remote::{Host, Remote};
 use std::alloc::{Layout as Block, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
+#[cfg(feature = "wgpu")]
+use wgpu::Wgpu;
 
 /// Words between buffers that no op may write; also the alignment of every buffer and session slice (64 bytes).
 const GUARD: usize = 16;
 const GUARD_WORD: u32 = 0xFEED_C0DE;
 
-/// Where ops run. The wgpu device will be a further arm.
+/// Where ops run.
 pub enum Device {
     Cpu(Cpu),
     #[cfg(feature = "cuda")]
     Cuda(Cuda),
+    #[cfg(feature = "wgpu")]
+    Wgpu(Wgpu),
 }
 
 impl Device {
@@ -50,11 +58,28 @@ impl Device {
         }
     }
 
+    /// The wgpu device with that number, GPUs before software.
+    ///
+    /// # Errors
+    /// Why there is none: not built in, no adapter, no such number.
+    pub fn wgpu(ordinal: usize) -> Result<Device> {
+        #[cfg(feature = "wgpu")]
+        return Wgpu::open(ordinal).map(Device::Wgpu);
+        #[cfg(not(feature = "wgpu"))]
+        {
+            let _ = ordinal;
+            Err(Error::new("--device", "no wgpu device: not built into this version")
+                .hint("build with the feature `wgpu`, or use `--device cpu`"))
+        }
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Device::Cpu(_) => Kind::Cpu,
             #[cfg(feature = "cuda")]
             Device::Cuda(_) => Kind::Cuda,
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(_) => Kind::Wgpu,
         }
     }
 
@@ -65,6 +90,8 @@ impl Device {
             Device::Cpu(cpu) => Device::Cpu(cpu),
             #[cfg(feature = "cuda")]
             Device::Cuda(cuda) => Device::Cuda(cuda.one_by_one()),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(wgpu) => Device::Wgpu(wgpu.one_by_one()),
         }
     }
 
@@ -74,6 +101,16 @@ impl Device {
             Device::Cpu(_) => "cpu".to_string(),
             #[cfg(feature = "cuda")]
             Device::Cuda(cuda) => cuda.describe(),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(wgpu) => wgpu.describe(),
+        }
+    }
+
+    fn as_cpu(&self) -> &Cpu {
+        match self {
+            Device::Cpu(cpu) => cpu,
+            #[cfg(any(feature = "cuda", feature = "wgpu"))]
+            _ => unreachable!("a memory without a device's own is the cpu's"),
         }
     }
 }
@@ -120,6 +157,7 @@ impl<T> Buf<T> {
 pub enum Kind {
     Cpu,
     Cuda,
+    Wgpu,
 }
 
 /// Number formats of the matrix products inside nets; everything else is f32 always.
@@ -214,7 +252,7 @@ impl Layout {
     pub fn bytes(&self) -> usize {
         let words = match self.kind {
             Kind::Cpu => self.words,
-            Kind::Cuda => self.device_words(),
+            Kind::Cuda | Kind::Wgpu => self.device_words(),
         };
         words.saturating_mul(4)
     }
@@ -258,13 +296,7 @@ impl Layout {
         if base.is_null() {
             return Err(too_much());
         }
-        let memory = Memory {
-            layout: self,
-            base,
-            block,
-            #[cfg(feature = "cuda")]
-            arena: None,
-        };
+        let memory = Memory { layout: self, base, block, remote: None };
         for at in memory.layout.guards() {
             // SAFETY: guards lie inside the block
             unsafe { base.add(at).cast::<[u32; GUARD]>().write([GUARD_WORD; GUARD]) };
@@ -279,16 +311,16 @@ impl Layout {
     /// Says how many bytes were asked for, and on a gpu how many are free.
     pub fn allocate_on(self, device: &Device) -> Result<Memory> {
         assert_eq!(self.kind, device.kind(), "a layout is allocated on the kind of device it was planned for");
-        match device {
-            Device::Cpu(_) => self.allocate(),
+        let remote: Box<dyn Remote> = match device {
+            Device::Cpu(_) => return self.allocate(),
             #[cfg(feature = "cuda")]
-            Device::Cuda(cuda) => {
-                let arena = cuda::Arena::new(cuda, &self)?;
-                let mut memory = self.allocate().map_err(|error| error.within("the host's mirror"))?;
-                memory.arena = Some(arena);
-                Ok(memory)
-            }
-        }
+            Device::Cuda(cuda) => Box::new(cuda::Arena::new(cuda, &self)?),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(wgpu) => Box::new(wgpu::Arena::new(wgpu, &self)?),
+        };
+        let mut memory = self.allocate().map_err(|error| error.within("the host's mirror"))?;
+        memory.remote = Some(remote);
+        Ok(memory)
     }
 }
 
@@ -318,8 +350,8 @@ pub struct Memory {
     layout: Layout,
     base: *mut u32,
     block: Block,
-    #[cfg(feature = "cuda")]
-    arena: Option<cuda::Arena>,
+    /// The device's own memory, on a gpu.
+    remote: Option<Box<dyn Remote>>,
 }
 
 // SAFETY: the arena is plain words; who may write what during a replay is the contract of `Call::run`
@@ -366,9 +398,8 @@ impl Memory {
     /// As [`Memory::words`].
     pub fn words_mut(&mut self, id: usize, s: usize) -> &mut [u32] {
         self.bring(id, s);
-        #[cfg(feature = "cuda")]
-        if let Some(arena) = &mut self.arena {
-            arena.touch(id, s);
+        if let Some(remote) = &mut self.remote {
+            remote.touch(id, s);
         }
         // SAFETY: as above, and `&mut self` is exclusive
         unsafe { std::slice::from_raw_parts_mut(self.session_ptr(id, s), self.layout.entries[id].len) }
@@ -376,14 +407,12 @@ impl Memory {
 
     /// Makes one slice of the mirror up to date.
     fn bring(&self, id: usize, s: usize) {
-        #[cfg(feature = "cuda")]
-        if let Some(arena) = &self.arena
-            && !arena.is_fresh(id, s)
+        if let Some(remote) = &self.remote
+            && !remote.is_fresh(id, s)
         {
-            let fetched = arena.fetch(&self.host(), &[id], s..s + 1);
+            let fetched = remote.fetch(&self.host(), &[id], s..s + 1);
             fetched.unwrap_or_else(|error| panic!("`{}` cannot be read back: {error}", self.layout.entries[id].name));
         }
-        let _ = (id, s);
     }
 
     /// Brings buffers (in ascending order of their numbers) of some sessions to the host and waits for them; what lies
@@ -392,12 +421,7 @@ impl Memory {
     /// # Errors
     /// A kernel of an earlier replay failed, or the device is gone.
     pub fn fetch(&self, ids: &[usize], sessions: std::ops::Range<usize>) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        if let Some(arena) = &self.arena {
-            return arena.fetch(&self.host(), ids, sessions);
-        }
-        let _ = (ids, sessions);
-        Ok(())
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.fetch(&self.host(), ids, sessions))
     }
 
     /// Waits for every replay so far.
@@ -405,23 +429,18 @@ impl Memory {
     /// # Errors
     /// As [`Memory::fetch`].
     pub fn wait(&self) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        if let Some(arena) = &self.arena {
-            return arena.wait();
-        }
-        Ok(())
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.wait())
     }
 
-    #[cfg(feature = "cuda")]
-    fn host(&self) -> cuda::Host<'_> {
-        cuda::Host { layout: &self.layout, base: self.base }
+    fn host(&self) -> Host<'_> {
+        Host { layout: &self.layout, base: self.base }
     }
 
-    /// Both sides of a memory on a cuda device.
-    #[cfg(feature = "cuda")]
-    fn on_cuda(&mut self) -> (&mut cuda::Arena, cuda::Host<'_>) {
-        let host = cuda::Host { layout: &self.layout, base: self.base };
-        (self.arena.as_mut().expect("a memory is replayed on the device it was allocated on"), host)
+    /// Both sides of a memory on a gpu; none of the cpu's.
+    fn on(&mut self, device: &Device) -> Option<(&mut (dyn Remote + 'static), Host<'_>)> {
+        assert_eq!(self.layout.kind, device.kind(), "a memory is replayed on the device it was allocated on");
+        let host = Host { layout: &self.layout, base: self.base };
+        self.remote.as_mut().map(|remote| (&mut **remote, host))
     }
 
     /// Session `s`'s slice of a buffer.
@@ -439,9 +458,8 @@ impl Memory {
     /// # Panics
     /// As [`Memory::words`].
     pub fn overrun(&self) -> Option<&str> {
-        #[cfg(feature = "cuda")]
-        if let Some(arena) = &self.arena {
-            return arena.overrun(&self.layout).unwrap_or_else(|error| panic!("guards cannot be read back: {error}"));
+        if let Some(remote) = &self.remote {
+            return remote.overrun(&self.layout).unwrap_or_else(|error| panic!("guards cannot be read back: {error}"));
         }
         // SAFETY: guards lie inside the block
         let hit = self.layout.guards().position(|at| {

@@ -1,8 +1,9 @@
 //! Launches: what an op hands to a device, and the queues of them that are recorded once and replayed.
 
 use super::cpu::Isa;
-use super::{Device, Kind, Memory};
+use super::{Device, Memory};
 use crate::error::Result;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -21,6 +22,37 @@ pub struct Kernel {
     pub shared_bytes: u32,
     /// Members of the kernel's shape struct, in order.
     pub shape: Vec<Field>,
+}
+
+/// One launch of a WGSL kernel: `tiles` x sessions x `parts` blocks of `threads` threads. An op may be several, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shader {
+    /// Entry point in `shaders/<op>.wgsl`.
+    pub entry: String,
+    /// Words of the op's `#import` lines and what they stand for here, such as `ENV`.
+    pub swaps: Vec<(&'static str, &'static str)>,
+    /// Blocks along x and z of the grid; y is the session.
+    pub tiles: u32,
+    pub parts: u32,
+    pub threads: u32,
+    /// Members of the op's `Shape`, which become constants of the text, and of its `Launch`, which do not.
+    pub shape: Vec<Field>,
+}
+
+/// What an adapter lets a WGSL kernel have: what may decide how an op is cut, beside its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Threads of a block.
+    pub threads: usize,
+    /// Bytes of a block's workgroup memory.
+    pub shared_bytes: usize,
+    /// Whether lanes of a subgroup see each other's registers.
+    pub subgroups: bool,
+}
+
+impl Limits {
+    /// What every adapter has.
+    pub const WEBGPU: Limits = Limits { threads: 256, shared_bytes: 16 << 10, subgroups: false };
 }
 
 /// One member of a shape struct: its name and its 32-bit words.
@@ -52,6 +84,10 @@ pub trait Call: Send + Sync {
     fn kernels(&self) -> Vec<Kernel>;
     /// Scratch words per session that those kernels need.
     fn device_scratch(&self) -> usize;
+    /// What a wgpu adapter with these limits launches for this call, in order.
+    fn shaders(&self, limits: &Limits) -> Vec<Shader>;
+    /// Scratch words per session that those kernels need, whatever the limits.
+    fn shader_scratch(&self) -> usize;
     /// Numbers of the buffers in the order of the op's arguments.
     fn args(&self) -> Vec<usize>;
     /// Runs one tile of session `s`.
@@ -59,6 +95,41 @@ pub trait Call: Send + Sync {
     /// # Safety
     /// No other thread may run the same (session, tile), nor another call of the same session.
     unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>);
+}
+
+/// A boxed or shared call is a call.
+impl<T: Deref<Target = dyn Call> + Send + Sync> Call for T {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+    fn tiles(&self) -> usize {
+        (**self).tiles()
+    }
+    fn scratch_words(&self) -> usize {
+        (**self).scratch_words()
+    }
+    fn flops(&self) -> f64 {
+        (**self).flops()
+    }
+    fn kernels(&self) -> Vec<Kernel> {
+        (**self).kernels()
+    }
+    fn device_scratch(&self) -> usize {
+        (**self).device_scratch()
+    }
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        (**self).shaders(limits)
+    }
+    fn shader_scratch(&self) -> usize {
+        (**self).shader_scratch()
+    }
+    fn args(&self) -> Vec<usize> {
+        (**self).args()
+    }
+    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut Cx<'_>) {
+        // SAFETY: forwarded
+        unsafe { (**self).run(memory, s, cx) }
+    }
 }
 
 /// Times of a queue, in milliseconds: on a gpu those of the device, by its own clock.
@@ -104,13 +175,9 @@ impl Queue {
     /// # Errors
     /// A gpu that cannot launch what is recorded.
     pub fn prepare(&self, device: &Device, memory: &mut Memory) -> Result<()> {
-        match device {
-            Device::Cpu(_) => {
-                assert_eq!(memory.layout().kind(), Kind::Cpu, "a memory is replayed on the device it was allocated on");
-                Ok(())
-            }
-            #[cfg(feature = "cuda")]
-            Device::Cuda(cuda) => cuda.prepare(self, memory),
+        match memory.on(device) {
+            None => Ok(()),
+            Some((remote, host)) => remote.prepare(&host, self),
         }
     }
 
@@ -119,20 +186,17 @@ impl Queue {
     /// # Errors
     /// As [`Queue::replay`].
     pub fn time(&self, device: &Device, memory: &mut Memory, sessions: &[usize], repeats: u32) -> Result<Times> {
-        match device {
-            Device::Cpu(cpu) => {
-                let timed = |calls: &[Box<dyn Call>]| {
-                    let began = Instant::now();
-                    (0..repeats).for_each(|_| cpu.replay(calls, memory, sessions));
-                    began.elapsed().as_secs_f64() * 1e3 / f64::from(repeats)
-                };
-                let replay_ms = timed(&self.calls);
-                let calls = self.calls.iter().map(|call| (call.name(), timed(std::slice::from_ref(call)))).collect();
-                Ok(Times { replay_ms, calls })
-            }
-            #[cfg(feature = "cuda")]
-            Device::Cuda(cuda) => cuda.time(self, memory, sessions, repeats),
+        if let Some((remote, host)) = memory.on(device) {
+            return remote.time(&host, self, sessions, repeats);
         }
+        let timed = |calls: &[Box<dyn Call>]| {
+            let began = Instant::now();
+            (0..repeats).for_each(|_| device.as_cpu().replay(calls, memory, sessions));
+            began.elapsed().as_secs_f64() * 1e3 / f64::from(repeats)
+        };
+        let replay_ms = timed(&self.calls);
+        let calls = self.calls.iter().map(|call| (call.name(), timed(std::slice::from_ref(call)))).collect();
+        Ok(Times { replay_ms, calls })
     }
 
     /// Runs every call for the given sessions, in order within a session. The cpu is done when this returns and has
@@ -141,14 +205,10 @@ impl Queue {
     /// # Errors
     /// A gpu that cannot launch what is recorded, or on which this or an earlier replay failed.
     pub fn replay(&self, device: &Device, memory: &mut Memory, sessions: &[usize]) -> Result<()> {
-        match device {
-            Device::Cpu(cpu) => {
-                assert_eq!(memory.layout().kind(), Kind::Cpu, "a memory is replayed on the device it was allocated on");
-                cpu.replay(&self.calls, memory, sessions);
-                Ok(())
-            }
-            #[cfg(feature = "cuda")]
-            Device::Cuda(cuda) => cuda.replay(self, memory, sessions),
+        if let Some((remote, host)) = memory.on(device) {
+            return remote.replay(&host, self, sessions);
         }
+        device.as_cpu().replay(&self.calls, memory, sessions);
+        Ok(())
     }
 }

@@ -17,29 +17,40 @@ pub fn choice(device: &Device) -> DeviceChoice {
         Device::Cpu(_) => DeviceChoice::Cpu,
         #[cfg(feature = "cuda")]
         Device::Cuda(cuda) => DeviceChoice::Cuda(cuda.ordinal()),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(wgpu) => DeviceChoice::Wgpu(wgpu.ordinal()),
     }
 }
 
 /// Opens the device of a choice. `threads`: of the cpu, 0 for one per core. `auto` takes the first cuda device there is,
-/// and goes on to the cpu where there is none.
+/// else the first wgpu adapter that is no software, else the cpu.
 ///
 /// # Errors
 /// A device that is asked for by name and is not there.
 pub fn open(choice: DeviceChoice, threads: usize) -> Result<Opened> {
+    let named = |device: Device| Opened { line: device.describe(), device };
     match choice {
-        DeviceChoice::Cpu => Ok(Opened { device: Device::cpu(threads), line: "cpu".to_string() }),
-        DeviceChoice::Cuda(ordinal) => {
-            let device = Device::cuda(ordinal)?;
-            Ok(Opened { line: device.describe(), device })
-        }
-        DeviceChoice::Auto => Ok(match Device::cuda(0) {
-            Ok(device) => Opened { line: format!("{} (auto)", device.describe()), device },
-            Err(error) => Opened { device: Device::cpu(threads), line: format!("cpu (auto: {})", error.what) },
-        }),
-        DeviceChoice::Wgpu => {
-            Err(Error::new("--device", "no wgpu device: not built into this version").hint("use `--device cpu`"))
-        }
+        DeviceChoice::Cpu => Ok(named(Device::cpu(threads))),
+        DeviceChoice::Cuda(ordinal) => Device::cuda(ordinal).map(named),
+        DeviceChoice::Wgpu(ordinal) => Device::wgpu(ordinal).map(named),
+        DeviceChoice::Auto => Ok(auto(threads)),
     }
+}
+
+/// The fastest device there is.
+fn auto(threads: usize) -> Opened {
+    let chosen = |device: Device| Opened { line: format!("{} (auto)", device.describe()), device };
+    let no_cuda = match Device::cuda(0) {
+        Ok(device) => return chosen(device),
+        Err(error) => error.what,
+    };
+    let no_wgpu = match Device::wgpu(0) {
+        #[cfg(feature = "wgpu")]
+        Ok(Device::Wgpu(wgpu)) if wgpu.is_software() => format!("{} is software", wgpu.describe()),
+        Ok(device) => return chosen(device),
+        Err(error) => error.what,
+    };
+    Opened { device: Device::cpu(threads), line: format!("cpu (auto: {no_cuda}; {no_wgpu})") }
 }
 
 /// Whether a device has a number format.
@@ -63,9 +74,13 @@ mod tests {
         let opened = open(DeviceChoice::Auto, 1).unwrap();
         assert!(opened.line.contains("(auto"), "{}", opened.line);
         if choice(&opened.device) == DeviceChoice::Cpu {
-            assert!(opened.line.contains("no cuda device"), "{}", opened.line);
+            let line = &opened.line;
+            assert!(
+                line.contains("no cuda device") && (line.contains("no wgpu") || line.contains("software")),
+                "{line}"
+            );
         }
-        assert!(open(DeviceChoice::Wgpu, 1).is_err());
+        assert!(open(DeviceChoice::Wgpu(99), 1).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The numbers that the twins of an op share, once: from here they are written into `kernels/lib/constants.cuh`.
+//! The numbers that the twins of an op share, once: from here they are written into `kernels/lib/constants.cuh` and
+//! `shaders/lib/constants.wgsl`.
 
 use super::lib::envs::{TERMINATED, TRUNCATED};
 use super::lib::mlp::{Activation, LEAK, SELU_ALPHA, SELU_SCALE};
@@ -113,7 +114,46 @@ fn groups() -> Vec<Group> {
     ]
 }
 
-/// A float that C++ reads back to the same bits.
+/// The text of `shaders/lib/constants.wgsl`: no namespaces, so the group is part of the name; no doubles, so the rest of
+/// one that is not an f32 has a name of its own.
+pub fn wgsl() -> String {
+    let mut text = String::from(
+        "// Numbers that kernels share with src/op: written by `SLM_FAST_WRITE=1 cargo test constants` from\n\
+         // src/op/constants.rs, which a test holds this file to. Do not edit.\n",
+    );
+    for (group, numbers) in groups() {
+        let group = upper_snake(group);
+        writeln!(text, "\n// {group}").expect("a string takes all");
+        for (name, number) in numbers {
+            let own = name.strip_prefix(&group).and_then(|rest| rest.strip_prefix('_')).unwrap_or(name);
+            let name = format!("{group}_{own}");
+            match number {
+                Number::U32(x) => writeln!(text, "const {name} = {x}u;"),
+                Number::F32(x) => writeln!(text, "const {name} = {};", float(x)),
+                Number::F64(x) => {
+                    let low = (x - f64::from(x as f32)) as f32;
+                    writeln!(text, "const {name} = {};\nconst {name}_LOW = {};", float(x as f32), float(low))
+                }
+            }
+            .expect("a string takes all");
+        }
+    }
+    text
+}
+
+/// `ClipNorm` as `CLIP_NORM`.
+fn upper_snake(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_uppercase());
+    }
+    snake
+}
+
+/// A float that C++ and WGSL read back to the same bits.
 fn float(x: f32) -> String {
     format!("{x:e}f")
 }
@@ -148,12 +188,15 @@ pub fn cuda() -> String {
 mod tests {
     #[test]
     fn constants_of_the_kernels_are_current() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/lib/constants.cuh");
-        let text = super::cuda();
-        if std::env::var_os("SLM_FAST_WRITE").is_some() {
-            std::fs::write(path, &text).unwrap();
+        for (file, text) in
+            [("kernels/lib/constants.cuh", super::cuda()), ("shaders/lib/constants.wgsl", super::wgsl())]
+        {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            if std::env::var_os("SLM_FAST_WRITE").is_some() {
+                std::fs::write(&path, &text).unwrap();
+            }
+            let now = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(now == text, "{file} is out of date: run `SLM_FAST_WRITE=1 cargo test constants`");
         }
-        let now = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(now == text, "kernels/lib/constants.cuh is out of date: run `SLM_FAST_WRITE=1 cargo test constants`");
     }
 }

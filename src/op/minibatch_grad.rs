@@ -12,7 +12,7 @@ use super::lib::policy::{LANES, LOG_RATIO, Lanes, OUTPUTS, Policy};
 use super::lib::simd::sum16;
 use super::lib::trig;
 use super::{Draw, Shape, gpu, schedule};
-use crate::device::{Cx, Kernel, Kind, Precision};
+use crate::device::{Cx, Kernel, Kind, Limits, Precision, Shader};
 
 /// How the value's distance from its target is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,7 +67,7 @@ pub const TARGET_MAX: f32 = 10.0;
 pub fn tile_rows(kind: Kind, nets: &Nets, len: usize) -> usize {
     match kind {
         Kind::Cpu => len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS),
-        Kind::Cuda => gpu::minibatch_grad::tile_rows(nets, len),
+        Kind::Cuda | Kind::Wgpu => gpu::minibatch_grad::tile_rows(nets, len),
     }
 }
 
@@ -115,6 +115,14 @@ impl Shape for GradShape {
 
     fn device_scratch(&self) -> usize {
         gpu::minibatch_grad::device_scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::minibatch_grad::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::minibatch_grad::scratch(self)
     }
 
     fn cases() -> Vec<GradShape> {

@@ -1,5 +1,5 @@
 //! Every op, declared once. A file here holds the declaration, the plain definition and, where speed asks for it, the
-//! fast cpu variant; `kernels/<op>.cu` and `shaders/<op>.wgsl` will hold the twins of the gpu devices.
+//! fast cpu variant; `kernels/<op>.cu` and `shaders/<op>.wgsl` hold the twins of the gpu devices.
 //!
 //! An op is written for one session. The leading dimension S of every buffer belongs to the launch: the cpu hands an op
 //! the slices of one session, a gpu kernel takes S from its grid.
@@ -15,9 +15,10 @@ pub mod obs_moments;
 pub mod optimize;
 pub mod rollout;
 pub mod schedule;
+pub mod shaders;
 pub mod shuffle;
 
-use crate::device::{Dtype, Kernel, Word};
+use crate::device::{Dtype, Kernel, Kind, Layout, Limits, Shader, Word};
 use crate::op::lib::rng;
 use std::marker::PhantomData;
 
@@ -76,6 +77,15 @@ pub trait Shape: Clone + Send + Sync + 'static {
     }
     /// Scratch words per session of those kernels.
     fn device_scratch(&self) -> usize {
+        0
+    }
+    /// What a wgpu adapter with these limits launches for one execution of the op, in order.
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        let _ = limits;
+        Vec::new()
+    }
+    /// Scratch words per session of those kernels, whatever the limits.
+    fn shader_scratch(&self) -> usize {
         0
     }
     /// Whether the cpu variant takes this shape; cases that it does not take are for gpu devices.
@@ -174,10 +184,21 @@ pub struct Entry {
     pub kernels: fn(case: usize) -> Vec<Kernel>,
     /// Scratch words per session of those kernels.
     pub device_scratch: fn(case: usize) -> usize,
+    /// What a wgpu adapter launches for a case.
+    pub shaders: fn(case: usize, limits: &Limits) -> Vec<Shader>,
     /// A recorded launch of the case, its buffers planned in the layout in the order of its arguments.
     pub launch: fn(case: usize, layout: &mut crate::device::Layout) -> Box<dyn crate::device::Call>,
     /// Largest `|fast - definition| / (1 + |definition|)` that parity allows in a case.
     pub tolerance: fn(case: usize) -> f64,
+}
+
+/// Makes room in a layout for the scratch of an op on that kind of device.
+pub fn reserve_scratch(shape: &impl Shape, layout: &mut Layout) {
+    layout.reserve_scratch(match layout.kind() {
+        Kind::Cpu => 0,
+        Kind::Cuda => shape.device_scratch(),
+        Kind::Wgpu => shape.shader_scratch(),
+    });
 }
 
 /// Fills an argument from its domain (0..1 where it has none).
@@ -233,7 +254,7 @@ macro_rules! op {
 
             /// Checks that every buffer has the declared size, then records the launch.
             pub fn record(self, layout: &mut $crate::device::Layout, queue: &mut $crate::device::Queue) {
-                layout.reserve_scratch($crate::op::Shape::device_scratch(&self.shape));
+                $crate::op::reserve_scratch(&self.shape, layout);
                 let lens = [ $( layout.len_of(self.$arg) ),* ];
                 for (arg, len) in Self::args(&self.shape).iter().zip(lens) {
                     assert_eq!(len, arg.len(), "{}: `{}` has the declared shape {}", $name, arg.name, arg.shape);
@@ -249,7 +270,7 @@ macro_rules! op {
                     let arg = args.next().expect("one buffer per argument");
                     layout.buf::<$t>(arg.name, &arg.dims, $crate::device::Keep::Saved)
                 }; )*
-                layout.reserve_scratch($crate::op::Shape::device_scratch(&shape));
+                $crate::op::reserve_scratch(&shape, layout);
                 $Op { shape, $( $arg, )* }
             }
 
@@ -273,6 +294,9 @@ macro_rules! op {
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),
                 kernels: |case| $crate::op::Shape::kernels(&<$Shape as $crate::op::Shape>::cases()[case]),
                 device_scratch: |case| $crate::op::Shape::device_scratch(&<$Shape as $crate::op::Shape>::cases()[case]),
+                shaders: |case, limits| {
+                    $crate::op::Shape::shaders(&<$Shape as $crate::op::Shape>::cases()[case], limits)
+                },
                 sample: |case, draw| Self::inputs(&<$Shape as $crate::op::Shape>::cases()[case], draw),
                 define: |case, words| {
                     let shape = &<$Shape as $crate::op::Shape>::cases()[case];
@@ -295,6 +319,10 @@ macro_rules! op {
             fn flops(&self) -> f64 { $crate::op::Shape::flops(&self.shape) }
             fn kernels(&self) -> Vec<$crate::device::Kernel> { $crate::op::Shape::kernels(&self.shape) }
             fn device_scratch(&self) -> usize { $crate::op::Shape::device_scratch(&self.shape) }
+            fn shaders(&self, limits: &$crate::device::Limits) -> Vec<$crate::device::Shader> {
+                $crate::op::Shape::shaders(&self.shape, limits)
+            }
+            fn shader_scratch(&self) -> usize { $crate::op::Shape::shader_scratch(&self.shape) }
             fn args(&self) -> Vec<usize> { vec![ $( self.$arg.id() ),* ] }
             unsafe fn run(&self, memory: &$crate::device::Memory, s: usize, cx: &mut $crate::device::Cx<'_>) {
                 // SAFETY: slices of one session inside the arena; tiles write disjoint parts by the op's own promise

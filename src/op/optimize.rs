@@ -1,6 +1,6 @@
 //! One optimiser step: sum of the gradient's tiles, clip by global norm, Adam and its relatives as PyTorch computes them.
 
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 use crate::op::{Draw, Shape, hyper, hyper::fault, hyper::update, schedule};
 use std::ops::Range;
 
@@ -53,6 +53,14 @@ impl Shape for OptimizeShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::optimize::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::optimize::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::optimize::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

@@ -3,7 +3,7 @@
 //! The formulas are SLM Lab's, with its faults removed: an `end_val` of 0 is reached, a schedule may rise, and the
 //! periodic one is a cosine.
 
-use crate::device::Kernel;
+use crate::device::{Kernel, Limits, Shader};
 use crate::op::{Draw, Shape, hyper};
 
 /// Clip range of the policy ratio.
@@ -26,6 +26,10 @@ pub struct ScheduleShape {
 impl Shape for ScheduleShape {
     fn kernels(&self) -> Vec<Kernel> {
         super::gpu::schedule::kernels(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::schedule::shaders(self, limits)
     }
 
     fn cases() -> Vec<Self> {

@@ -7,7 +7,10 @@ use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a run computes: `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`.
+/// The devices that there are, for messages.
+const EXPECTED: &str = "`auto`, `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`";
+
+/// Where a run computes: `auto`, `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
     /// The fastest device present.
@@ -17,8 +20,8 @@ pub enum DeviceChoice {
     Cpu,
     /// An NVIDIA GPU through the driver, by its number.
     Cuda(usize),
-    /// Any other GPU (Vulkan, Metal, DX12).
-    Wgpu,
+    /// Any GPU through Vulkan, Metal or DX12, by its number.
+    Wgpu(usize),
 }
 
 impl fmt::Display for DeviceChoice {
@@ -28,7 +31,8 @@ impl fmt::Display for DeviceChoice {
             DeviceChoice::Cpu => write!(f, "cpu"),
             DeviceChoice::Cuda(0) => write!(f, "cuda"),
             DeviceChoice::Cuda(number) => write!(f, "cuda:{number}"),
-            DeviceChoice::Wgpu => write!(f, "wgpu"),
+            DeviceChoice::Wgpu(0) => write!(f, "wgpu"),
+            DeviceChoice::Wgpu(number) => write!(f, "wgpu:{number}"),
         }
     }
 }
@@ -37,15 +41,16 @@ impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<DeviceChoice, String> {
-        let number = |text: &str| text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-        match text {
-            "auto" => Ok(DeviceChoice::Auto),
-            "cpu" => Ok(DeviceChoice::Cpu),
-            "cuda" => Ok(DeviceChoice::Cuda(0)),
-            "wgpu" => Ok(DeviceChoice::Wgpu),
-            other => number(other)
-                .map(DeviceChoice::Cuda)
-                .ok_or_else(|| format!("unknown device `{other}`, expected `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`")),
+        let (name, number) = match text.split_once(':') {
+            None => (text, Some(0)),
+            Some((name, number)) => (name, number.parse().ok()),
+        };
+        match (name, number) {
+            ("auto", _) if text == name => Ok(DeviceChoice::Auto),
+            ("cpu", _) if text == name => Ok(DeviceChoice::Cpu),
+            ("cuda", Some(number)) => Ok(DeviceChoice::Cuda(number)),
+            ("wgpu", Some(number)) => Ok(DeviceChoice::Wgpu(number)),
+            _ => Err(format!("unknown device `{text}`, expected {EXPECTED}")),
         }
     }
 }
@@ -69,9 +74,9 @@ impl JsonSchema for DeviceChoice {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "description": "Where a run computes: `auto`, `cpu`, `cuda`, `cuda:N` or `wgpu`.",
+            "description": format!("Where a run computes: {EXPECTED}."),
             "type": "string",
-            "pattern": "^(auto|cpu|cuda(:[0-9]+)?|wgpu)$"
+            "pattern": "^(auto|cpu|(cuda|wgpu)(:[0-9]+)?)$"
         })
     }
 }

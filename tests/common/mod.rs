@@ -3,6 +3,8 @@
 
 pub mod cuda;
 pub mod cuda_sim;
+pub mod gpu;
+pub mod wgpu;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::driver::Attribute;
-use crate::device::{Buf, Call, Cx, Device, Field, Keep, Kernel, Kind, Layout, Memory, Queue};
+use crate::device::{Buf, Call, Cx, Device, Field, Keep, Kernel, Kind, Layout, Limits, Memory, Queue, Shader};
 use crate::error::Result;
 
 /// As in `kernels/ceilings.cu`.
@@ -71,6 +71,12 @@ impl Call for Ceiling {
     fn device_scratch(&self) -> usize {
         0
     }
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        Vec::new()
+    }
+    fn shader_scratch(&self) -> usize {
+        0
+    }
     fn args(&self) -> Vec<usize> {
         vec![self.from.id(), self.to.id()]
     }
@@ -124,10 +130,11 @@ impl Cuda {
         let (from, to) = (buf("from"), buf("to"));
         let mut queue = Queue::default();
         queue.push(Ceiling { entry, tiles, words, rounds, from, to });
-        let mut memory = layout.allocate_on(&Device::Cuda(self.clone()))?;
+        let device = Device::Cuda(self.clone());
+        let mut memory = layout.allocate_on(&device)?;
         let mut best = f64::INFINITY;
         for _ in 0..TRIES {
-            best = best.min(self.time(&queue, &mut memory, &[0], 1)?.replay_ms);
+            best = best.min(queue.time(&device, &mut memory, &[0], 1)?.replay_ms);
         }
         Ok(best)
     }

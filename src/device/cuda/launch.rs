@@ -2,8 +2,9 @@
 //! every later one; and the clock of the benches.
 
 use super::Shared;
-use super::arena::{Arena, Host};
+use super::arena::Arena;
 use super::driver::{Event, Failure, Function, FunctionAttribute, Graph, Stream};
+use crate::device::remote::Host;
 use crate::device::{Call, Kernel, Layout, Queue, Times, human_bytes};
 use crate::error::{Error, Result};
 use std::ffi::c_void;
@@ -92,7 +93,13 @@ impl Launch {
 impl Arena {
     /// Replays a queue for `sessions`: the first time launch by launch, each waited for, so that a fault names its kernel;
     /// from then on as a graph, enqueued and not waited for.
-    pub fn replay(&mut self, host: &Host<'_>, queue: &Queue, sessions: &[usize], one_by_one: bool) -> Result<()> {
+    pub(super) fn enqueue(
+        &mut self,
+        host: &Host<'_>,
+        queue: &Queue,
+        sessions: &[usize],
+        one_by_one: bool,
+    ) -> Result<()> {
         self.prepare(host, queue)?;
         self.upload(host, sessions)?;
         self.await_room()?;
@@ -110,10 +117,16 @@ impl Arena {
     }
 
     /// Measures a queue; see [`Queue::time`].
-    pub fn time(&mut self, host: &Host<'_>, queue: &Queue, sessions: &[usize], repeats: u32) -> Result<Times> {
+    pub(super) fn measure(
+        &mut self,
+        host: &Host<'_>,
+        queue: &Queue,
+        sessions: &[usize],
+        repeats: u32,
+    ) -> Result<Times> {
         // the first two replays compile, check and capture
         for _ in 0..2 {
-            self.replay(host, queue, sessions, false)?;
+            self.enqueue(host, queue, sessions, false)?;
         }
         let number = self.number(queue, host.layout)?;
         self.launch_graph(number)?;
@@ -156,7 +169,7 @@ impl Arena {
     }
 
     /// Where a queue is in `recorded`, after recording it if it is new.
-    fn number(&mut self, queue: &Queue, layout: &Layout) -> Result<usize> {
+    pub(super) fn number(&mut self, queue: &Queue, layout: &Layout) -> Result<usize> {
         let found = self.recorded.iter().position(|recorded| recorded.queue == queue.id());
         if let Some(number) = found
             && self.recorded[number].calls.len() == queue.calls().len()

@@ -13,9 +13,8 @@ mod survey;
 pub use ceilings::Ceilings;
 pub use survey::{Facts, survey};
 
-pub(super) use arena::{Arena, Host};
+pub(super) use arena::Arena;
 
-use super::{Memory, Queue, Times};
 use crate::error::{Error, Result};
 use driver::{Attribute, Context};
 use ptx::Modules;
@@ -103,22 +102,6 @@ impl Cuda {
     /// The device's own name.
     pub fn name(&self) -> &str {
         &self.shared.name
-    }
-
-    pub(super) fn time(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize], repeats: u32) -> Result<Times> {
-        let (arena, host) = memory.on_cuda();
-        arena.time(&host, queue, sessions, repeats)
-    }
-
-    pub(super) fn prepare(&self, queue: &Queue, memory: &mut Memory) -> Result<()> {
-        let (arena, host) = memory.on_cuda();
-        arena.prepare(&host, queue)
-    }
-
-    pub(super) fn replay(&self, queue: &Queue, memory: &mut Memory, sessions: &[usize]) -> Result<()> {
-        let one_by_one = self.one_by_one;
-        let (arena, host) = memory.on_cuda();
-        arena.replay(&host, queue, sessions, one_by_one)
     }
 }
 

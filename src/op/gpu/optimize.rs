@@ -41,8 +41,8 @@ fn chunks(d: &OptimizeShape) -> usize {
     d.groups.iter().map(|group| group.range.len().div_ceil(cut(d).1)).sum()
 }
 
-/// `struct Groups`: their number, then `{begin, end, kind, chunks_before}` of each.
-fn groups(d: &OptimizeShape) -> Field {
+/// `struct Groups`: their number, then `{begin, end, kind, chunks_before}` of each, in chunks of that many parameters.
+pub fn groups(d: &OptimizeShape, chunk: usize) -> Field {
     assert!(d.groups.len() <= GROUPS, "there are at most {GROUPS} parameter groups");
     let (mut words, mut before) = (vec![d.groups.len() as u32], 0);
     for group in &d.groups {
@@ -54,7 +54,7 @@ fn groups(d: &OptimizeShape) -> Field {
             Kind::Sgd { nesterov: true } => NESTEROV,
         };
         words.extend([group.range.start as u32, group.range.end as u32, kind, before]);
-        before += group.range.len().div_ceil(cut(d).1) as u32;
+        before += group.range.len().div_ceil(chunk) as u32;
     }
     words.resize(1 + 4 * GROUPS, 0);
     Field { name: "groups", words }
@@ -70,7 +70,7 @@ pub fn kernels(d: &OptimizeShape) -> Vec<Kernel> {
         word("width", width),
         word("chunk", chunk),
         word("chunks", chunks),
-        groups(d),
+        groups(d, chunk),
     ];
     let kernel = |entry: &str, tiles: usize, threads: u32, shared_words: usize| Kernel {
         entry: entry.into(),

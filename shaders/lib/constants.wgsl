@@ -1,0 +1,175 @@
+// Numbers that kernels share with src/op: written by `SLM_FAST_WRITE=1 cargo test constants` from
+// src/op/constants.rs, which a test holds this file to. Do not edit.
+
+// HYPER
+const HYPER_GAMMA = 0u;
+const HYPER_LAM = 1u;
+const HYPER_VAL_LOSS_COEF = 2u;
+const HYPER_POLICY_LOSS_COEF = 3u;
+const HYPER_REWARD_SCALE = 4u;
+const HYPER_REWARD_CLIP_LOW = 5u;
+const HYPER_REWARD_CLIP_HIGH = 6u;
+const HYPER_OBS_CLIP_LOW = 7u;
+const HYPER_OBS_CLIP_HIGH = 8u;
+const HYPER_CLIP_EPS = 9u;
+const HYPER_ENTROPY_COEF = 14u;
+const HYPER_LEN = 19u;
+const HYPER_KIND = 0u;
+const HYPER_START_VAL = 1u;
+const HYPER_END_VAL = 2u;
+const HYPER_START_STEP = 3u;
+const HYPER_END_STEP = 4u;
+const HYPER_NO_DECAY = 0e0f;
+const HYPER_LINEAR_DECAY = 1e0f;
+const HYPER_RATE_DECAY = 2e0f;
+const HYPER_PERIODIC_DECAY = 3e0f;
+const HYPER_LR = 0u;
+const HYPER_B1 = 1u;
+const HYPER_B2 = 2u;
+const HYPER_EPS = 3u;
+const HYPER_WEIGHT_DECAY = 4u;
+const HYPER_MOMENTUM = 5u;
+const HYPER_CLIP_NORM = 6u;
+const HYPER_LR_KIND = 7u;
+const HYPER_LR_FRAMES = 8u;
+const HYPER_LR_MIN_FACTOR = 9u;
+const HYPER_GROUP_LEN = 10u;
+const HYPER_LR_CONSTANT = 0e0f;
+const HYPER_LR_LINEAR_TO_MIN = 1e0f;
+
+// CLOCK
+const CLOCK_STEP = 0u;
+const CLOCK_OPT = 1u;
+const CLOCK_ITER = 2u;
+const CLOCK_EPISODES = 3u;
+
+// SUMS
+const SUMS_POLICY = 0u;
+const SUMS_VALUE = 1u;
+const SUMS_ENTROPY = 2u;
+const SUMS_KL = 3u;
+const SUMS_CLIP_FRAC = 4u;
+const SUMS_LOSSES = 5u;
+const SUMS_LOSS = 5u;
+const SUMS_GRAD_NORM = 6u;
+const SUMS_COUNT = 7u;
+const SUMS_EXPLAINED_VAR = 8u;
+const SUMS_LEN = 9u;
+
+// FAULT
+const FAULT_OP = 0u;
+const FAULT_STEP = 1u;
+const FAULT_OPT = 2u;
+const FAULT_GROUP = 3u;
+const FAULT_LEN = 4u;
+const FAULT_GRADIENT = 1u;
+const FAULT_PARAMS = 2u;
+
+// SCHEDULED
+const SCHEDULED_CLIP_EPS = 0u;
+const SCHEDULED_ENTROPY_COEF = 1u;
+const SCHEDULED_LEN = 2u;
+
+// MOMENTS
+const MOMENTS_COUNT = 0u;
+const MOMENTS_MEAN = 1u;
+const MOMENTS_M2 = 2u;
+const MOMENTS_SCALE = 3u;
+const MOMENTS_LOW = 0u;
+const MOMENTS_HIGH = 1u;
+const MOMENTS_SEEN = 2u;
+const MOMENTS_PERCENTILE_KEEP = 9.9e-1f;
+const MOMENTS_LOW_QUANTILE = 5e-2f;
+const MOMENTS_LOW_QUANTILE_LOW = -7.4505807e-10f;
+const MOMENTS_HIGH_QUANTILE = 9.5e-1f;
+const MOMENTS_HIGH_QUANTILE_LOW = 1.1920929e-8f;
+const MOMENTS_EPSILON = 1e-8f;
+const MOMENTS_EPSILON_LOW = 6.0774707e-17f;
+
+// MODES
+const MODES_GAE = 0u;
+const MODES_N_STEP = 1u;
+const MODES_RETURNS = 2u;
+
+// FEISTEL
+const FEISTEL_ROUNDS = 12u;
+const FEISTEL_KEY_STEP = 2654435769u;
+const FEISTEL_FIRST_FACTOR = 2246822507u;
+const FEISTEL_SECOND_FACTOR = 3266489909u;
+
+// NORMALIZES
+const NORMALIZES_STANDARDIZE = 0u;
+const NORMALIZES_PERCENTILE = 1u;
+const NORMALIZES_NONE = 2u;
+
+// STANDARDIZE
+const STANDARDIZE_EPSILON = 1e-8f;
+const STANDARDIZE_EPSILON_LOW = 6.0774707e-17f;
+
+// OPTIMIZERS
+const OPTIMIZERS_ADAM = 0u;
+const OPTIMIZERS_ADAM_W = 1u;
+const OPTIMIZERS_RMS_PROP = 2u;
+const OPTIMIZERS_SGD = 3u;
+const OPTIMIZERS_NESTEROV = 4u;
+const OPTIMIZERS_GROUPS = 4u;
+
+// CLIP_NORM
+const CLIP_NORM_EPSILON = 1e-6f;
+const CLIP_NORM_EPSILON_LOW = 2.5247572e-15f;
+
+// NORMALIZER
+const NORMALIZER_EPSILON = 1e-8f;
+const NORMALIZER_EPSILON_LOW = 6.0774707e-17f;
+
+// ROWS
+const ROWS_WINDOW = 100u;
+const ROWS_INTS = 4u;
+const ROWS_NUMS = 13u;
+
+// PURPOSE
+const PURPOSE_RESET = 0u;
+const PURPOSE_ACTION = 1u;
+const PURPOSE_SHUFFLE = 2u;
+
+// ENDED
+const ENDED_TERMINATED = 1u;
+const ENDED_TRUNCATED = 2u;
+
+// POLICIES
+const POLICIES_CATEGORICAL = 0u;
+const POLICIES_GAUSSIAN = 1u;
+const POLICIES_OUTPUTS = 64u;
+const POLICIES_LOG_STD_LOW = -5e0f;
+const POLICIES_LOG_STD_HIGH = 2e0f;
+const POLICIES_LOG_RATIO = 2e1f;
+const POLICIES_HALF_LN_2PI = 9.189385e-1f;
+
+// LOSSES
+const LOSSES_MSE = 0u;
+const LOSSES_SMOOTH_L1 = 1u;
+const LOSSES_TARGET_MAX = 1e1f;
+
+// ACTIVATIONS
+const ACTIVATIONS_TANH = 0u;
+const ACTIVATIONS_RELU = 1u;
+const ACTIVATIONS_LEAKY_RELU = 2u;
+const ACTIVATIONS_ELU = 3u;
+const ACTIVATIONS_SELU = 4u;
+const ACTIVATIONS_GELU = 5u;
+const ACTIVATIONS_SILU = 6u;
+const ACTIVATIONS_SIGMOID = 7u;
+const ACTIVATIONS_IDENTITY = 8u;
+
+// SLOPES
+const SLOPES_LEAK = 1e-2f;
+const SLOPES_SELU_SCALE = 1.050701e0f;
+const SLOPES_SELU_LOW = 1.7580993e0f;
+
+// FUSED
+const FUSED_WIDTH = 64u;
+const FUSED_STRIDE = 68u;
+const FUSED_HALF_STRIDE = 72u;
+
+// NETS
+const NETS_LAYERS = 16u;

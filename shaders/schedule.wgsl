@@ -1,0 +1,105 @@
+// What the scheduled numbers are in this iteration. Twin of src/op/schedule.rs.
+//
+// A block of 32 lanes per session, a lane per number: some thousand operations each, as the pairs of floats that stand for
+// f64, bound by the latency of the launch. No order to keep.
+
+#import lib/core
+#import lib/wide
+
+struct Shape {
+    t: u32,
+    n: u32,
+    groups: u32,
+}
+
+struct Args {
+    hyper: ReadF,      // [LEN + groups * GROUP_LEN]
+    clock: ReadU,      // [4]
+    schedule: WriteF,  // [LEN + groups]
+    scratch: UpdateF,
+}
+
+// ln 0.9 and a whole turn
+const LN_0_9 = Wide(-0.105360515, -2.4215779e-10);
+const TAU = Wide(6.2831855, -1.7484553e-7);
+
+// e^x for x in -4..0
+fn exp_series(x: Wide) -> Wide {
+    let eighth = x * 0.125;
+    var root = wide(1.0);
+    for (var k = 14u; k > 0u; k--) {
+        root = wide_add_f32(wide_mul(wide_div(eighth, wide(f32(k))), root), 1.0);
+    }
+    return wide_square(wide_square(wide_square(root)));
+}
+
+// cos x for x in 0..60
+fn cos_series(x: Wide) -> Wide {
+    let turns = floor(x.x / TAU.x + 0.5);
+    let left = wide_sub(x, wide_mul_f32(TAU, turns));
+    let square = wide_square(left);
+    var sum = wide(1.0);
+    for (var k = 14u; k > 0u; k--) {
+        let term = wide_mul(wide_div(square, wide(f32(2u * k * (2u * k - 1u)))), sum);
+        sum = wide_add_f32(-term, 1.0);
+    }
+    return sum;
+}
+
+// A schedule's value at a frame, from its five words.
+fn value(words: u32, frame: Wide) -> f32 {
+    let start = get_f(words + HYPER_START_VAL);
+    let end = get_f(words + HYPER_END_VAL);
+    let first = wide(get_f(words + HYPER_START_STEP));
+    let last = wide(get_f(words + HYPER_END_STEP));
+    let kind = get_f(words + HYPER_KIND);
+    if (kind == HYPER_NO_DECAY || !wide_less(first, frame)) {
+        return start;
+    }
+    if (!wide_less(frame, last)) {
+        return end;
+    }
+    let done = wide_div(wide_sub(frame, first), wide_sub(last, first));
+    var now: Wide;
+    if (kind == HYPER_LINEAR_DECAY) {
+        now = wide_add_f32(wide_mul(two_sum(end, -start), done), start);
+    } else if (kind == HYPER_RATE_DECAY) {
+        now = wide_mul_f32(exp_series(wide_mul(wide_mul_f32(LN_0_9, 20.0), done)), start);
+    } else {
+        let left = wide_add_f32(-done, 1.0);
+        let wave = wide_add_f32(cos_series(wide_mul_f32(done, 60.0)), 1.0) * 0.5;
+        now = wide_add_f32(wide_mul(wide_mul(two_sum(start, -end), left), wave), end);
+    }
+    return clamp(narrow(now), min(start, end), max(start, end));
+}
+
+@compute @workgroup_size(THREADS)
+fn schedule(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (block.y >= sessions[0]) {
+        return;
+    }
+    let s = sessions[1u + block.y];
+    let hyper = a.hyper.at + s * a.hyper.stride;
+    let out = a.schedule.at + s * a.schedule.stride;
+    let step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP);
+    let began = u64_of_product(step, d.n);
+    let ends = u64_add(began, u64_of_product(d.t, d.n));
+
+    // clip range and entropy coefficient where the rollout ends
+    if (lane < SCHEDULED_LEN) {
+        let words = select(HYPER_ENTROPY_COEF, HYPER_CLIP_EPS, lane == SCHEDULED_CLIP_EPS);
+        put(out + lane, value(hyper + words, wide_of_u64(ends)));
+        return;
+    }
+    // learning rates where it began
+    for (var g = lane - SCHEDULED_LEN; g < d.groups; g += THREADS - SCHEDULED_LEN) {
+        let group = hyper + HYPER_LEN + g * HYPER_GROUP_LEN;
+        var rate = wide(get_f(group + HYPER_LR));
+        if (get_f(group + HYPER_LR_KIND) == HYPER_LR_LINEAR_TO_MIN) {
+            let gone = wide_div(wide_of_u64(began), wide(get_f(group + HYPER_LR_FRAMES)));
+            let left = wide_add_f32(-gone, 1.0);
+            rate = wide_mul(wide_max(left, wide(get_f(group + HYPER_LR_MIN_FACTOR))), rate);
+        }
+        put(out + SCHEDULED_LEN + g, narrow(rate));
+    }
+}

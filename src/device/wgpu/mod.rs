@@ -1,0 +1,184 @@
+//! The wgpu device: any GPU with a Vulkan, Metal or DX12 driver, opened at run time.
+//!
+//! `text` carries the shaders and makes a kernel's text, `pipelines` compiles it, `arena` is the memory of a cohort on the
+//! device, `launch` turns recorded calls into dispatches, `survey` tells what adapters there are.
+
+mod arena;
+mod launch;
+mod pipelines;
+mod survey;
+pub mod text;
+
+pub use survey::{Facts, survey};
+pub use text::read_shaders_from;
+
+pub(super) use arena::Arena;
+
+use super::Limits;
+use crate::error::{Error, Result};
+use ::wgpu as gpu;
+use pipelines::Pipelines;
+use std::sync::{Arc, Mutex, Weak};
+
+/// One adapter, opened. Cohorts that open the same one share its queue and its pipelines.
+#[derive(Clone)]
+pub struct Wgpu {
+    shared: Arc<Shared>,
+    one_by_one: bool,
+}
+
+/// What all users of an adapter in this process have in common.
+struct Shared {
+    ordinal: usize,
+    info: gpu::AdapterInfo,
+    device: gpu::Device,
+    queue: gpu::Queue,
+    pipelines: Pipelines,
+    limits: Limits,
+    /// Whether passes can be timed by the device's own clock.
+    timestamps: bool,
+    /// The first thing that went wrong without anybody waiting for it.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Shared {
+    /// The device in messages.
+    fn place(&self) -> String {
+        format!("wgpu:{}", self.ordinal)
+    }
+
+    /// What went wrong since the device was opened, if anything did.
+    fn check(&self, doing: impl FnOnce() -> String) -> Result<()> {
+        match &*self.failure.lock().expect("nothing panics while a failure is noted") {
+            None => Ok(()),
+            Some(what) => Err(self.failed(what, &doing())),
+        }
+    }
+
+    /// A failed call as a user reads it.
+    fn failed(&self, what: &str, doing: &str) -> Error {
+        Error::new(self.place(), format!("{doing}: {what}"))
+            .hint("the last checkpoint is kept; `slm-fast dev SPEC --device wgpu` waits for every kernel and names it")
+    }
+}
+
+/// Adapters that are open now, so that a second cohort does not compile every kernel again.
+static OPEN: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+impl Wgpu {
+    /// Opens adapter number `ordinal`: GPUs first, as the system lists them, then software.
+    ///
+    /// # Errors
+    /// No driver, no such adapter, one that cannot be opened.
+    pub fn open(ordinal: usize) -> Result<Wgpu> {
+        let mut open = OPEN.lock().expect("nothing panics while a device is opened");
+        open.retain(|shared| shared.strong_count() > 0);
+        if let Some(shared) = open.iter().filter_map(Weak::upgrade).find(|shared| shared.ordinal == ordinal) {
+            return Ok(Wgpu { shared, one_by_one: false });
+        }
+        let opened = survey::adapter(ordinal).and_then(|adapter| new_shared(ordinal, &adapter));
+        let shared = Arc::new(opened.map_err(|reason| {
+            Error::new("--device", format!("no wgpu device: {reason}"))
+                .hint("`slm-fast devices` lists what there is; use `--device cpu`")
+        })?);
+        open.push(Arc::downgrade(&shared));
+        Ok(Wgpu { shared, one_by_one: false })
+    }
+
+    /// Launches kernels one by one and waits for each, so that a fault names its op: for debugging.
+    #[must_use]
+    pub fn one_by_one(self) -> Wgpu {
+        Wgpu { one_by_one: true, ..self }
+    }
+
+    /// `wgpu:0 (NVIDIA H200, Vulkan)`.
+    pub fn describe(&self) -> String {
+        let software = if self.is_software() { ", software" } else { "" };
+        format!("{} ({}, {}{software})", self.shared.place(), self.shared.info.name, self.shared.info.backend)
+    }
+
+    /// The device's number.
+    pub fn ordinal(&self) -> usize {
+        self.shared.ordinal
+    }
+
+    /// The adapter's own name.
+    pub fn name(&self) -> &str {
+        &self.shared.info.name
+    }
+
+    /// Whether it is a program that stands in for a GPU.
+    pub fn is_software(&self) -> bool {
+        self.shared.info.device_type == gpu::DeviceType::Cpu
+    }
+
+    /// What kernels may have.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    /// Kernels compiled so far by all users of the device, and the seconds that they took side by side.
+    pub fn compiled(&self) -> (usize, f64) {
+        self.shared.pipelines.compiled()
+    }
+}
+
+fn new_shared(ordinal: usize, adapter: &gpu::Adapter) -> std::result::Result<Shared, String> {
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let wanted = gpu::Features::TIMESTAMP_QUERY | gpu::Features::SUBGROUP;
+    let features = adapter.features() & wanted;
+    let descriptor = gpu::DeviceDescriptor {
+        label: Some("slm-fast"),
+        required_features: features,
+        // as much as there is: arenas are large
+        required_limits: limits.clone(),
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
+    let failure = Arc::new(Mutex::new(None));
+    let note = |failure: &Arc<Mutex<Option<String>>>, what: String| {
+        failure.lock().expect("nothing panics while a failure is noted").get_or_insert(what);
+    };
+    let noted = failure.clone();
+    device.on_uncaptured_error(Arc::new(move |error: gpu::Error| note(&noted, error.to_string())));
+    let noted = failure.clone();
+    device.set_device_lost_callback(move |reason, what| {
+        // a device that is dropped is lost too
+        if reason != gpu::DeviceLostReason::Destroyed {
+            note(&noted, format!("the device is lost: {what}"));
+        }
+    });
+    Ok(Shared {
+        ordinal,
+        info,
+        pipelines: Pipelines::new(&device),
+        device,
+        queue,
+        limits: Limits {
+            threads: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x) as usize,
+            shared_bytes: limits.max_compute_workgroup_storage_size as usize,
+            subgroups: features.contains(gpu::Features::SUBGROUP),
+        },
+        timestamps: features.contains(gpu::Features::TIMESTAMP_QUERY),
+        failure,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_an_adapter_says_why() {
+        match Wgpu::open(0) {
+            Ok(device) => println!("skipped: this machine has {}", device.describe()),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.starts_with("--device: no wgpu device: "), "{text}");
+                assert!(text.contains("hint: "), "{text}");
+            }
+        }
+        let error = Wgpu::open(99).err().expect("no machine has a hundred").to_string();
+        assert!(error.contains("no wgpu device: "), "{error}");
+    }
+}

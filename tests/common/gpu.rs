@@ -1,0 +1,210 @@
+//! What the tests of every gpu share: parity of an op through the device, and trainings that must end in certain bits.
+
+use super::small_spec;
+use slm_fast::device::{Device, Dtype, Layout, Queue};
+use slm_fast::lab::cohort::{COLUMNS, Cohort, Row, Tensor};
+use slm_fast::op::{Arg, Draw, Entry, Role};
+use slm_fast::plan::Plan;
+
+/// Sessions of a cohort.
+const SESSIONS: usize = 3;
+/// A NaN that no op computes.
+pub const POISON: u32 = 0x7FD5_5555;
+
+/// The words of one session's buffers, in the order of arguments.
+pub type Buffers = Vec<Vec<u32>>;
+
+/// The largest `|a - b| / (1 + |b|)` of two words, infinite where one is a number and the other is not.
+pub fn distance(dtype: Dtype, a: u32, b: u32) -> f64 {
+    let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
+    match dtype {
+        _ if a == b => 0.0,
+        Dtype::U32 => f64::INFINITY,
+        Dtype::F32 if x.is_nan() && y.is_nan() && a != POISON && b != POISON => 0.0,
+        Dtype::F32 if x == y => 0.0,
+        Dtype::F32 if x.is_nan() || y.is_nan() => f64::INFINITY,
+        Dtype::F32 => (x - y).abs() / (1.0 + y.abs()),
+    }
+}
+
+/// Inputs drawn from the declaration, outputs poisoned.
+pub fn inputs(entry: &Entry, case: usize, args: &[Arg], seed: usize) -> Buffers {
+    let mut buffers = (entry.sample)(case, &mut Draw::new(1 + 1_000 * case as u32 + seed as u32));
+    for (_, words) in args.iter().zip(&mut buffers).filter(|(arg, _)| arg.role == Role::Write) {
+        words.fill(POISON);
+    }
+    buffers
+}
+
+/// Replays a case several times, each time with new inputs and other sessions: launch by launch, then as a graph.
+pub fn check(entry: &Entry, case: usize, device: &Device) {
+    let args = (entry.args)(case);
+    let mut layout = Layout::on(device.kind(), SESSIONS);
+    let mut queue = Queue::default();
+    queue.push((entry.launch)(case, &mut layout));
+    let mut memory = layout.allocate_on(device).expect("device memory");
+    for (round, sessions) in [&[0, 1, 2][..], &[0, 1, 2], &[2, 0], &[1]].into_iter().enumerate() {
+        let place =
+            |s: usize, arg: &Arg| format!("{} case {case}, replay {round}, session {s}, `{}`", entry.name, arg.name);
+        let given: Vec<Buffers> = (0..SESSIONS).map(|s| inputs(entry, case, &args, 10 * round + s)).collect();
+        for (s, buffers) in given.iter().enumerate() {
+            for (id, words) in buffers.iter().enumerate() {
+                memory.words_mut(id, s).copy_from_slice(words);
+            }
+        }
+        queue.replay(device, &mut memory, sessions).expect("a replay");
+        for (s, given) in given.iter().enumerate() {
+            let mut expected = given.clone();
+            if sessions.contains(&s) {
+                (entry.define)(case, &mut expected);
+            }
+            for (id, arg) in args.iter().enumerate() {
+                let got = memory.words(id, s);
+                let fixed = arg.role == Role::Read || !sessions.contains(&s);
+                for (i, (&x, &y)) in got.iter().zip(&expected[id]).enumerate() {
+                    let limit = if fixed { 0.0 } else { (entry.tolerance)(case) };
+                    assert!(distance(arg.dtype, x, y) <= limit, "{}[{i}]: {x:#x}, expected {y:#x}", place(s, arg));
+                    assert!(fixed || arg.role == Role::Update || x != POISON, "{}[{i}] is not written", place(s, arg));
+                }
+            }
+        }
+    }
+    assert_eq!(memory.overrun(), None, "{} case {case} writes past the end of a buffer", entry.name);
+}
+
+/// CartPole with nets of 16 x 16.
+pub fn plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(super::write_spec(folder.path(), &small_spec(max_frame, 3, Some(11))));
+    let set: Vec<(String, String)> = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
+}
+
+/// What a training leaves: rows by session, and everything that the next iteration would read.
+#[derive(PartialEq)]
+pub struct Trained {
+    pub rows: Vec<Vec<[u64; COLUMNS.len()]>>,
+    pub state: Vec<Tensor>,
+}
+
+impl Trained {
+    /// One session's rows, and its part of every tensor.
+    pub fn session(&self, s: usize) -> (Vec<[u64; COLUMNS.len()]>, Vec<Vec<u32>>) {
+        let part = |tensor: &Tensor| {
+            let len = tensor.words.len() / self.rows.len();
+            tensor.words[s * len..][..len].to_vec()
+        };
+        (self.rows[s].clone(), self.state.iter().map(part).collect())
+    }
+
+    /// `total_reward` of a session's last row.
+    pub fn total_reward(&self, s: usize) -> f64 {
+        let column = COLUMNS.iter().position(|name| *name == "total_reward").expect("a column");
+        f64::from_bits(self.rows[s].last().expect("a row")[column])
+    }
+
+    /// Bits as one number.
+    pub fn digest(&self) -> String {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.rows.hash(&mut hasher);
+        self.state.iter().for_each(|tensor| tensor.words.hash(&mut hasher));
+        format!("digest {:016x}", hasher.finish())
+    }
+}
+
+/// Trains a cohort from where it is, at most `iterations`.
+pub fn train(cohort: &mut Cohort, sessions: usize, iterations: usize) -> Trained {
+    let mut rows = vec![Vec::new(); sessions];
+    for _ in 0..iterations {
+        if cohort.done() {
+            break;
+        }
+        cohort.iterate().expect("an iteration");
+        for (s, rows) in rows.iter_mut().enumerate() {
+            assert_eq!(cohort.fault(s), None, "session {s}");
+            rows.extend(cohort.rows(s).iter().map(|row: &Row| row.map(f64::to_bits)));
+        }
+    }
+    Trained { rows, state: cohort.snapshot().expect("a snapshot") }
+}
+
+/// A cohort of the plan's seed.
+pub fn cohort(plan: &Plan, sessions: &[u32], device: Device) -> Cohort {
+    Cohort::new(plan, 11, sessions, device).expect("memory")
+}
+
+/// A whole training.
+pub fn trained(plan: &Plan, sessions: &[u32], device: Device) -> Trained {
+    train(&mut cohort(plan, sessions, device), sessions.len(), usize::MAX)
+}
+
+/// A training ends in the same bits again, alone, in other company, and resumed in the middle.
+pub fn ends_in_the_same_bits(open: impl Fn() -> Device) {
+    // ends within an iteration, so that the shorter last one runs too
+    let plan = plan(1400, &[]);
+    let together = trained(&plan, &[0, 1, 2], open());
+    assert!(together == trained(&plan, &[0, 1, 2], open()), "again");
+    for s in 0..3 {
+        assert!(trained(&plan, &[s as u32], open()).session(0) == together.session(s), "session {s} alone");
+    }
+    let turned = trained(&plan, &[2, 7, 0], open());
+    assert!(turned.session(0) == together.session(2) && turned.session(2) == together.session(0), "other company");
+    assert!(turned.session(1) != together.session(1), "sessions differ");
+
+    let mut stopped = cohort(&plan, &[0, 1, 2], open());
+    let before = train(&mut stopped, 3, 4);
+    let mut resumed = cohort(&plan, &[0, 1, 2], open());
+    // what is overwritten has been somewhere else
+    train(&mut resumed, 3, 2);
+    resumed.restore(&before.state).expect("a snapshot of the same plan");
+    let after = train(&mut resumed, 3, usize::MAX);
+    assert!(after.state == together.state, "resumed");
+    for s in 0..3 {
+        assert!([&before.rows[s][..], &after.rows[s]].concat() == together.rows[s], "rows of session {s}, resumed");
+    }
+}
+
+/// Cohorts in threads of their own do not disturb each other.
+pub fn trains_side_by_side(open: impl Fn() -> Device) {
+    let plan = plan(700, &[]);
+    let alone: Vec<Trained> = [0, 1].map(|s| trained(&plan, &[s], open())).into();
+    // made here, trained there
+    let mut cohorts = [0, 1].map(|s| cohort(&plan, &[s], open()));
+    let together: Vec<Trained> = std::thread::scope(|scope| {
+        let train = |cohort| scope.spawn(move || train(cohort, 1, usize::MAX));
+        let threads: Vec<_> = cohorts.iter_mut().map(train).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a training")).collect()
+    });
+    assert!(alone == together);
+}
+
+/// After one iteration everything that the next one reads is what the cpu has.
+pub fn begins_as_the_cpu(open: impl Fn() -> Device) {
+    for set in [
+        &[][..],
+        &[("agent.net.shared", "true")],
+        &[("env.normalize_reward", "true"), ("agent.algorithm.training_epoch", "1")],
+    ] {
+        let plan = plan(10_000, set);
+        let cpu = train(&mut cohort(&plan, &[0, 1], Device::cpu(1)), 2, 1);
+        let gpu = train(&mut cohort(&plan, &[0, 1], open()), 2, 1);
+        for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
+            let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
+            let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);
+            assert!(worst < 1e-4, "{set:?} `{}`: off {worst:e}", ours.name);
+        }
+    }
+}
+
+/// CartPole is learnt as well as on the cpu.
+pub fn learns_as_the_cpu(open: impl Fn() -> Device) {
+    let plan = plan(12_000, &[]);
+    let mean = |device: Device| {
+        let ended = trained(&plan, &[0, 1], device);
+        (ended.total_reward(0) + ended.total_reward(1)) / 2.0
+    };
+    let (cpu, gpu) = (mean(Device::cpu(1)), mean(open()));
+    println!("total_reward {cpu:.1} on the cpu, {gpu:.1} on the gpu");
+    assert!(cpu > 60.0 && gpu > 60.0, "{cpu} on the cpu, {gpu} on the gpu; random actions have 22");
+}

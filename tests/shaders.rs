@@ -1,0 +1,129 @@
+//! Does every WGSL kernel parse and validate in every case, within WebGPU's limits, and do its structs say what the op's
+//! declaration says? Needs no adapter.
+#![cfg(feature = "wgpu")]
+
+mod common;
+
+use common::wgpu::read_shaders;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, proc::Layouter};
+use slm_fast::device::wgpu::text::{FILES, Slice, compose, members};
+use slm_fast::device::{Dtype, Limits, Shader};
+use slm_fast::op::{ALL, Arg, Entry, Role};
+use std::collections::BTreeSet;
+
+/// Limits that shaders are composed for: WebGPU's own, and those of a large GPU.
+const LIMITS: [Limits; 2] = [Limits::WEBGPU, Limits { threads: 1024, shared_bytes: 48 << 10, subgroups: true }];
+
+/// One op, while it is being written.
+fn ops() -> impl Iterator<Item = &'static &'static Entry> {
+    let only = std::env::var("OP").ok();
+    ALL.iter().filter(move |entry| only.as_ref().is_none_or(|only| only == entry.name))
+}
+
+/// Slices as an arena would have them.
+fn slices(args: &[Arg]) -> Vec<Slice> {
+    let mut at = 16;
+    let mut slice = |len: usize| {
+        let stride = len.next_multiple_of(16);
+        let slice = Slice { at: at as u32, stride: stride as u32, len: len as u32 };
+        at += 3 * stride + 16;
+        slice
+    };
+    let mut slices: Vec<Slice> = args.iter().map(|arg| slice(arg.len())).collect();
+    slices.push(slice(1 << 20));
+    slices
+}
+
+fn validated(text: &str, place: &str) -> Module {
+    let module =
+        naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{place}: {}", error.emit_to_string(text)));
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+    validator.validate(&module).unwrap_or_else(|error| panic!("{place}: {}", error.emit_to_string(text)));
+    module
+}
+
+/// Bytes of workgroup variables that an entry point uses.
+fn shared_bytes(module: &Module, entry: &str) -> u32 {
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
+    let info = validator.validate(module).expect("it was valid before");
+    let number = module.entry_points.iter().position(|point| point.name == entry).expect("it is there");
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).expect("sizes are known");
+    let used = module.global_variables.iter().filter(|(handle, variable)| {
+        variable.space == AddressSpace::WorkGroup && !info.get_entry_point(number)[*handle].is_empty()
+    });
+    used.map(|(_, variable)| layouter[variable.ty].size.next_multiple_of(16)).sum()
+}
+
+/// A kernel of a case against what it may take and what it says of itself.
+fn check(entry: &Entry, case: usize, shader: &Shader, limits: &Limits) {
+    let place = format!("{} case {case}, `{}`, {limits:?}", entry.name, shader.entry);
+    let args = (entry.args)(case);
+    let composed = compose(entry.name, shader, &slices(&args)).unwrap_or_else(|what| panic!("{place}: {what}"));
+    let module = validated(&composed.text, &place);
+    let point = module.entry_points.iter().find(|point| point.name == shader.entry);
+    let point = point.unwrap_or_else(|| panic!("{place}: no such entry point"));
+    assert_eq!(point.workgroup_size, [shader.threads, 1, 1], "{place}: threads of a block");
+    assert!(shader.threads as usize <= limits.threads, "{place}: {} threads", shader.threads);
+    let bytes = shared_bytes(&module, &shader.entry);
+    assert!(bytes as usize <= limits.shared_bytes, "{place}: {bytes} bytes of workgroup memory");
+    let bindings: Vec<u32> =
+        module.global_variables.iter().filter_map(|(_, v)| v.binding.as_ref().map(|b| b.binding)).collect();
+    assert_eq!(bindings, (0..bindings.len() as u32).collect::<Vec<_>>(), "{place}: bindings");
+    assert!(shader.tiles.max(shader.parts) <= 65_535, "{place}: a grid of {} x {}", shader.tiles, shader.parts);
+}
+
+/// `ReadF` for `read x: f32[..]`.
+fn slice_type(arg: &Arg) -> String {
+    let role = match arg.role {
+        Role::Read => "Read",
+        Role::Write => "Write",
+        Role::Update => "Update",
+    };
+    format!("{role}{}", if arg.dtype == Dtype::F32 { "F" } else { "U" })
+}
+
+#[test]
+fn every_kernel_is_valid_in_every_case() {
+    read_shaders();
+    for entry in ops() {
+        for case in 0..(entry.cases)() {
+            for limits in &LIMITS {
+                let shaders = (entry.shaders)(case, limits);
+                assert!(!shaders.is_empty() || !(entry.on_cpu)(case), "{} case {case} has no kernel", entry.name);
+                shaders.iter().for_each(|shader| check(entry, case, shader, limits));
+            }
+        }
+    }
+}
+
+#[test]
+fn arguments_are_those_of_the_declaration() {
+    read_shaders();
+    for entry in ops() {
+        let args = (entry.args)(0);
+        let shaders = (entry.shaders)(0, &Limits::WEBGPU);
+        let shader = shaders.first().unwrap_or_else(|| panic!("{} has no kernel", entry.name));
+        let text =
+            compose(entry.name, shader, &slices(&args)).unwrap_or_else(|what| panic!("{}: {what}", entry.name)).text;
+        let declared: Vec<(&str, String)> = args.iter().map(|arg| (arg.name, slice_type(arg))).collect();
+        let mut has = members(&text, "Args").expect("a struct of arguments");
+        assert_eq!(has.pop(), Some(("scratch", "UpdateF")), "{}", entry.name);
+        let has: Vec<(&str, String)> = has.into_iter().map(|(name, of)| (name, of.to_string())).collect();
+        assert_eq!(has, declared, "{}", entry.name);
+    }
+}
+
+#[test]
+fn the_program_carries_every_file() {
+    let folder = common::root().join("shaders");
+    let files: BTreeSet<String> =
+        common::files(&folder).into_iter().filter_map(|name| Some(name.strip_suffix(".wgsl")?.to_string())).collect();
+    let carried: BTreeSet<String> = FILES.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(carried, files);
+    assert_eq!(carried.len(), FILES.len(), "a file is named once");
+    for entry in ALL {
+        assert!(carried.contains(entry.name), "shaders/{}.wgsl is missing", entry.name);
+    }
+}

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Plants one fault at a time in a WGSL shader and expects the tests to fail.
+
+    python3 tools/mutate_wgpu.py              # all; minutes
+    python3 tools/mutate_wgpu.py --only log   # faults that the tests of one op should catch
+    python3 tools/mutate_wgpu.py --list
+
+Works on a copy of the shaders in a temporary folder, which the tests read instead of those built in, so that a fault needs
+no build; the tree is not touched. Needs cargo and an adapter, software if need be. A fault must leave a shader that is
+valid and a text that fits its declaration: one that does not is no catch. Prints a table, and ends with 1 if a fault is
+not caught or its text is no longer in the file.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# what is wrong, file below shaders, right text, wrong text, op whose test must fail; `wide` is the test of lib/wide.wgsl
+FAULTS = [
+    ("halves that are too long for exact products", "lib/wide.wgsl", "bitcast<u32>(a) & 0xfffff000u",
+     "bitcast<u32>(a) & 0xffffff00u", "wide"),
+    ("the error of a sum left out", "lib/wide.wgsl", "Wide(sum, keep(keep(a - of_a) + keep(b - of_b)))",
+     "Wide(sum, keep(b - of_b))", "wide"),
+    ("a carry lost", "lib/wide.wgsl", "a.y + b.y + u32(low < a.x)", "a.y + b.y", "wide"),
+    ("a carry lost in a product", "lib/wide.wgsl",
+     "return U64((right << 16u) | (low & 0xffffu), (a >> 16u) * (b >> 16u) + (left >> 16u) + (right >> 16u));",
+     "return U64((right << 16u) | (low & 0xffffu), (a >> 16u) * (b >> 16u) + (left >> 16u));", "wide"),
+    ("what lies between two means left out", "lib/sums.wgsl", "wide_add(wide_add(a.m2, b.m2), between)",
+     "wide_add(a.m2, b.m2)", "advantage"),
+    ("a barrier missing before the tree of sums", "lib/sums.wgsl", "pair_parts[lane] = x;\n    workgroupBarrier();",
+     "pair_parts[lane] = x;", "advantage"),
+    ("a scan that counts its own lane", "lib/sums.wgsl", "Scan(scan_parts[at + lane] - x,",
+     "Scan(scan_parts[at + lane],", "log"),
+    ("the session axis is dropped", "schedule.wgsl", "let out = a.schedule.at + s * a.schedule.stride;",
+     "let out = a.schedule.at;", "schedule"),
+    ("sessions by place, not by table", "schedule.wgsl", "let s = sessions[1u + block.y];", "let s = block.y;",
+     "schedule"),
+    ("schedules at the rollout's start", "schedule.wgsl", "value(hyper + words, wide_of_u64(ends))",
+     "value(hyper + words, wide_of_u64(began))", "schedule"),
+    ("a learning rate below its least", "schedule.wgsl",
+     "wide_max(left, wide(get_f(group + HYPER_LR_MIN_FACTOR)))", "left", "schedule"),
+    ("the next episode's value behind an end", "advantage.wgsl", "if (gae && end == 0u) {", "if (gae) {", "advantage"),
+    ("lambda left out", "advantage.wgsl", "keep_on = gamma * get_f(hyper + HYPER_LAM);", "keep_on = gamma;",
+     "advantage"),
+    ("a barrier missing before the recursion", "advantage.wgsl",
+     "        workgroupBarrier();\n        if (recursive && lane < envs) {",
+     "        if (recursive && lane < envs) {", "advantage"),
+    ("percentiles of the first digits alone", "advantage.wgsl", "(key >> (shift + 8u)) == picks[k].x", "true",
+     "advantage"),
+    ("one count of many", "advantage.wgsl", "counter < d.counters", "counter < 1u", "advantage"),
+    ("the same key in every round", "shuffle.wgsl", "low ^= hash(high, own.w)", "low ^= hash(high, own.y)", "shuffle"),
+    ("a biased deviation", "shuffle.wgsl", "wide_of_u32(rows - 1u)", "wide_of_u32(rows)", "shuffle"),
+    ("the log one episode behind", "log.wgsl", "count - 1u - (count - 1u - slot) % ROWS_WINDOW",
+     "count - (count - slot) % ROWS_WINDOW", "log"),
+    ("rows that were not due left as they were", "log.wgsl", "put(nums + worker, 0.0);", "put(nums + worker, 1.0);",
+     "log"),
+    ("a count that is read after it is written", "obs_moments.wgsl", "take_in(s, column, get_f(scratch), all)",
+     "take_in(s, column, get_f(a.obs_moments.at + s * a.obs_moments.stride) + get_f(scratch), all)", "obs_moments"),
+    ("deviations for variances", "obs_moments.wgsl", "wide_add(wide_div(joined.m2, joined.count), NORMALIZER_ROOM)",
+     "wide_add(joined.m2, NORMALIZER_ROOM)", "obs_moments"),
+]
+
+
+def test_binary(name):
+    """Builds a test and gives the path of its executable."""
+    built = subprocess.run(["cargo", "test", "--release", "--no-run", "--message-format=json", "--test", name],
+                           cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
+    messages = (json.loads(line) for line in built.stdout.splitlines() if line.startswith("{"))
+    found = [m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == name]
+    return found[-1]
+
+
+def planted(path, right, wrong):
+    text = path.read_text()
+    if right not in text:
+        return False
+    path.write_text(text.replace(right, wrong, 1))
+    return True
+
+
+def verdict(result):
+    """The first line that says what a failed test saw."""
+    if result.returncode == 0:
+        return "passed" if "skipped:" not in result.stdout else "skipped"
+    lines = result.stdout.splitlines()
+    for at, line in enumerate(lines):
+        if "panicked at" in line and at + 1 < len(lines):
+            return "caught: " + lines[at + 1].strip()[:110]
+    return "caught: " + (lines[-1] if lines else "")[:110]
+
+
+def run(binary, test, folder, op):
+    environment = {**os.environ, "SLM_FAST_SHADERS": str(folder), "SLM_REQUIRE": "wgpu", "OP": op,
+                   "RUST_BACKTRACE": "0"}
+    return subprocess.run([binary, *test, "--nocapture"], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+
+
+def found_by(tests, folder, op):
+    if op == "wide":
+        return verdict(run(tests["wgpu_wide"], [], folder, ""))
+    # every other test of that file is about the text itself
+    if run(tests["shaders"], ["every_kernel_is_valid_in_every_case"], folder, op).returncode != 0:
+        return "not planted: it does not validate"
+    return verdict(run(tests["wgpu_device"], ["parity"], folder, op))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="faults that one test should catch")
+    parser.add_argument("--list", action="store_true", help="print the faults and plant none")
+    options = parser.parse_args()
+    faults = [fault for fault in FAULTS if options.only in (None, fault[4])]
+    if options.list:
+        for fault in faults:
+            print(f"{fault[4]}: {fault[0]}: {fault[1]}")
+        return 0
+    tests = {name: test_binary(name) for name in ("shaders", "wgpu_device", "wgpu_wide")}
+    survived, start = 0, time.time()
+    print("| fault | file | tests |\n|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        shaders = Path(folder) / "shaders"
+        for what, file, right, wrong, op in faults:
+            shutil.rmtree(shaders, ignore_errors=True)
+            shutil.copytree(ROOT / "shaders", shaders)
+            fits = planted(shaders / file, right, wrong)
+            found = found_by(tests, shaders, op) if fits else "not planted: the text has changed"
+            survived += not found.startswith("caught")
+            print(f"| {what} | `shaders/{file}` | {found.replace('|', '/')} |", flush=True)
+    print(f"\n{len(faults) - survived} of {len(faults)} faults caught in {time.time() - start:.0f} s")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
