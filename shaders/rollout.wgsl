@@ -2,12 +2,11 @@
 //
 // With nets (`rollout_pack`, then `rollout`): a block owns `d.envs` environments (4, 8 or 16, a function of the shape
 // and of a block's memory) for all T steps and never meets another block. Activations stay in the block's memory;
-// weights are packed once and read through the caches. Lane e keeps state, steps and
-// return of environment e in registers, samples its action, steps it and stores; all lanes compute the nets, layer by
-// layer, actor and critic side by side, and while the first lanes step, others draw the random words of the step after.
-// A step costs one barrier per layer and two more. Stores run along environments. Per environment and step: 4 (O + A +
-// 7) bytes written, 2 x weights FLOPs. Few environments are bound by the latency of that chain, many by multiply-adds
-// and reads of activations.
+// weights are packed once and read through the caches. Lane e keeps state, steps and return of environment e in
+// registers, samples its action, steps it and stores; all lanes compute the nets, layer by layer, actor and critic side
+// by side, and while the first lanes step, others draw the random words of the step after. A step costs one barrier per
+// layer and two more. Stores run along environments. Per environment and step: 4 (O + A + 7) bytes written, 2 x weights
+// FLOPs. Few environments are bound by the latency of that chain, many by multiply-adds and reads of activations.
 //
 // Nets whose activations do not fit in the block's memory keep them in scratch (`d.spilled`).
 //

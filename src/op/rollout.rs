@@ -10,7 +10,7 @@ use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
 use super::{Draw, Shape};
 use crate::device::cpu::Isa;
-use crate::device::{Cx, Kernel, Precision};
+use crate::device::{Cx, Kernel, Limits, Precision, Shader};
 use crate::env::ActionSpace;
 
 /// What is fixed when a rollout is recorded.
@@ -80,6 +80,14 @@ impl Shape for RolloutShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::rollout::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::rollout::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::rollout::scratch(self)
     }
 
     fn on_cpu(&self) -> bool {

@@ -14,7 +14,22 @@ macro_rules! files {
     };
 }
 
-files!["lib/constants", "lib/core", "schedule",];
+files![
+    "env/acrobot",
+    "env/cartpole",
+    "env/mountain_car",
+    "env/mountain_car_continuous",
+    "env/pendulum",
+    "lib/activation",
+    "lib/constants",
+    "lib/core",
+    "lib/net",
+    "lib/policy",
+    "lib/rng",
+    "lib/trig",
+    "rollout",
+    "schedule",
+];
 
 /// Where to read shaders from instead, while they are being written.
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
