@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# what is wrong, file below shaders, right text, wrong text, op whose test must fail; `wide` is the test of lib/wide.wgsl
+# what is wrong, file below shaders, right text, wrong text, op whose test must fail, or one of LIBRARIES
 FAULTS = [
     ("halves that are too long for exact products", "lib/wide.wgsl", "bitcast<u32>(a) & 0xfffff000u",
      "bitcast<u32>(a) & 0xffffff00u", "wide"),
@@ -66,7 +66,34 @@ FAULTS = [
      "take_in(s, column, get_f(a.obs_moments.at + s * a.obs_moments.stride) + get_f(scratch), all)", "obs_moments"),
     ("deviations for variances", "obs_moments.wgsl", "wide_add(wide_div(joined.m2, joined.count), NORMALIZER_ROOM)",
      "wide_add(joined.m2, NORMALIZER_ROOM)", "obs_moments"),
+    ("a round of Philox less", "lib/rng.wgsl", "round < 10u", "round < 9u", "lib"),
+    ("a carry lost in Philox", "lib/rng.wgsl", "+ (carry >> 16u), a * b)", ", a * b)", "lib"),
+    ("a remainder that a compiler may take apart", "lib/trig.wgsl", "keep(fma(n, -0.6933594, x))",
+     "fma(n, -0.6933594, x)", "lib"),
+    ("a tanh that hides a NaN", "lib/activation.wgsl", "let t = select(x, with_sign(7.905311, x), square > 62.493942);",
+     "let t = clamp(x, -7.905311, 7.905311);", "lib"),
+    ("half a slope", "lib/activation.wgsl", "return y * (1.0 - y);", "return y;", "lib"),
+    ("episodes one step too long", "rollout.wgsl", "live.steps >= d.limit", "live.steps > d.limit", "rollout"),
+    ("the value of the fresh episode where a limit cut the old one", "rollout.wgsl",
+     "select(0u, final_seen, any_cut)", "0u", "rollout"),
+    ("a value beyond a terminal state", "rollout.wgsl", "done.ended == ENDED_TRUNCATED",
+     "(done.ended & ENDED_TRUNCATED) != 0u", "rollout"),
+    ("an episode that begins a step early", "rollout.wgsl", "step + select(0u, 1u, reset)", "step", "rollout"),
+    ("the same random words in two steps", "rollout.wgsl", "(t + 1u) & 1u, first, step + t + 1u",
+     "(t + 1u) & 1u, first, step + t", "rollout"),
+    ("a critic that begins with the actor's deviations", "rollout.wgsl", "+ d.policy.free_std * d.policy.n", "",
+     "rollout"),
+    ("a part of the last layer left out", "lib/net.wgsl", "part < d.parts; part++", "part + 1u < d.parts; part++",
+     "rollout"),
+    ("blocks that step environments of the next session", "rollout.wgsl", "e < ROWS && n < d.n", "e < ROWS", "rollout"),
+    ("deviations that are not clamped", "lib/policy.wgsl",
+     "hold(raw, POLICIES_LOG_STD_LOW, POLICIES_LOG_STD_HIGH)", "raw", "minibatch_grad"),
+    ("the wall gives speed back", "env/mountain_car.wgsl", "select(speed, 0.0,", "select(speed, -speed,", "rollout"),
+    ("one clamp of two", "env/acrobot.wgsl", "hold(end.w, -d.env.max_vel_2, d.env.max_vel_2)", "end.w", "rollout"),
 ]
+
+# tests of what no op has to itself
+LIBRARIES = {"wide": "wgpu_wide", "lib": "wgpu_lib"}
 
 
 def test_binary(name):
@@ -105,12 +132,12 @@ def run(binary, test, folder, op):
 
 
 def found_by(tests, folder, op):
-    if op == "wide":
-        return verdict(run(tests["wgpu_wide"], [], folder, ""))
+    if op in LIBRARIES:
+        return verdict(run(tests[LIBRARIES[op]], [], folder, ""))
     # every other test of that file is about the text itself
     if run(tests["shaders"], ["every_kernel_is_valid_in_every_case"], folder, op).returncode != 0:
         return "not planted: it does not validate"
-    return verdict(run(tests["wgpu_device"], ["parity"], folder, op))
+    return verdict(run(tests["wgpu_device"], ["every_op_equals_its_definition"], folder, op))
 
 
 def main():
@@ -123,7 +150,7 @@ def main():
         for fault in faults:
             print(f"{fault[4]}: {fault[0]}: {fault[1]}")
         return 0
-    tests = {name: test_binary(name) for name in ("shaders", "wgpu_device", "wgpu_wide")}
+    tests = {name: test_binary(name) for name in ("shaders", "wgpu_device", *LIBRARIES.values())}
     survived, start = 0, time.time()
     print("| fault | file | tests |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
