@@ -181,7 +181,7 @@ fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
 fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
     GradShape {
         obs: nets.actor.input,
-        tile_rows: tile_rows(kind, &nets, len),
+        tile_rows: tile_rows(kind, &nets, Precision::F32, len),
         nets,
         rows: 4 * len,
         envs,

@@ -30,16 +30,17 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
     const Net& net = part.is_critic ? d.critic : d.actor;
     const float* params = a.params.of(s) + part.offset;
 
-    // shared memory: observations, outputs, their slopes, parameters, activations
+    // shared memory: the losses' numbers, observations, outputs, their slopes, parameters, activations
     u32 x_row = narrow_row(d.obs), out_row = narrow_row(part.outputs + part.free);
-    float* x = shared;
+    Numbers* numbers = reinterpret_cast<Numbers*>(shared);
+    float* x = shared + sizeof(Numbers) / 4;
     float* out = x + ROWS * x_row;
     float* d_out = out + ROWS * out_row;
     float* weights = d_out + ROWS * out_row;
     float* acts = weights + net_words(net, x_row);
     load_net<LANES>(net, params, x_row, weights, lane);
+    load_numbers(d, a, s, numbers, lane);
 
-    Minibatch batch(d, a, s);
     LossSums sums = {};
     float* grad = a.partial.of(s) + u64(tile) * part.params + part.offset;
     u32 begin = tile * d.tile_rows, end = min(begin + d.tile_rows, d.len);
@@ -47,6 +48,8 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
         const u32* index = a.index.of(s) + d.start + at;
         u32 rows = min(end - at, ROWS);
         gather_obs<ROWS, LANES>(d, a, s, index, rows, x, x_row, lane);
+        if (lane < rows) prefetch_row(d, a, s, part, index[lane]);
+        copies_done();
         __syncthreads();
         forward<ROWS, LANES, true>(net, weights, x, x_row, acts, out, out_row, lane, net.layers);
 
@@ -54,7 +57,7 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
         for (u32 row = lane; row < ROWS; row += LANES) {
             float* slopes = d_out + row * out_row;
             if (row < rows) {
-                row_losses(d, a, s, part, batch, params, index[row], out + row * out_row, slopes, out_row, sums);
+                row_losses(d, a, s, part, *numbers, params, index[row], out + row * out_row, slopes, out_row, sums);
             } else {
                 for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
             }

@@ -55,14 +55,16 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
     const Layer& head = net.layer[net.layers - 1];
     const float* params = a.params.of(s) + part.offset;
 
-    // shared memory: the net, then outputs and their slopes in f32
+    // shared memory: the net, then outputs and their slopes in f32; first the losses' numbers
+    Numbers* numbers = reinterpret_cast<Numbers*>(shared);
+    shared += sizeof(Numbers) / 4;
+    load_numbers(d, a, s, numbers, lane);
     HalfNet<ROWS> half(net, d.obs, shared);
     u32 out_row = narrow_row(part.outputs + part.free);
     float* out = shared;
     float* d_out = out + ROWS * out_row;
     half.load(params, lane);
 
-    Minibatch batch(d, a, s);
     LossSums sums = {};
     float* grad = a.partial.of(s) + u64(tile) * part.params + part.offset;
     u32 begin = tile * d.tile_rows, end = min(begin + d.tile_rows, d.len);
@@ -70,6 +72,7 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
         const u32* index = a.index.of(s) + d.start + at;
         u32 rows = min(end - at, ROWS);
         gather_half(d, a, s, index, rows, half.x, half.x_row, lane);
+        if (lane < rows) prefetch_row(d, a, s, part, index[lane]);
         __syncthreads();
         half.forward(out, out_row, lane);
         __syncthreads();
@@ -78,7 +81,7 @@ __device__ __forceinline__ void tile_gradient(const MinibatchGradShape& d, const
         if (lane < ROWS) {
             float* slopes = d_out + lane * out_row;
             if (lane < rows) {
-                row_losses(d, a, s, part, batch, params, index[lane], out + lane * out_row, slopes, out_row, sums);
+                row_losses(d, a, s, part, *numbers, params, index[lane], out + lane * out_row, slopes, out_row, sums);
             } else {
                 for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
             }

@@ -3,15 +3,26 @@
 //
 // Kernels in order: gather; forward, once per hidden layer; outputs and losses; then for every layer from the last:
 // gradient of its weights, and slopes at the units below it, in the place of their activations. Actor and critic are
-// separate nets and run side by side (z of the grid). Blocks of 128 lanes make tiles of 64 x 64 numbers, sums over depth
-// in order within a lane; the gradient's rows are cut into the tiles of `partial`, which is all that is summed later.
+// separate nets and run side by side (z of the grid). Blocks of 128 lanes make tiles of 64 x 64 numbers, sums over
+// depth in order within a lane; the gradient's rows are cut into the tiles of `partial`, which is all that is summed
+// later.
 //
-// Per row and weight 3 fused multiply-adds, read from shared memory at 12 words per 32 of them; activations pass through
-// L2 or device memory once per kernel. Bound by shared memory and the f32 units. Orders depend on shapes alone.
+// Per row and weight 3 fused multiply-adds, read from shared memory at 12 words per 32 of them, or on the matrix units
+// with operands rounded on their way there (BF16); activations pass through L2 or device memory once per kernel, in
+// f32. Bound by shared memory, then by the f32 units; with BF16 by L2. Orders depend on shapes alone.
 
 #include "lib/core.cuh"
 #include "lib/layered.cuh"
+#include "lib/layered_bf16.cuh"
 #include "lib/minibatch.cuh"
+
+#ifdef BF16
+typedef layered::Half Product;
+#define ENTRY(name) minibatch_grad_bf16_##name
+#else
+typedef layered::Single Product;
+#define ENTRY(name) minibatch_grad_##name
+#endif
 
 // Parts of a session's scratch: observations; activations, those before the activation where slopes need them, and
 // slopes at the outputs, of actor and critic; losses of every tile of rows.
@@ -62,8 +73,8 @@ struct Scratch {
 };
 
 extern "C" __global__ void __launch_bounds__(128)
-    minibatch_grad_gather(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                          __grid_constant__ const MinibatchGradArgs a) {
+    ENTRY(gather)(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
+                  __grid_constant__ const MinibatchGradArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     u32 row = blockIdx.x * layered::ROWS, x_row = pad4(d.obs);
@@ -72,8 +83,8 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4)
-    minibatch_grad_forward(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                           __grid_constant__ const MinibatchGradArgs a) {
+    ENTRY(forward)(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
+                   __grid_constant__ const MinibatchGradArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     DYN_SHARED(float, shared);
@@ -86,13 +97,14 @@ extern "C" __global__ void __launch_bounds__(128, 4)
     if (l + 1 >= net.layers || at.col >= net.layer[l].output) return;
     float* of_net = scratch.of_net(d, part);
     const float* from = l == 0 ? scratch.at : scratch.acts(of_net, net, l - 1);
-    layered::forward_tile(net.layer[l], net.activation, a.params.of(s) + part.offset, from,
-                          scratch.acts(of_net, net, l), scratch.before(of_net, net, l), at, shared, threadIdx.x);
+    layered::forward_tile<Product>(net.layer[l], net.activation, a.params.of(s) + part.offset, from,
+                                   scratch.acts(of_net, net, l), scratch.before(of_net, net, l), at, shared,
+                                   threadIdx.x);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4)
-    minibatch_grad_losses(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                          __grid_constant__ const MinibatchGradArgs a) {
+    ENTRY(losses)(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
+                  __grid_constant__ const MinibatchGradArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     DYN_SHARED(float, shared);
@@ -103,19 +115,20 @@ extern "C" __global__ void __launch_bounds__(128, 4)
     float* of_net = scratch.of_net(d, part);
     u32 lane = threadIdx.x, row = blockIdx.x * layered::ROWS, last = net.layers - 1;
     u32 out_row = pad4(part.outputs + part.free);
-    float* out = shared;
+    Numbers* numbers = reinterpret_cast<Numbers*>(shared);
+    load_numbers(d, a, s, numbers, lane);
+    float* out = shared + sizeof(Numbers) / 4;
     float* work = out + layered::ROWS * out_row;
     const float* from = last == 0 ? scratch.at : scratch.acts(of_net, net, last - 1);
-    layered::head_rows(net.layer[last], params, from, row, out, out_row, work, lane);
+    layered::head_rows<Product>(net.layer[last], params, from, row, out, out_row, work, lane);
 
     // a lane per row; rows that are not there have no slopes
-    Minibatch batch(d, a, s);
     LossSums sums = {};
     if (lane < layered::ROWS) {
         float* slopes = scratch.d_out(of_net, net) + u64(row + lane) * out_row;
         if (row + lane < d.len) {
             u32 m = a.index.of(s)[d.start + row + lane];
-            row_losses(d, a, s, part, batch, params, m, out + lane * out_row, slopes, out_row, sums);
+            row_losses(d, a, s, part, *numbers, params, m, out + lane * out_row, slopes, out_row, sums);
         } else {
             for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
         }
@@ -128,8 +141,8 @@ extern "C" __global__ void __launch_bounds__(128, 4)
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4)
-    minibatch_grad_weights(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                           __grid_constant__ const MinibatchGradArgs a) {
+    ENTRY(weights)(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
+                   __grid_constant__ const MinibatchGradArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     DYN_SHARED(float, shared);
@@ -164,15 +177,15 @@ extern "C" __global__ void __launch_bounds__(128, 4)
     u32 below_row = pad4(y.input), slopes_row = pad4(sums), at_sums = last ? at.row : at.col;
     float* grad = a.partial.of(s) + u64(tile) * part.params + part.offset;
     bool with_bias = (last ? at.col : at.row) == 0;
-    layered::gradient_tile(last ? slopes : below, last ? slopes_row : below_row, a_len, last ? below : slopes,
-                           last ? below_row : slopes_row, b_len, grad + y.weight, row, rows, at,
-                           with_bias ? grad + y.bias + at_sums : nullptr, layered::within(sums, at_sums), last, shared,
-                           lane);
+    layered::gradient_tile<Product>(last ? slopes : below, last ? slopes_row : below_row, a_len, last ? below : slopes,
+                                    last ? below_row : slopes_row, b_len, grad + y.weight, row, rows, at,
+                                    with_bias ? grad + y.bias + at_sums : nullptr, layered::within(sums, at_sums),
+                                    last, shared, lane);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4)
-    minibatch_grad_backward(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
-                            __grid_constant__ const MinibatchGradArgs a) {
+    ENTRY(backward)(__grid_constant__ const MinibatchGradShape d, __grid_constant__ const Sessions sessions,
+                    __grid_constant__ const MinibatchGradArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
     DYN_SHARED(float, shared);
@@ -188,6 +201,6 @@ extern "C" __global__ void __launch_bounds__(128, 4)
     const float* before = scratch.before(of_net, net, l - 1);
     const float* slopes = last ? scratch.d_out(of_net, net) : scratch.acts(of_net, net, l);
     u32 slopes_row = pad4(net.layer[l].output + (last ? part.free : 0));
-    layered::backward_tile(net.layer[l], last, net.activation, a.params.of(s) + part.offset, slopes, slopes_row,
-                           before != nullptr ? before : below, below, at, shared, threadIdx.x);
+    layered::backward_tile<Product>(net.layer[l], last, net.activation, a.params.of(s) + part.offset, slopes,
+                                    slopes_row, before != nullptr ? before : below, below, at, shared, threadIdx.x);
 }

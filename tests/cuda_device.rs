@@ -4,7 +4,8 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
-use common::gpu::{self, Buffers, POISON, check, inputs, plan, trained};
+use common::gpu::{self, check, plan, trained};
+use common::ops::{Buffers, POISON, inputs};
 use common::small_spec;
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
 use slm_fast::op::{ALL, Role};

@@ -4,19 +4,16 @@
 mod common;
 
 use common::cuda_sim::{self, Build, Config, Library, SCHEDULES};
-use slm_fast::device::{Dtype, Kernel};
-use slm_fast::op::{ALL, Arg, Draw, Entry, Role};
+use common::ops::{Buffers, POISON, distance, inputs};
+use slm_fast::device::Kernel;
+use slm_fast::op::{ALL, Entry, Role};
 
 /// Sessions of a cohort.
 const SESSIONS: usize = 3;
-/// NaNs that no op computes, for outputs that must be written and for words that no one may touch.
-const POISON: u32 = 0x7FD5_5555;
+/// A NaN that no op computes, for words that no one may touch.
 const UNTOUCHED: u32 = 0x7FDA_AAAA;
 /// Words that a slice's start is aligned to.
 const ALIGN: usize = 16;
-
-/// The words of one session's buffers, in the order of arguments.
-type Buffers = Vec<Vec<u32>>;
 
 /// A block of device memory: exactly as long as asked for, starting on 64 bytes.
 struct Block {
@@ -175,28 +172,13 @@ fn params<'a>(kernel: &Kernel, table: &Block, memory: impl Iterator<Item = &'a S
     vec![shape, vec![table as u32, (table >> 32) as u32], memory.flat_map(Slices::param).collect()]
 }
 
-/// The largest `|a - b| / (1 + |b|)`, infinite where one is a number and the other is not.
-fn distance(dtype: Dtype, a: u32, b: u32) -> f64 {
-    if a == b {
-        return 0.0;
-    }
-    let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
-    match dtype {
-        Dtype::U32 => f64::INFINITY,
-        Dtype::F32 if x.is_nan() && y.is_nan() && a != POISON && b != POISON => 0.0,
-        Dtype::F32 if x == y => 0.0,
-        Dtype::F32 if x.is_nan() || y.is_nan() => f64::INFINITY,
-        Dtype::F32 => (x - y).abs() / (1.0 + y.abs()),
-    }
-}
-
 /// Compares a session's results with what the definition makes of its inputs.
 fn compare(entry: &Entry, case: usize, s: usize, given: &Buffers, got: &Buffers) {
-    let args = (entry.args)(case);
+    let (args, tolerance) = ((entry.args)(case), (entry.tolerance)(case));
     let mut expected = given.clone();
     (entry.define)(case, &mut expected);
     for (a, arg) in args.iter().enumerate().filter(|(_, arg)| arg.role != Role::Read) {
-        let wrong = |i: &usize| distance(arg.dtype, got[a][*i], expected[a][*i]) > (entry.tolerance)(case);
+        let wrong = |i: &usize| distance(arg.dtype, got[a][*i], expected[a][*i]) > tolerance;
         let count = (0..arg.len()).filter(wrong).count();
         if let Some(i) = (0..arg.len()).find(wrong) {
             let (x, y) = (got[a][i], expected[a][i]);
@@ -215,14 +197,6 @@ fn compare(entry: &Entry, case: usize, s: usize, given: &Buffers, got: &Buffers)
         let kept = arg.role == Role::Write && got[a].contains(&POISON);
         assert!(!kept, "{} case {case}, session {s}: `{}` is not written whole", entry.name, arg.name);
     }
-}
-
-/// Inputs of one session, drawn from the declaration.
-fn inputs(entry: &Entry, case: usize, args: &[Arg], session: usize) -> Buffers {
-    let mut draw = Draw::new(1 + 1_000 * case as u32 + session as u32);
-    let buffers = (entry.sample)(case, &mut draw);
-    assert!(args.iter().zip(&buffers).all(|(arg, words)| arg.len() == words.len()));
-    buffers
 }
 
 fn check(entry: &Entry, case: usize) {

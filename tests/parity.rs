@@ -1,40 +1,23 @@
 //! Does every op, on every instruction set, equal its definition? Is a session the same bits alone and in a cohort, on
 //! one thread and on three?
 
+mod common;
+
+use common::ops::{Buffers, POISON, distance, inputs, queue};
 use slm_fast::device::cpu::{Cpu, Isa};
-use slm_fast::device::{Device, Dtype, Layout, Memory, Queue};
-use slm_fast::op::{ALL, Arg, Draw, Entry, Role};
+use slm_fast::device::{Device, Layout};
+use slm_fast::op::{ALL, Arg, Entry, Role};
 
 /// More than the threads of some runs and fewer than those of others, so that both ways of sharing work are met.
 const SESSIONS: usize = 3;
-/// A NaN that no op computes.
-const POISON: u32 = 0x7FD5_5555;
-
-/// The words of one session's buffers, in the order of arguments.
-type Buffers = Vec<Vec<u32>>;
-
 fn device(isa: Isa, threads: usize) -> Device {
     Device::Cpu(Cpu::new(threads, isa))
-}
-
-/// Inputs drawn from the declaration, outputs poisoned.
-fn inputs(entry: &Entry, case: usize, args: &[Arg], session: usize) -> Buffers {
-    let mut draw = Draw::new(1 + 1_000 * case as u32 + session as u32);
-    let mut buffers = (entry.sample)(case, &mut draw);
-    for (arg, words) in args.iter().zip(&mut buffers) {
-        assert_eq!(arg.len(), words.len());
-        if arg.role == Role::Write {
-            words.fill(POISON);
-        }
-    }
-    buffers
 }
 
 /// Runs a case for sessions that start from `inputs`, in one cohort.
 fn replay(entry: &Entry, case: usize, device: &Device, inputs: &[&Buffers]) -> Vec<Buffers> {
     let mut layout = Layout::new(inputs.len());
-    let mut queue = Queue::default();
-    queue.push(Recorded((entry.launch)(case, &mut layout)));
+    let queue = queue(entry, case, &mut layout);
     let mut memory = layout.allocate().unwrap();
     for (s, buffers) in inputs.iter().enumerate() {
         for (id, words) in buffers.iter().enumerate() {
@@ -48,63 +31,8 @@ fn replay(entry: &Entry, case: usize, device: &Device, inputs: &[&Buffers]) -> V
     sessions.into_iter().map(session).collect()
 }
 
-/// A boxed call as a call, which is what a queue takes.
-struct Recorded(Box<dyn slm_fast::device::Call>);
-
-impl slm_fast::device::Call for Recorded {
-    fn name(&self) -> &'static str {
-        self.0.name()
-    }
-    fn tiles(&self) -> usize {
-        self.0.tiles()
-    }
-    fn scratch_words(&self) -> usize {
-        self.0.scratch_words()
-    }
-    // enough work that threads are woken, whatever the size of the case
-    fn flops(&self) -> f64 {
-        1e12
-    }
-    fn kernels(&self) -> Vec<slm_fast::device::Kernel> {
-        self.0.kernels()
-    }
-    fn device_scratch(&self) -> usize {
-        self.0.device_scratch()
-    }
-    fn shaders(&self, limits: &slm_fast::device::Limits) -> Vec<slm_fast::device::Shader> {
-        self.0.shaders(limits)
-    }
-    fn shader_scratch(&self) -> usize {
-        self.0.shader_scratch()
-    }
-    fn args(&self) -> Vec<usize> {
-        self.0.args()
-    }
-    unsafe fn run(&self, memory: &Memory, s: usize, cx: &mut slm_fast::device::Cx<'_>) {
-        // the scratch of a real run is what earlier ops left there
-        let words = self.0.scratch_words();
-        cx.scratch[..words].fill(f32::from_bits(POISON));
-        // SAFETY: forwarded
-        unsafe { self.0.run(memory, s, cx) }
-    }
-}
-
-/// The largest `|a - b| / (1 + |b|)`, infinite where one is a number and the other is not.
-fn distance(dtype: Dtype, a: u32, b: u32) -> f64 {
-    if a == b {
-        return 0.0;
-    }
-    let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
-    match dtype {
-        Dtype::U32 => f64::INFINITY,
-        Dtype::F32 if x.is_nan() && y.is_nan() && a != POISON && b != POISON => 0.0,
-        Dtype::F32 if x == y => 0.0,
-        Dtype::F32 => ((x - y).abs() / (1.0 + y.abs())).min(f64::INFINITY),
-    }
-}
-
 fn check(entry: &Entry, case: usize, isa: Isa) -> Vec<Buffers> {
-    let args = (entry.args)(case);
+    let (args, tolerance) = ((entry.args)(case), (entry.tolerance)(case));
     let place =
         |s: usize, arg: &Arg| format!("{} case {case}, {}, session {s}, `{}`", entry.name, isa.name(), arg.name);
     let given: Vec<Buffers> = (0..SESSIONS).map(|s| inputs(entry, case, &args, s)).collect();
@@ -121,11 +49,7 @@ fn check(entry: &Entry, case: usize, isa: Isa) -> Vec<Buffers> {
                 for (i, (x, y)) in got[a].iter().zip(&expected[a]).enumerate() {
                     let off = distance(arg.dtype, *x, *y);
                     let shown = (f32::from_bits(*x), f32::from_bits(*y));
-                    assert!(
-                        off <= (entry.tolerance)(case),
-                        "{}[{i}]: {shown:?} ({x:#x}, {y:#x}), off {off:e}",
-                        place(s, arg)
-                    );
+                    assert!(off <= tolerance, "{}[{i}]: {shown:?} ({x:#x}, {y:#x}), off {off:e}", place(s, arg));
                     assert!(arg.role != Role::Write || *x != POISON, "{}[{i}] was not written", place(s, arg));
                 }
             }

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Plants one fault at a time in CUDA kernels and in the cuda device's host code, and expects the tests to fail.
 
-    python3 tools/mutate_cuda.py                 # all; minutes
+    python3 tools/mutate_cuda.py                 # all; tens of minutes
     python3 tools/mutate_cuda.py --only kernels  # or host
+    python3 tools/mutate_cuda.py --fault barrier # those with this word in their name
     python3 tools/mutate_cuda.py --list
 
 Works on a copy of the sources in a temporary folder; the tree is not touched. Needs cargo and g++. Kernels are compiled
-by the tests when they run, so a fault there needs no build; one in the host code does. Prints a table, and ends with 1
-if a fault is not caught or its text is no longer in the file.
+by the tests when they run, so a fault there needs no build; one in the host code does, and these tests run once without
+a fault too. Prints a table, and ends with 1 if a fault is not caught or its text is no longer in the file.
 """
 
 import argparse
@@ -61,8 +62,13 @@ KERNELS = [
      "d_log_prob * of_log_prob + bonus * of_entropy", "minibatch_grad"),
     ("slopes through a held ratio", "lib/losses.cuh", "slope = inside ? -free : 0.0f;", "slope = -free;",
      "minibatch_grad"),
-    ("biases of hidden layers left out", "lib/mlp.cuh", "weights[col] = col < y.output ? params[y.bias + col] : 0.0f;",
+    ("biases of hidden layers left out", "lib/mlp.cuh", "copy_word(weights + col, params + y.bias + col);",
      "weights[col] = 0.0f;", "minibatch_grad"),
+    ("a bias of outputs from rounded slopes", "lib/layered_bf16.cuh", "if (outputs != nullptr) {",
+     "if (outputs == outputs + len) {", "minibatch_grad"),
+    ("a barrier missing before rounded slopes", "lib/layered_bf16.cuh",
+     "        __syncthreads();\n        each(tile, [](float& word, float sum) { word = operand",
+     "        each(tile, [](float& word, float sum) { word = operand", "minibatch_grad"),
     ("a barrier missing before the way back", "minibatch_grad.cu",
      "        __syncthreads();\n        backward<ROWS, LANES>", "        backward<ROWS, LANES>", "minibatch_grad"),
     ("the log one episode behind", "log.cu", "count - 1 - (count - 1 - slot) % Rows::WINDOW",
@@ -106,24 +112,29 @@ def planted(path, right, wrong):
 
 
 def verdict(result):
-    """The first line that says what a failed test saw; None where the tests passed."""
+    """Which test failed and the first line of what it saw, or why nothing is proven."""
     if result.returncode == 0:
         return "passed" if "skipped:" not in result.stdout else "skipped"
     if "does not compile" in result.stdout or "could not compile" in result.stdout:
         return "not planted: it does not compile"
     lines = result.stdout.splitlines()
+    failed = [line.split()[1] for line in lines if line.startswith("test ") and line.endswith(" FAILED")]
+    if not failed:
+        return f"no test has failed: {lines[-1] if lines else result.returncode}"
+    said = ""
     for at, line in enumerate(lines):
-        if "panicked at" in line and at + 1 < len(lines):
-            return "caught: " + lines[at + 1].strip()[:110]
-    return "caught: " + next((line for line in lines if line.startswith("error")), lines[-1] if lines else "")[:110]
+        if "panicked at" in line:
+            said = next((line.strip() for line in lines[at + 1:] if line.strip()), "")
+            break
+    return f"caught by {failed[0]}{f' and {len(failed) - 1} more' if failed[1:] else ''}: {said[:110]}"
 
 
-def kernel_faults(folder):
+def kernel_faults(folder, faults):
     binary = test_binary("cuda_kernels")
     shutil.copytree(ROOT / "tests/cuda_sim", folder / "tests/cuda_sim")
     (folder / "target").symlink_to(ROOT / "target")
     environment = {**os.environ, "SLM_FAST_ROOT": str(folder), "SLM_REQUIRE": "cuda-sim"}
-    for what, file, right, wrong, op in KERNELS:
+    for what, file, right, wrong, op in faults:
         shutil.rmtree(folder / "kernels", ignore_errors=True)
         shutil.copytree(ROOT / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("ptx"))
         if not planted(folder / "kernels" / file, right, wrong):
@@ -133,30 +144,37 @@ def kernel_faults(folder):
         yield what, f"kernels/{file}", verdict(run([binary, "--exact", test], cwd=folder, env=environment))
 
 
-def host_faults(folder):
+def host_faults(folder, faults):
     copy = folder / "tree"
     ignored = shutil.ignore_patterns("target", ".git", "data")
     shutil.copytree(ROOT, copy, ignore=ignored)
     environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target/mutate"), "SLM_REQUIRE": "cuda-sim"}
     (copy / "target").symlink_to(ROOT / "target")
-    for what, file, right, wrong in HOST:
+
+    def tested():
+        return run(["cargo", "test", "--test", "cuda_device"], cwd=copy, env=environment)
+
+    # a test that fails anyway catches nothing
+    sound = tested()
+    if verdict(sound) != "passed":
+        raise SystemExit(f"{sound.stdout}\nwithout a fault: {verdict(sound)}")
+    for what, file, right, wrong in faults:
         path = copy / "src/device/cuda" / file
-        shutil.copy(ROOT / "src/device/cuda" / file, path)
-        if planted(path, right, wrong):
-            found = verdict(run(["cargo", "test", "--test", "cuda_device"], cwd=copy, env=environment))
-        else:
-            found = "not planted: the text has changed"
-        shutil.copy(ROOT / "src/device/cuda" / file, path)
+        text = path.read_text()
+        found = verdict(tested()) if planted(path, right, wrong) else "not planted: the text has changed"
+        path.write_text(text)
         yield what, f"src/device/cuda/{file}", found
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=["kernels", "host"], help="one half of the faults")
+    parser.add_argument("--fault", default="", metavar="WORDS", help="those with these words in their name")
     parser.add_argument("--list", action="store_true", help="print the faults and plant none")
     options = parser.parse_args()
     halves = {"kernels": (KERNELS, kernel_faults), "host": (HOST, host_faults)}
     chosen = [halves[options.only]] if options.only else list(halves.values())
+    chosen = [([fault for fault in faults if options.fault in fault[0]], plant) for faults, plant in chosen]
     if options.list:
         for faults, _ in chosen:
             for fault in faults:
@@ -164,9 +182,9 @@ def main():
         return 0
     survived, count, start = 0, 0, time.time()
     print("| fault | file | tests |\n|---|---|---|", flush=True)
-    for _, plant in chosen:
+    for faults, plant in chosen:
         with tempfile.TemporaryDirectory() as folder:
-            for what, file, found in plant(Path(folder)):
+            for what, file, found in plant(Path(folder), faults) if faults else ():
                 count += 1
                 survived += not found.startswith("caught")
                 print(f"| {what} | `{file}` | {found.replace('|', '/')} |", flush=True)

@@ -85,45 +85,65 @@ struct Part {
     }
 };
 
-// What the losses of a minibatch read beside its rows.
-struct Minibatch {
-    Objective objective;
-    Numbers numbers;
+// The numbers that the losses of a minibatch read beside its rows, into shared memory; no barrier.
+__device__ __forceinline__ void load_numbers(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
+                                             Numbers* numbers, u32 lane) {
+    if (lane != 0) return;
+    const float* hyper = a.hyper.of(s);
+    const float* schedule = a.schedule.of(s);
+    const float* moments = a.moments.of(s) + 2 * d.minibatch;
+    numbers->clip_eps = schedule[Scheduled::CLIP_EPS];
+    numbers->entropy_coef = schedule[Scheduled::ENTROPY_COEF];
+    numbers->policy_coef = hyper[Hyper::POLICY_LOSS_COEF];
+    numbers->value_coef = hyper[Hyper::VAL_LOSS_COEF];
+    numbers->target_scale = d.normalize_targets ? a.value_moments.of(s)[Moments::SCALE] : 1.0f;
+    numbers->mean = moments[0];
+    numbers->scale = moments[1];
+    numbers->inv_len = 1.0f / float(d.len);
+}
 
-    __device__ __forceinline__ Minibatch(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s) {
-        const float* hyper = a.hyper.of(s);
-        const float* schedule = a.schedule.of(s);
-        const float* moments = a.moments.of(s) + 2 * d.minibatch;
-        objective = {d.clipped, d.distance, d.beta, d.clip_value, d.symlog, d.normalize_targets};
-        numbers.clip_eps = schedule[Scheduled::CLIP_EPS];
-        numbers.entropy_coef = schedule[Scheduled::ENTROPY_COEF];
-        numbers.policy_coef = hyper[Hyper::POLICY_LOSS_COEF];
-        numbers.value_coef = hyper[Hyper::VAL_LOSS_COEF];
-        numbers.target_scale = d.normalize_targets ? a.value_moments.of(s)[Moments::SCALE] : 1.0f;
-        numbers.mean = moments[0];
-        numbers.scale = moments[1];
-        numbers.inv_len = 1.0f / float(d.len);
+// Asks for the cache line of a word that will be read soon.
+__device__ __forceinline__ void prefetch(const float* at) {
+#ifndef CUDA_CPU_SIM
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(at));
+#endif
+}
+
+// Asks for what `row_losses` will read of row `m`: it comes while the net goes ahead.
+__device__ __forceinline__ void prefetch_row(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
+                                             const Part& part, u32 m) {
+    if (!part.is_critic) {
+        prefetch(a.action.of(s) + u64(m) * (d.policy.kind == Policies::CATEGORICAL ? 1 : d.policy.n));
+        prefetch(a.log_prob.of(s) + m);
+        prefetch(a.advantage.of(s) + m);
     }
-};
+    if (part.has_value) {
+        prefetch(a.value.of(s) + m);
+        prefetch(a.returns.of(s) + m);
+    }
+}
 
 // Losses of row `m` of the rollout, whose outputs are `out`: adds to the sums; `slopes` gets `out_row` words, the slopes
 // at the outputs, then those of the free parameters, then zeros. `params` are the net's.
 __device__ __forceinline__ void row_losses(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
-                                           const Part& part, const Minibatch& batch, const float* params, u32 m,
+                                           const Part& part, const Numbers& n, const float* params, u32 m,
                                            const float* out, float* slopes, u32 out_row, LossSums& sums) {
+    Objective objective = {d.clipped, d.distance, d.beta, d.clip_value, d.symlog, d.normalize_targets};
+#pragma unroll 1
     for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
     if (!part.is_critic) {
         u32 words = d.policy.kind == Policies::CATEGORICAL ? 1 : d.policy.n;
         Outputs said = {out, 1, params + d.actor.params};
-        policy_losses(batch.objective, batch.numbers, d.policy, said, a.action.of(s) + u64(m) * words,
+        policy_losses(objective, n, d.policy, said, a.action.of(s) + u64(m) * words,
                       a.log_prob.of(s)[m], a.advantage.of(s)[m], slopes, sums);
         // the value's slope comes between those of outputs and free parameters
         if (part.has_value) {
+#pragma unroll 1
             for (u32 j = part.free; j-- > 0;) slopes[part.outputs + j] = slopes[part.value_at + j];
         }
     }
     if (part.has_value) {
-        slopes[part.value_at] = value_loss(batch.objective, batch.numbers, out[part.value_at], a.value.of(s)[m],
+        slopes[part.value_at] = value_loss(objective, n, out[part.value_at], a.value.of(s)[m],
                                            a.returns.of(s)[m], sums);
     }
 }

@@ -66,8 +66,8 @@ __device__ __forceinline__ void copies_done() {
 #endif
 }
 
-// Copies a net's parameters into shared memory, padded with zeros. `lane` counts LANES lanes, whole warps, from 0. No
-// barrier: the caller synchronizes before the first `forward`.
+// Starts the copy of a net's parameters into shared memory, padded with zeros. `lane` counts LANES lanes, whole warps,
+// from 0. The caller waits (`copies_done`) and synchronizes before the first `forward`.
 template <u32 LANES>
 __device__ __forceinline__ void load_net(const Net& net, const float* params, u32 x_row, float* weights, u32 lane) {
     for (u32 l = 0; l < net.layers; l++) {
@@ -76,6 +76,7 @@ __device__ __forceinline__ void load_net(const Net& net, const float* params, u3
         u32 rows = last ? y.output : y.input, cols = last ? y.input : y.output;
         u32 row_words = weight_row(net, l, x_row), all_rows = weight_rows(net, l);
         // a warp per row
+#pragma unroll 2
         for (u32 row = lane / 32; row < all_rows; row += LANES / 32) {
             for (u32 col = lane % 32; col < row_words; col += 32) {
                 float* to = weights + row * row_words + col;
@@ -88,10 +89,15 @@ __device__ __forceinline__ void load_net(const Net& net, const float* params, u3
         }
         weights += all_rows * row_words;
         u32 bias = last ? pad4(y.output) : Fused::STRIDE;
-        for (u32 col = lane; col < bias; col += LANES) weights[col] = col < y.output ? params[y.bias + col] : 0.0f;
+        for (u32 col = lane; col < bias; col += LANES) {
+            if (col < y.output) {
+                copy_word(weights + col, params + y.bias + col);
+            } else {
+                weights[col] = 0.0f;
+            }
+        }
         weights += bias;
     }
-    copies_done();
 }
 
 // Outputs of a layer that one lane holds: TALL rows of COLS columns. Lanes lie ACROSS side by side; a lane's rows are

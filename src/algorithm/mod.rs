@@ -304,7 +304,7 @@ impl<'a> Recorder<'a> {
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,
             normalize_obs: p.spec.env.normalize_obs,
-            tile_rows: tile_rows(self.layout.kind(), &p.nets, len),
+            tile_rows: tile_rows(self.layout.kind(), &p.nets, p.precision, len),
             precision: p.precision,
         };
         let tiles = shape.tiles();

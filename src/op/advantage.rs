@@ -3,7 +3,7 @@
 //! An episode's end cuts every recursion. After a termination the next value is 0; after a truncation it is the value
 //! of the true final observation; neither ever comes from the first observation of the next episode.
 
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 use crate::op::lib::envs::TRUNCATED;
 use crate::op::lib::sums;
 use crate::op::{Draw, Shape, hyper, hyper::update};
@@ -77,6 +77,14 @@ impl Shape for AdvantageShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::advantage::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::advantage::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::advantage::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

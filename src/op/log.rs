@@ -2,7 +2,7 @@
 //!
 //! A row belongs to a vector step, not to an iteration: a log frequency finer than a rollout costs nothing.
 
-use crate::device::Kernel;
+use crate::device::{Kernel, Limits, Shader};
 use crate::op::{Draw, Shape, hyper, hyper::update, schedule};
 
 /// Episodes that `total_reward` and `episode_length` average over.
@@ -76,6 +76,14 @@ impl Shape for LogShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::log::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::log::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::log::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

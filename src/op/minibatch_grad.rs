@@ -52,7 +52,7 @@ pub struct GradShape {
     pub normalize_obs: bool,
     /// Rows of a tile: [`tile_rows`] of the device kind.
     pub tile_rows: usize,
-    /// Of the products; on a gpu alone, and where nets fit its matrix units.
+    /// Of the products of nets; on a gpu alone.
     pub precision: Precision,
 }
 
@@ -64,17 +64,18 @@ const TILE_ROWS: usize = 256;
 pub const TARGET_MAX: f32 = 10.0;
 
 /// Rows of a tile of a minibatch of `len` rows: each kind of device cuts as its cores like it.
-pub fn tile_rows(kind: Kind, nets: &Nets, len: usize) -> usize {
+pub fn tile_rows(kind: Kind, nets: &Nets, precision: Precision, len: usize) -> usize {
     match kind {
         Kind::Cpu => len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS),
-        Kind::Cuda | Kind::Wgpu => gpu::minibatch_grad::tile_rows(nets, len),
+        Kind::Cuda => gpu::minibatch_grad::tile_rows(nets, precision, len),
+        Kind::Wgpu => super::shaders::minibatch_grad::tile_rows(nets, len),
     }
 }
 
 impl GradShape {
     /// What becomes of the operands of products.
     fn round(&self) -> Round {
-        if gpu::minibatch_grad::half(self) { to_bf16 } else { exact }
+        if self.precision == Precision::Bf16 { to_bf16 } else { exact }
     }
 }
 
@@ -106,7 +107,7 @@ impl Shape for GradShape {
     /// Where operands are rounded, one of about ten thousand lies so near the middle of two numbers of 8 bits that the
     /// definition, which sums in f64, rounds it the other way: that moves an operand by 2^-8 of its size.
     fn tolerance(&self, declared: f64) -> f64 {
-        if gpu::minibatch_grad::half(self) { 2e-3 } else { declared }
+        if self.precision == Precision::Bf16 { 2e-3 } else { declared }
     }
 
     fn kernels(&self) -> Vec<Kernel> {

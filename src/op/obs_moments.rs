@@ -1,6 +1,6 @@
 //! Running moments of observations and the normaliser made of them.
 
-use crate::device::Kernel;
+use crate::device::{Kernel, Limits, Shader};
 use crate::op::lib::sums;
 use crate::op::{Draw, Shape};
 
@@ -29,6 +29,14 @@ impl Shape for ObsMomentsShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::obs_moments::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::obs_moments::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::obs_moments::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

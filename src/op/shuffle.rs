@@ -1,6 +1,6 @@
 //! The order of rows in an epoch, and how the advantages of each minibatch are normalised.
 
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 use crate::op::advantage::{HIGH, LOW};
 use crate::op::lib::rng::{Purpose, philox};
 use crate::op::lib::sums;
@@ -55,6 +55,14 @@ impl Shape for ShuffleShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::shuffle::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::shuffle::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::shuffle::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

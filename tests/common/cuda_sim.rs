@@ -168,6 +168,24 @@ fn cached(name: &str, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<
     Ok(path)
 }
 
+/// What `make` makes of every module, by as many threads as there are cores: each waits for a compiler.
+fn in_parallel<T: Send + Sync>(modules: &[Module], make: impl Fn(&Module) -> T + Sync) -> Vec<T> {
+    let results: Vec<OnceLock<T>> = modules.iter().map(|_| OnceLock::new()).collect();
+    let open = Mutex::new(modules.iter().zip(&results));
+    let take = || open.lock().expect("no one panics with the lock").next();
+    let work = || {
+        while let Some((module, result)) = take() {
+            let _ = result.set(make(module));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(&work);
+        }
+    });
+    results.into_iter().map(|result| result.into_inner().expect("every module is taken")).collect()
+}
+
 /// The scheduler that every module links, as an object file.
 fn scheduler(build: Build) -> Result<PathBuf, String> {
     static BUILDING: Mutex<()> = Mutex::new(());
@@ -331,8 +349,8 @@ struct Known {
 /// If no module declares it, several do, or the module does not compile.
 pub fn with_entry(entry: &str) -> &'static Library {
     static MODULES: OnceLock<Vec<Known>> = OnceLock::new();
-    let known = |module| Known { scanned: scan(&module), module, library: OnceLock::new() };
-    let modules = MODULES.get_or_init(|| modules().into_iter().map(known).collect());
+    let known = |module: &Module| Known { scanned: scan(module), module: module.clone(), library: OnceLock::new() };
+    let modules = MODULES.get_or_init(|| in_parallel(&modules(), known));
     let declares = |scanned: &Scanned| scanned.entries.iter().any(|(name, _)| name == entry);
     let mut fits = modules.iter().filter(|known| known.scanned.as_ref().is_ok_and(declares));
     let Some(Known { module, scanned: Ok(scanned), library }) = fits.next() else {
@@ -372,14 +390,13 @@ impl FakeDriver {
                 run(command.arg("-ldl")).map(drop)
             })?;
         }
-        let mut list = String::new();
-        for module in modules() {
-            let scanned = scan(&module)?;
-            let path = compile(&module, &scanned, Build::Plain)?;
-            for (entry, _) in &scanned.entries {
-                list += &format!("{entry} {}\n", path.display());
-            }
-        }
+        let list = in_parallel(&modules(), |module| {
+            let scanned = scan(module)?;
+            let path = compile(module, &scanned, Build::Plain)?;
+            let line = |(entry, _): &Declared| format!("{entry} {}\n", path.display());
+            Ok(scanned.entries.iter().map(line).collect::<String>())
+        });
+        let list = list.into_iter().collect::<Result<String, String>>()?;
         let kernels = cached(&format!("kernels-{:016x}.txt", hash(&[&list])), |path| {
             fs::write(path, &list).map_err(|error| error.to_string())
         })?;

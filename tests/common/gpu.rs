@@ -1,47 +1,19 @@
 //! What the tests of every gpu share: parity of an op through the device, and trainings that must end in certain bits.
 
+use super::ops::{Buffers, POISON, distance, inputs, queue};
 use super::small_spec;
-use slm_fast::device::{Device, Dtype, Layout, Queue};
+use slm_fast::device::{Device, Layout};
 use slm_fast::lab::cohort::{COLUMNS, Cohort, Row, Tensor};
-use slm_fast::op::{Arg, Draw, Entry, Role};
+use slm_fast::op::{Arg, Entry, Role};
 use slm_fast::plan::Plan;
 
 /// Sessions of a cohort.
 const SESSIONS: usize = 3;
-/// A NaN that no op computes.
-pub const POISON: u32 = 0x7FD5_5555;
-
-/// The words of one session's buffers, in the order of arguments.
-pub type Buffers = Vec<Vec<u32>>;
-
-/// The largest `|a - b| / (1 + |b|)` of two words, infinite where one is a number and the other is not.
-pub fn distance(dtype: Dtype, a: u32, b: u32) -> f64 {
-    let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
-    match dtype {
-        _ if a == b => 0.0,
-        Dtype::U32 => f64::INFINITY,
-        Dtype::F32 if x.is_nan() && y.is_nan() && a != POISON && b != POISON => 0.0,
-        Dtype::F32 if x == y => 0.0,
-        Dtype::F32 if x.is_nan() || y.is_nan() => f64::INFINITY,
-        Dtype::F32 => (x - y).abs() / (1.0 + y.abs()),
-    }
-}
-
-/// Inputs drawn from the declaration, outputs poisoned.
-pub fn inputs(entry: &Entry, case: usize, args: &[Arg], seed: usize) -> Buffers {
-    let mut buffers = (entry.sample)(case, &mut Draw::new(1 + 1_000 * case as u32 + seed as u32));
-    for (_, words) in args.iter().zip(&mut buffers).filter(|(arg, _)| arg.role == Role::Write) {
-        words.fill(POISON);
-    }
-    buffers
-}
-
 /// Replays a case several times, each time with new inputs and other sessions: launch by launch, then as a graph.
 pub fn check(entry: &Entry, case: usize, device: &Device) {
-    let args = (entry.args)(case);
+    let (args, tolerance) = ((entry.args)(case), (entry.tolerance)(case));
     let mut layout = Layout::on(device.kind(), SESSIONS);
-    let mut queue = Queue::default();
-    queue.push((entry.launch)(case, &mut layout));
+    let queue = queue(entry, case, &mut layout);
     let mut memory = layout.allocate_on(device).expect("device memory");
     for (round, sessions) in [&[0, 1, 2][..], &[0, 1, 2], &[2, 0], &[1]].into_iter().enumerate() {
         let place =
@@ -62,7 +34,7 @@ pub fn check(entry: &Entry, case: usize, device: &Device) {
                 let got = memory.words(id, s);
                 let fixed = arg.role == Role::Read || !sessions.contains(&s);
                 for (i, (&x, &y)) in got.iter().zip(&expected[id]).enumerate() {
-                    let limit = if fixed { 0.0 } else { (entry.tolerance)(case) };
+                    let limit = if fixed { 0.0 } else { tolerance };
                     assert!(distance(arg.dtype, x, y) <= limit, "{}[{i}]: {x:#x}, expected {y:#x}", place(s, arg));
                     assert!(fixed || arg.role == Role::Update || x != POISON, "{}[{i}] is not written", place(s, arg));
                 }

@@ -4,6 +4,7 @@
 pub mod cuda;
 pub mod cuda_sim;
 pub mod gpu;
+pub mod ops;
 pub mod wgpu;
 
 use std::path::{Path, PathBuf};

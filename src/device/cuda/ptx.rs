@@ -28,6 +28,7 @@ modules![
     "minibatch_grad_bf16_64",
     "minibatch_grad_bf16_128",
     "minibatch_grad_layered",
+    "minibatch_grad_layered_bf16",
     "rollout_cartpole",
     "rollout_cartpole_wide",
     "rollout_cartpole_bf16",

@@ -1,7 +1,9 @@
 //! Launches of `kernels/minibatch_grad.cu`, of `kernels/minibatch_grad_bf16.cu`, and of
 //! `kernels/minibatch_grad_layered.cu` where nets do not fit a block.
 
-use super::nets::{STRIDE, WIDTH, acts_words, half_acts, half_row, half_words, narrow, narrow_row, net_words, pad4};
+use super::nets::{
+    HALF_STRIDE, STRIDE, WIDTH, acts_words, half_acts, half_row, half_words, narrow, narrow_row, net_words, pad4,
+};
 use super::{MSE, SHARED_BYTES, SMOOTH_L1, flag, net, number, policy, word};
 use crate::device::{Field, Kernel, Precision};
 use crate::op::Shape;
@@ -18,10 +20,12 @@ const LAYERED_TILES: usize = 16;
 const ROWS: [usize; 3] = [32, 64, 128];
 /// Lanes of a block.
 const LANES: usize = 128;
+/// Words of `Numbers` in `kernels/lib/losses.cuh`.
+const NUMBERS: usize = 8;
 
 /// Rows of a tile on a gpu. Small minibatches are cut small: their blocks run side by side.
-pub fn tile_rows(nets: &Nets, len: usize) -> usize {
-    if !fits(nets, ROWS[0]) {
+pub fn tile_rows(nets: &Nets, precision: Precision, len: usize) -> usize {
+    if !fits(nets, precision, ROWS[0]) {
         return len.div_ceil(LAYERED_TILES).next_multiple_of(WIDTH);
     }
     let rows = len.div_ceil(TILES);
@@ -32,37 +36,34 @@ fn each(nets: &Nets) -> impl Iterator<Item = (&Mlp, usize)> {
     std::iter::once((&nets.actor, nets.policy.free_len())).chain(nets.critic.iter().map(|critic| (critic, 0)))
 }
 
-/// Bytes of shared memory with chunks of that many rows; the largest of the nets decides.
-fn shared_bytes(nets: &Nets, rows: usize) -> usize {
+/// Bytes of shared memory of the fused kernels with chunks of that many rows; the largest of the nets decides.
+fn shared_bytes(nets: &Nets, precision: Precision, rows: usize) -> usize {
     let words = each(nets).map(|(mlp, free)| {
         let outputs = 2 * rows * narrow_row(mlp.output + free);
-        rows * narrow_row(mlp.input) + outputs + net_words(mlp) + acts_words(mlp, rows, true)
+        let net = match precision {
+            Precision::F32 => rows * narrow_row(mlp.input) + net_words(mlp) + acts_words(mlp, rows, true),
+            Precision::Bf16 => {
+                rows * (half_row(mlp.input) + half_row(mlp.output)) + half_words(mlp) + half_acts(mlp, rows)
+            }
+        };
+        outputs + net
     });
-    4 * words.max().expect("an agent has a net")
+    4 * (NUMBERS + words.max().expect("an agent has a net"))
 }
 
-/// Whether the fused kernel with chunks of that many rows can have these nets.
-fn fits(nets: &Nets, rows: usize) -> bool {
-    each(nets).all(|(mlp, _)| narrow(mlp)) && shared_bytes(nets, rows) <= SHARED_BYTES
+/// Whether the fused kernels with chunks of that many rows can have these nets.
+fn fits(nets: &Nets, precision: Precision, rows: usize) -> bool {
+    // all of a row's operands are fragments in registers
+    let few = |mlp: &Mlp| precision == Precision::F32 || mlp.input.max(mlp.output) <= WIDTH;
+    each(nets).all(|(mlp, _)| narrow(mlp) && few(mlp)) && shared_bytes(nets, precision, rows) <= SHARED_BYTES
 }
 
-/// Bytes of shared memory of the same on the matrix units.
-fn half_bytes(nets: &Nets, rows: usize) -> usize {
-    let words = each(nets).map(|(mlp, free)| {
-        let matrices = rows * (half_row(mlp.input) + half_row(mlp.output)) + half_words(mlp) + half_acts(mlp, rows);
-        matrices + 2 * rows * narrow_row(mlp.output + free)
-    });
-    4 * words.max().expect("an agent has a net")
-}
-
-fn fits_half(nets: &Nets, rows: usize) -> bool {
-    let narrow = |mlp: &Mlp| narrow(mlp) && mlp.input.max(mlp.output) <= WIDTH;
-    each(nets).all(|(mlp, _)| narrow(mlp)) && half_bytes(nets, rows) <= SHARED_BYTES
-}
-
-/// Whether products run on the matrix units; nets that these kernels cannot have stay at f32.
-pub fn half(d: &GradShape) -> bool {
-    d.precision == Precision::Bf16 && fits_half(&d.nets, ROWS[0])
+/// What the kernels of a precision are called.
+fn named(precision: Precision, what: impl std::fmt::Display) -> String {
+    match precision {
+        Precision::F32 => format!("minibatch_grad_{what}"),
+        Precision::Bf16 => format!("minibatch_grad_bf16_{what}"),
+    }
 }
 
 fn shape(d: &GradShape, layer: usize) -> Vec<Field> {
@@ -91,22 +92,15 @@ fn shape(d: &GradShape, layer: usize) -> Vec<Field> {
 }
 
 pub fn kernels(d: &GradShape) -> Vec<Kernel> {
-    let half = half(d);
-    let fits = |rows| if half { fits_half(&d.nets, rows) } else { fits(&d.nets, rows) };
-    let Some(rows) = ROWS.into_iter().rev().find(|&rows| rows <= d.tile_rows.max(ROWS[0]) && fits(rows)) else {
-        return layered(d);
-    };
-    let (name, threads, bytes) = if half {
-        ("minibatch_grad_bf16", 2 * rows, half_bytes(&d.nets, rows))
-    } else {
-        ("minibatch_grad", LANES, shared_bytes(&d.nets, rows))
-    };
+    let tall = |rows: &usize| *rows <= d.tile_rows.max(ROWS[0]) && fits(&d.nets, d.precision, *rows);
+    let Some(rows) = ROWS.into_iter().rev().find(tall) else { return layered(d) };
     vec![Kernel {
-        entry: format!("{name}_{rows}"),
+        entry: named(d.precision, rows),
         tiles: d.tiles() as u32,
         parts: d.nets.groups() as u32,
-        threads: threads as u32,
-        shared_bytes: bytes as u32,
+        // a warp of the matrix units has 16 rows
+        threads: if d.precision == Precision::Bf16 { 2 * rows } else { LANES } as u32,
+        shared_bytes: shared_bytes(&d.nets, d.precision, rows) as u32,
         shape: shape(d, 0),
     }]
 }
@@ -120,7 +114,7 @@ fn layered_words(mlp: &Mlp, free: usize) -> usize {
 
 /// Scratch of the kernels that go layer by layer.
 pub fn device_scratch(d: &GradShape) -> usize {
-    if half(d) || fits(&d.nets, ROWS[0]) {
+    if fits(&d.nets, d.precision, ROWS[0]) {
         return 0;
     }
     let words: usize = each(&d.nets).map(|(mlp, free)| layered_words(mlp, free)).sum();
@@ -136,7 +130,7 @@ fn layered(d: &GradShape) -> Vec<Kernel> {
     assert!(d.tile_rows.is_multiple_of(WIDTH), "tiles are whole blocks of rows");
     let blocks = d.len.div_ceil(WIDTH);
     let launch = |entry: &str, tiles, layer, shared_words: usize| Kernel {
-        entry: format!("minibatch_grad_{entry}"),
+        entry: named(d.precision, entry),
         tiles: tiles as u32,
         parts: if entry == "gather" { 1 } else { d.nets.groups() as u32 },
         threads: LANES as u32,
@@ -149,7 +143,7 @@ fn layered(d: &GradShape) -> Vec<Kernel> {
         tiles.max().unwrap_or(0)
     };
     let layers = each(&d.nets).map(|(mlp, _)| mlp.hidden.len() + 1).max().expect("an agent has a net");
-    let two_tiles = 2 * WIDTH * STRIDE;
+    let two_tiles = 2 * WIDTH * if d.precision == Precision::Bf16 { HALF_STRIDE / 2 } else { STRIDE };
     let mut all = vec![launch("gather", blocks, 0, 0)];
     for l in 0..layers - 1 {
         let across = most(l, &|_, _, (_, units, ..)| units.div_ceil(WIDTH));
@@ -159,7 +153,7 @@ fn layered(d: &GradShape) -> Vec<Kernel> {
         let weights = pad4(mlp.output) * (STRIDE + 1);
         WIDTH * pad4(mlp.output + free) + WIDTH * STRIDE + weights
     });
-    all.push(launch("losses", blocks, 0, outputs.max().expect("an agent has a net")));
+    all.push(launch("losses", blocks, 0, NUMBERS + outputs.max().expect("an agent has a net")));
     for l in (0..layers).rev() {
         let tiles = most(l, &|mlp, free, (input, output, ..)| {
             let free = if l == mlp.hidden.len() { free } else { 0 };

@@ -97,7 +97,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
     for nets in [wide(Activation::Tanh, Some(&[129]), false), wide(Activation::Gelu, None, true)] {
         all.push(GradShape { rows: 300, start: 3, len: 267, normalize_obs: true, ..cut(nets, 128) });
     }
-    // on the matrix units, where nets fit: every net of the list, and as a gpu cuts
+    // on the matrix units: every net of the list, and as a gpu cuts, in one block and layer by layer
     let half = |d: &GradShape| GradShape { precision: Precision::Bf16, ..d.clone() };
     let halves: Vec<GradShape> = all[..all_nets().len()].iter().map(half).collect();
     let cut: Vec<GradShape> = all.iter().filter(|d| d.tile_rows != 256).map(half).collect();

@@ -232,7 +232,7 @@ fn layered(d: &GradShape) -> Vec<Shader> {
         let tiles = most(l, &|input, output, free| input.div_ceil(SIDE) * (output + free).div_ceil(SIDE));
         all.push(launch(d, "weights", (d.tiles() * tiles, tiles), Some(l), Way::Back));
         if l > 0 {
-            let across = most(l, &|input, ..| input.div_ceil(SIDE));
+            let across = most(l, &|input, _, _| input.div_ceil(SIDE));
             all.push(launch(d, "backward", (blocks * across, across), Some(l), Way::Back));
         }
     }
