@@ -1,18 +1,20 @@
 // T steps of N environments: policy ahead, sample, environment step, auto-reset, store. Twin of src/op/rollout.rs.
 //
-// With nets (`rollout_pack`, then `rollout`): a block owns `d.envs` environments (4, 8 or 16, a function of the shape and of
-// a block's memory) for all T steps and never meets another block. Activations stay in the block's memory; weights are
-// packed once and read through the caches, each once per block and step. Lane e keeps state, steps and return of environment
-// e in registers, samples its action, steps it and stores; all lanes compute the nets, layer by layer, actor and critic side
+// With nets (`rollout_pack`, then `rollout`): a block owns `d.envs` environments (4, 8 or 16, a function of the shape
+// and of a block's memory) for all T steps and never meets another block. Activations stay in the block's memory;
+// weights are packed once and read through the caches. Lane e keeps state, steps and return of environment e in
+// registers, samples its action, steps it and stores; all lanes compute the nets, layer by layer, actor and critic side
 // by side, and while the first lanes step, others draw the random words of the step after. A step costs one barrier per
 // layer and two more. Stores run along environments. Per environment and step: 4 (O + A + 7) bytes written, 2 x weights
 // FLOPs. Few environments are bound by the latency of that chain, many by multiply-adds and reads of activations.
 //
 // Nets whose activations do not fit in the block's memory keep them in scratch (`d.spilled`).
 //
-// Without nets (`rollout_random`): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per step.
+// Without nets (`rollout_random`): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
+// step.
 //
-// Repeatable: an environment's numbers depend on its own counter and state, and a net's sums on the shape alone.
+// Repeatable: an environment's numbers depend on its own counter and state, and the order of a net's sums on the shape
+// and on what an adapter gives a block.
 
 #import lib/core
 #import lib/net
@@ -185,8 +187,8 @@ fn draw(first: u32, lanes: u32, turn: u32, n: u32, step: u32, key: vec2<u32>) {
         let index = i % DRAWS;
         let reset = index + 1u == DRAWS;
         // a reset belongs to the step that it begins
-        let counter = vec4<u32>(
-            n + i / DRAWS, step + select(0u, 1u, reset), select(PURPOSE_ACTION, PURPOSE_RESET, reset), select(index, 0u, reset));
+        let purpose = select(PURPOSE_ACTION, PURPOSE_RESET, reset);
+        let counter = vec4<u32>(n + i / DRAWS, step + select(0u, 1u, reset), purpose, select(index, 0u, reset));
         drawn[turn * ROWS * DRAWS + i] = philox(counter, key);
     }
 }

@@ -1,15 +1,16 @@
-// The nets of an agent ahead, side by side, on the few rows of a block: a phase computes one layer of actor and critic, so
-// a pass has as many barriers as the deeper net has layers. Twin of `forward` in src/op/lib/mlp.rs for few rows.
+// The nets of an agent ahead, side by side, on the few rows of a block: a phase computes one layer of actor and critic,
+// so a pass has as many barriers as the deeper net has layers. Twin of `forward` in src/op/lib/mlp.rs for few rows.
 //
-// Rows come in fours, one `vec4` of activations each. A lane takes four units of a hidden layer for four rows, so that two
-// reads feed 16 multiply-adds; neighboring lanes have neighboring rows, then neighboring units.
-// Weights are packed: hidden layers [input, unit] of `vec4`, which holds the units u, u + U, u + 2 U, u + 3 U where U is a
-// fourth of the layer, rounded up; the last layer [output, input / 4]; biases behind. What pads is zero, so no loop has a
-// rest. Sums run over inputs in order within a lane; a last layer's sum is cut in `d.parts`, joined in their order by who
-// reads it.
+// Rows come in fours, one `vec4` of activations each. A lane takes four units of a hidden layer for four rows, so that
+// two reads feed 16 multiply-adds; neighboring lanes have neighboring rows, then neighboring units. Weights are packed:
+// hidden layers [input, unit] of `vec4`, which holds the units u, u + U, u + 2 U, u + 3 U where U is a fourth of the
+// layer, rounded up; the last layer [output, input / 4]; biases behind. What pads is zero, so no loop has a rest. Sums
+// run over inputs in order within a lane; a last layer's sum is cut in `d.parts`, joined in their order by who reads
+// it.
 //
-// The op has `d.actor` and `d.critic`; `d.actor_acts`, `d.critic_acts`: fours of units in the first and the second of the
-// buffers that hidden layers take in turns; `d.seen`: inputs, rounded up to fours; `d.spilled`: activations are in scratch.
+// The op has `d.actor` and `d.critic`; `d.actor_acts`, `d.critic_acts`: fours of units in the first and the second of
+// the buffers that hidden layers take in turns; `d.seen`: inputs, rounded up to fours; `d.spilled`: activations are in
+// scratch.
 
 #import lib/activation
 
@@ -23,8 +24,8 @@ const ACTS = ACTOR_ACTS + CRITIC_ACTS;
 
 // Activations [net][layer in turns][unit][quad], four rows each.
 var<workgroup> acts: array<vec4<f32>, max(select(ACTS, 0u, d.spilled), 1u)>;
-// What the nets see [which][input][row]: of this step, and of environments whose episode was cut. Lanes write single rows,
-// which a vector would not keep apart.
+// What the nets see [which][input][row]: of this step, and of environments whose episode was cut. Lanes write single
+// rows, which a vector would not keep apart.
 var<workgroup> seen: array<f32, 2u * d.seen * ROWS>;
 // Sums of the last layers [output][part][quad]; the critic's output is behind the actor's.
 var<workgroup> sums: array<vec4<f32>, max(LAST_OUTPUTS * d.parts * QUADS, 1u)>;
@@ -78,7 +79,9 @@ struct Side {
 }
 
 // Layer `l` of the nets for which it is a hidden one.
-fn hidden(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool, with_actor: bool, one: Side, two: Side) {
+fn hidden(
+    lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool, with_actor: bool, one: Side, two: Side
+) {
     let tasks_one = select(0u, fours(actor.output) * QUADS, l + 1u < d.actor.layers);
     let tasks_two = select(0u, fours(critic.output) * QUADS, l + 1u < d.critic.layers);
     let skipped = select(tasks_one, 0u, with_actor);
@@ -113,7 +116,9 @@ fn hidden(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool,
 }
 
 // Layer `l` of the nets whose last it is: a lane takes a part of the inputs of four rows of an output.
-fn last(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool, with_actor: bool, one: Side, two: Side) {
+fn last(
+    lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, first: bool, with_actor: bool, one: Side, two: Side
+) {
     let pieces = d.parts * QUADS;
     let tasks_one = select(0u, actor.output * pieces, l + 1u == d.actor.layers);
     let tasks_two = select(0u, critic.output * pieces, l + 1u == d.critic.layers);
@@ -156,26 +161,28 @@ fn synchronize() {
 // Layers of the deeper net.
 const DEPTH = max(d.actor.layers, d.critic.layers);
 
-// Layer `l` of both nets, with their weights at `weights`; the first reads what is seen from `shown` on. Returns the weights
-// of the next layer.
-fn phase(lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, shown: u32, with_actor: bool, weights: vec2<u32>)
-    -> vec2<u32> {
+// Layer `l` of both nets, with their weights at `weights`; the first reads what is seen from `shown` on. Returns the
+// weights of the next layer.
+fn phase(
+    lane: u32, p: Place, l: u32, actor: Layer, critic: Layer, shown: u32, with_actor: bool, weights: vec2<u32>
+) -> vec2<u32> {
     let first = l == 0u;
     let odd = (l & 1u) == 1u;
     // buffers in turns: even layers write the first one
     let actor_second = d.actor_acts[0] * 4u * QUADS;
     let critic_second = ACTOR_ACTS + d.critic_acts[0] * 4u * QUADS;
-    let one = Side(select(select(actor_second, 0u, odd), shown, first), select(0u, actor_second, odd), weights.x);
-    let two = Side(
-        select(select(critic_second, ACTOR_ACTS, odd), shown, first), select(ACTOR_ACTS, critic_second, odd), weights.y);
+    let actor_at = select(select(actor_second, 0u, odd), shown, first);
+    let critic_at = select(select(critic_second, ACTOR_ACTS, odd), shown, first);
+    let one = Side(actor_at, select(0u, actor_second, odd), weights.x);
+    let two = Side(critic_at, select(ACTOR_ACTS, critic_second, odd), weights.y);
     hidden(lane, p, l, actor, critic, first, with_actor, one, two);
     last(lane, p, l, actor, critic, first, with_actor, one, two);
     synchronize();
     return weights + vec2<u32>(packed_layer(actor, d.actor.layers, l), packed_layer(critic, d.critic.layers, l));
 }
 
-// Sends what is seen from `shown` on through both nets, or through the critic alone where it is a net of its own. All lanes
-// of the block call this together; the caller synchronizes before, the sums are visible to the block after.
+// Sends what is seen from `shown` on through both nets, or through the critic alone where it is a net of its own. All
+// lanes of the block call this together; the caller synchronizes before, the sums are visible to the block after.
 fn ahead(lane: u32, p: Place, shown: u32, with_actor: bool) {
     var at = vec2<u32>(p.packed, p.packed + d.actor_packed);
     // the layers of usual nets one by one, so that their sizes are constants
@@ -189,7 +196,8 @@ fn ahead(lane: u32, p: Place, shown: u32, with_actor: bool) {
     }
 }
 
-// Packs layer `l` of a net of that many layers from its parameters at word `params`; `lane` counts `d.pack_lanes` lanes.
+// Packs layer `l` of a net of that many layers from its parameters at word `params`; `lane` counts `d.pack_lanes`
+// lanes.
 fn pack(lane: u32, layers: u32, y: Layer, l: u32, params: u32, packed: u32) {
     let between = l + 1u < layers;
     let wide = fours(y.output);

@@ -13,7 +13,8 @@ const POLICY_OUTPUTS = d.policy.n * (1u + d.policy.kind * (1u - d.policy.free_st
 // Philox words that an action takes: one for each of its own, rounded up to whole blocks.
 const POLICY_DRAWN = (POLICY_ACTION + 3u) / 4u * 4u;
 
-// Logits; or means, then log standard deviations as they come from the net or from parameters of their own, not clamped.
+// Logits; or means, then log standard deviations as they come from the net or from parameters of their own, not
+// clamped.
 alias Outputs = array<f32, POLICY_WORDS>;
 alias Action = array<f32, POLICY_ACTION>;
 alias Drawn = array<u32, POLICY_DRAWN>;
@@ -48,7 +49,9 @@ fn draw_action(env: u32, step: u32, key: vec2<u32>) -> Drawn {
 }
 
 // Samples an action (`greedy`: the most likely one) and returns its log-probability.
-fn sample(out: ptr<function, Outputs>, words: ptr<function, Drawn>, greedy: bool, action: ptr<function, Action>) -> f32 {
+fn sample(
+    out: ptr<function, Outputs>, words: ptr<function, Drawn>, greedy: bool, action: ptr<function, Action>
+) -> f32 {
     if (d.policy.kind == POLICIES_CATEGORICAL) {
         let sums = log_sum_exp(out);
         var best = 0u;

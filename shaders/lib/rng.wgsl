@@ -1,5 +1,5 @@
-// Random numbers as a function of (key, counter): Philox4x32-10 (Salmon et al. 2011). Twin of src/op/lib/rng.rs, bit for
-// bit.
+// Random numbers as a function of (key, counter): Philox4x32-10 (Salmon et al. 2011). Twin of src/op/lib/rng.rs, bit
+// for bit.
 //
 // key = (seed, session), counter = (env, step, purpose, index).
 

@@ -1,9 +1,10 @@
 // sin, cos, exp, ln, tanh by the polynomials of src/op/lib/trig.rs, which states their errors.
 //
-// WGSL leaves the accuracy of its own functions open, lets compilers fuse and reorder sums, and take numbers for finite.
-// So: remainders go through `keep` term by term, and their first product is exact, fused or not; what is rounded to an
-// integer goes through `round`, not through a large sum; and a bound is a `select` on another quantity, or on bits, where a
-// minimum would hide a NaN that has to be seen. Results may differ from the cpu device's in the last bits.
+// WGSL leaves the accuracy of its own functions open, lets compilers fuse and reorder sums, and take numbers for
+// finite. So: remainders go through `keep` term by term, and their first product is exact, fused or not; what is
+// rounded to an integer goes through `round`, not through a large sum; and a bound is a `select` on another quantity,
+// or on bits, where a minimum would hide a NaN that has to be seen. Results may differ from the cpu device's in the
+// last bits.
 
 #import lib/core
 
