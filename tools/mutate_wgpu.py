@@ -5,10 +5,10 @@
     python3 tools/mutate_wgpu.py --only log   # faults that the tests of one op should catch
     python3 tools/mutate_wgpu.py --list
 
-Works on a copy of the shaders in a temporary folder, which the tests read instead of those built in, so that a fault needs
-no build; the tree is not touched. Needs cargo and an adapter, software if need be. A fault must leave a shader that is
-valid and a text that fits its declaration: one that does not is no catch. Prints a table, and ends with 1 if a fault is
-not caught or its text is no longer in the file.
+Works on a copy of the shaders in a temporary folder, which the tests read instead of those built in, so that a fault
+needs no build; the tree is not touched. Needs cargo and an adapter, software if need be. A fault must leave a shader
+that is valid and a text that fits its declaration: one that does not is no catch. Prints a table, and ends with 1 if a
+fault is not caught or its text is no longer in the file.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# what is wrong, file below shaders, right text, wrong text, op whose parity must fail; `wide` and `lib` are the tests of
-# numbers and of functions that shaders share
+# what is wrong, file below shaders, right text, wrong text, op whose parity must fail; `wide` and `lib` are the tests
+# of numbers and of functions that shaders share
 FAULTS = [
     ("halves that are too long for exact products", "lib/wide.wgsl", "bitcast<u32>(a) & 0xfffff000u",
      "bitcast<u32>(a) & 0xffffff00u", "wide"),
