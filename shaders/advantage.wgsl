@@ -1,10 +1,11 @@
 // Rewards as the agent sees them, advantages, value targets and their running moments. Twin of src/op/advantage.rs.
 //
-// A block of 256 lanes takes a tile of up to 32 environments through all T steps, 1,024 places (step, environment) at a
-// time, backwards. The work on a place that needs no other (reward, bootstrap, error) is done by all lanes, neighbours
-// in memory by neighbours in the block; what is left of the recursion, one multiplication and one addition a step, goes
-// through workgroup memory, one lane per environment; then all lanes write. 17 to 21 bytes read and 8 written per place,
-// some 200 operations, most of them for the sums: pairs of floats stand for f64. Bound by memory's latency.
+// A block of 256 lanes takes a tile of up to 32 environments, or 256 where T is small, through all T steps, 1,024
+// places (step, environment) at a time, backwards. The work on a place that needs no other (reward, bootstrap, error)
+// is done by all lanes, neighbours in memory by neighbours in the block; what is left of the recursion, one
+// multiplication and one addition a step, goes through workgroup memory, one lane per environment; then all lanes
+// write. 17 to 21 bytes read and 8 written per place, some 200 operations, most of them for the sums: pairs of floats
+// stand for f64. Bound by memory's latency.
 //
 // Where one tile holds all environments, `advantage_scan` is the only launch without percentiles. Otherwise
 //   advantage_carry, advantage_scale   moments of the discounted return, only with normalised rewards
@@ -15,9 +16,9 @@
 //   advantage_percentiles              a block per session, for few advantages
 //   (advantage_count, advantage_find) x 4   for many: blocks that count, and one that joins the counts
 //
-// A percentile is found digit by digit, eight of the float's ordered bits at a time: each pass counts how often each digit
-// comes among the values that share the digits before. The counts are integers, so that the order of atomic additions is
-// no matter. Sums go over a tree of lanes and a tree of tiles, fixed by T and N.
+// A percentile is found digit by digit, eight of the float's ordered bits at a time: each pass counts how often each
+// digit comes among the values that share the digits before. The counts are integers, so that the order of atomic
+// additions is no matter. Sums go over a tree of lanes and a tree of tiles, fixed by T and N.
 
 #import lib/core
 #import lib/sums

@@ -1,13 +1,14 @@
 // Episode statistics and log rows of the rollout that just ended. Twin of src/op/log.rs.
 //
-// Episodes are numbered in the order of the records [T, N], so that the list of finished episodes is the records without
-// the NaNs. A block of 256 lanes lists 4,096 records: a bit for each says whether an episode ended there, a scan over words
-// of bits numbers the episodes, and each goes to its place in the list; a lane that holds the last record of a vector
-// step notes how many there were by then. From the list any row can be written alone: 32 lanes per row fetch the last 100
-// episodes, from the list or from `recent`, and add them up as pairs of floats, four slots a lane, then in a tree.
+// Episodes are numbered in the order of the records [T, N], so that the list of finished episodes is the records
+// without the NaNs. A block of 256 lanes lists 4,096 records: a bit for each says whether an episode ended there, a
+// scan over words of bits numbers the episodes, and each goes to its place in the list; a lane that holds the last
+// record of a vector step notes how many there were by then. From the list any row can be written alone: 32 lanes per
+// row fetch the last 100 episodes, from the list or from `recent`, and add them up as pairs of floats, four slots a
+// lane, then in a tree.
 //
-// Up to 4,096 records `log_rows` is the only launch, a block per session; for more, `log_list` has a block per 4,096 and
-// `log_rows` joins their counts. 4 T N bytes read; bound by the latency of some ten trips to memory.
+// Up to 4,096 records `log_rows` is the only launch, a block per session; for more, `log_list` has a block per 4,096
+// and `log_rows` joins their counts. 4 T N bytes read; bound by the latency of some ten trips to memory.
 
 #import lib/core
 #import lib/sums

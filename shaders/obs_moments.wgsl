@@ -3,9 +3,9 @@
 // `obs_tile` has a block of 256 lanes for a tile of rows and up to 256 columns: a lane keeps to one column and takes
 // every so-manieth row, so that neighbours in memory are neighbours in the block. Sums and squares are taken about the
 // column's first value in the tile, as pairs of floats, one pass over the observations: 4 T N O bytes read, some 60
-// operations a word, bound by arithmetic. Then the lanes of a column are added up in halves. `obs_join` has 32 lanes per
-// column, which join the tiles one after another, then in a tree, then with the running moments. Where one block sees
-// everything, `obs_tile` does both and is the only launch. Tiles are a function of rows and columns.
+// operations a word, bound by arithmetic. Then the lanes of a column are added up in halves. `obs_join` has 32 lanes
+// per column, which join the tiles one after another, then in a tree, then with the running moments. Where one block
+// sees everything, `obs_tile` does both and is the only launch. Tiles are a function of rows and columns.
 
 #import lib/core
 #import lib/sums

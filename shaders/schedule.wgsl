@@ -1,7 +1,7 @@
 // What the scheduled numbers are in this iteration. Twin of src/op/schedule.rs.
 //
-// A block of 32 lanes per session, a lane per number: some thousand operations each, as the pairs of floats that stand for
-// f64, bound by the latency of the launch. No order to keep.
+// A block of 32 lanes per session, a lane per number: some thousand operations each, as the pairs of floats that stand
+// for f64, bound by the latency of the launch. No order to keep.
 
 #import lib/core
 #import lib/wide

@@ -1,13 +1,14 @@
 // The orders of rows in all epochs and the normalisation of each minibatch. Twin of src/op/shuffle.rs.
 //
 // `shuffle_index` has a lane for every four places of a minibatch: each place goes alone through a Feistel network (12
-// rounds of some 8 integer operations; on average less than two walks until it lands inside), writes its row and gathers
-// that row's advantage: 4 bytes written and 4 gathered per row, bound by integer arithmetic. The moments of the gathered
-// numbers come from registers in two passes, as pairs of floats, in a tree of lanes.
+// rounds of some 8 integer operations; on average less than two walks until it lands inside), writes its row and
+// gathers that row's advantage: 4 bytes written and 4 gathered per row, bound by integer arithmetic. The moments of the
+// gathered numbers come from registers in two passes, as pairs of floats, in a tree of lanes.
 //
 // A minibatch of up to 1,024 rows is one block, which writes its normalisation too. A larger one is cut into chunks of
-// 1,024 rows, a block of 256 lanes each, and where there are moments `shuffle_moments` joins them, a block per minibatch,
-// in a tree over chunks. Epochs are the parts of the grid. Blocks and order are functions of the minibatch's size.
+// 1,024 rows, a block of 256 lanes each, and where there are moments `shuffle_moments` joins them, a block per
+// minibatch, in a tree over chunks. Epochs are the parts of the grid. Blocks and order are functions of the minibatch's
+// size.
 
 #import lib/core
 #import lib/rng

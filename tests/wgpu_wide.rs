@@ -1,5 +1,5 @@
-//! The pairs of floats and the 64-bit integers of `shaders/lib/wide.wgsl`, on the first adapter there is, against f64 and
-//! u64.
+//! The pairs of floats and the 64-bit integers of `shaders/lib/wide.wgsl`, on the first adapter there is, against f64
+//! and u64.
 #![cfg(feature = "wgpu")]
 
 mod common;

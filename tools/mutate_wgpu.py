@@ -5,10 +5,10 @@
     python3 tools/mutate_wgpu.py --only log   # faults that the tests of one op should catch
     python3 tools/mutate_wgpu.py --list
 
-Works on a copy of the shaders in a temporary folder, which the tests read instead of those built in, so that a fault needs
-no build; the tree is not touched. Needs cargo and an adapter, software if need be. A fault must leave a shader that is
-valid and a text that fits its declaration: one that does not is no catch. Prints a table, and ends with 1 if a fault is
-not caught or its text is no longer in the file.
+Works on a copy of the shaders in a temporary folder, which the tests read instead of those built in, so that a fault
+needs no build; the tree is not touched. Needs cargo and an adapter, software if need be. A fault must leave a shader
+that is valid and a text that fits its declaration: one that does not is no catch. Prints a table, and ends with 1 if a
+fault is not caught or its text is no longer in the file.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# what is wrong, file below shaders, right text, wrong text, op whose parity must fail; `wide` and `lib` are the tests of
-# numbers and of functions that shaders share
+# what is wrong, file below shaders, right text, wrong text, op whose parity must fail; `wide` and `lib` are the tests
+# of numbers and of functions that shaders share
 FAULTS = [
     ("halves that are too long for exact products", "lib/wide.wgsl", "bitcast<u32>(a) & 0xfffff000u",
      "bitcast<u32>(a) & 0xffffff00u", "wide"),
@@ -70,12 +70,20 @@ FAULTS = [
     ("nine rounds of Philox", "lib/rng.wgsl", "round < 10u", "round < 9u", "lib"),
     ("a sine whose sign is the cosine's", "lib/trig.wgsl", "(bits & 2u) << 30u", "((bits + 1u) & 2u) << 30u", "lib"),
     ("a logarithm that takes NaN for a number", "lib/trig.wgsl", "word - 1u < 0x7F7FFFFFu", "word != 0u", "lib"),
+    ("a slope without its constant", "lib/activation.wgsl",
+     "case ACTIVATIONS_ELU: { return select(y + 1.0, 1.0, y > 0.0); }",
+     "case ACTIVATIONS_ELU: { return select(y, 1.0, y > 0.0); }", "lib"),
     ("no bound on log deviations", "lib/policy.wgsl",
      "return hold(raw, POLICIES_LOG_STD_LOW, POLICIES_LOG_STD_HIGH);", "return raw;", "rollout"),
     ("no limit on the torque", "env/pendulum.wgsl", "hold(action[0], -d.env.max_torque, d.env.max_torque)",
      "action[0]", "rollout"),
     ("gravity typed into the dynamics", "env/cartpole.wgsl", "(d.env.gravity * sin - cos * push)",
      "(9.7 * sin - cos * push)", "rollout"),
+    ("Runge and Kutta with other weights", "env/acrobot.wgsl", "(k1 + 2.0 * k2)", "(k1 + k2)", "rollout"),
+    ("an action that never brakes", "env/mountain_car.wgsl", "(action[0] - 1.0) * d.env.force",
+     "action[0] * d.env.force", "rollout"),
+    ("the height for the slope", "env/mountain_car_continuous.wgsl", "sin_cos(3.0 * state[0]).y",
+     "sin_cos(3.0 * state[0]).x", "rollout"),
     ("a time limit one step late", "rollout.wgsl", "live.steps >= d.limit", "live.steps > d.limit", "rollout"),
     ("a reset drawn from the step before", "rollout.wgsl", "step + select(0u, 1u, reset)", "step", "rollout"),
     ("observations without their shift", "rollout.wgsl", "(x - get_f(normalizer)) * ", "x * ", "rollout"),
@@ -87,6 +95,13 @@ FAULTS = [
      "minibatch_grad"),
     ("slopes through a held ratio", "lib/losses.wgsl", "free <= held && abs(raw)", "abs(raw)", "minibatch_grad"),
     ("rows of the first minibatch", "lib/minibatch.wgsl", "launch.start + i", "i", "minibatch_grad"),
+    ("the upper bias has no gradient", "minibatch_grad_fused.wgsl", "bias_top += above;", "", "minibatch_grad"),
+    ("hidden biases of large nets left out", "minibatch_grad_layered.wgsl",
+     "kept(i, lane) + get_f(params_of(s) + side.bias + unit);", "kept(i, lane);", "minibatch_grad"),
+    ("a barrier missing before the slabs are read", "lib/matrix.wgsl",
+     "        workgroupBarrier();\n        for (var k = 0u; k < min(left.depth - k0, DEPTH); k++) {",
+     "        for (var k = 0u; k < min(left.depth - k0, DEPTH); k++) {", "minibatch_grad"),
+    ("an infinity taken for a number", "lib/core.wgsl", "!= 0x7f800000u", "!= 0x7f800001u", "optimize"),
     ("gradients scaled up to the bound", "optimize.wgsl", "is_finite(limit) && clip < 1.0", "is_finite(limit)",
      "optimize"),
     ("bias correction one step late", "optimize.wgsl", "/ d.groups.count + 1u", "/ d.groups.count + 2u", "optimize"),

@@ -1,6 +1,7 @@
-// Sums, moments and counts over the lanes of a block. Twin of src/op/lib/sums.rs in meaning, not in order: the order here
-// is a tree over the lanes, the upper half onto the lower one, and depends on the size of the block alone, a power of two.
-// All lanes of a block must come to functions whose names begin with `block`; each leaves its workgroup memory free.
+// Sums, moments and counts over the lanes of a block. Twin of src/op/lib/sums.rs in meaning, not in order: the order
+// here is a tree over the lanes, the upper half onto the lower one, and depends on the size of the block alone, a power
+// of two. All lanes of a block must come to functions whose names begin with `block`; each leaves its workgroup memory
+// free.
 
 #import lib/core
 #import lib/wide

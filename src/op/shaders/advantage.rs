@@ -6,8 +6,10 @@ use crate::op::gpu::advantage::{GAE, N_STEP, RETURNS};
 use crate::op::gpu::{flag, word};
 
 const THREADS: usize = 256;
-/// Environments of a tile at most: a block reads neighbours in memory.
-const TILE: usize = 32;
+/// Environments of a tile: a block reads neighbours in memory, and has a lane for each. More where a rollout is short, so
+/// that a tile fills the places that a block takes at a time.
+const TILE: [usize; 2] = [32, 256];
+const PLACES: usize = 4 * THREADS;
 /// Digits of a percentile, values looked for, values of a digit.
 const PASSES: usize = 4;
 const RANKS: usize = 4;
@@ -19,7 +21,8 @@ const COUNTED: usize = 4 << 10;
 const COUNTERS: usize = 128;
 
 fn tile(d: &AdvantageShape) -> usize {
-    d.n.next_power_of_two().min(TILE)
+    let full = (PLACES / d.t).next_power_of_two().clamp(TILE[0], TILE[1]);
+    d.n.next_power_of_two().min(full)
 }
 
 fn tiles(d: &AdvantageShape) -> usize {
