@@ -54,7 +54,7 @@ stage() {
     cat "$work/$name" >>"$out/log.txt"
     tail -n 40 "$work/$name"
     printf '| %s | %s | %.1f | %s |\n' "$name" "$code" "$(echo "$(date +%s.%N) - $start" | bc 2>/dev/null ||
-        python3 -c "import time; print(time.time() - $start)")" "$(tail -n 1 "$work/$name" | tr '|' '/')" >>"$out/table.md"
+        python3 -c "import time; print(time.time() - $start)")" "$(grep -v '^ *$' "$work/$name" | tail -n 1 | tr '|' '/')" >>"$out/table.md"
 }
 
 # a stage that needs a tool which is not there
