@@ -1,5 +1,5 @@
 //! Does every CUDA kernel equal its op's definition? The unchanged sources run on the CPU (`tests/cuda_sim/`), under
-//! several orders of threads and blocks, alone and in a cohort, and again under AddressSanitizer.
+//! several orders of threads and blocks, alone and in a cohort, again under AddressSanitizer, and in search of races.
 
 mod common;
 
@@ -202,7 +202,7 @@ fn compare(entry: &Entry, case: usize, s: usize, given: &Buffers, got: &Buffers)
 fn check(entry: &Entry, case: usize) {
     let args = (entry.args)(case);
     let given: Vec<Buffers> = (0..SESSIONS).map(|s| inputs(entry, case, &args, s)).collect();
-    if Build::here() == Build::Sanitized {
+    if Build::here() != Build::Plain {
         // what is touched hardly depends on the order: once is enough, and slow
         let how = Variation { schedule: 3, active: &[2, 0], stale: POISON, scratch: POISON };
         let got = launch(entry, case, &given, &how);
@@ -234,7 +234,7 @@ fn check(entry: &Entry, case: usize) {
     same(1, &launch(entry, case, &given[1..2], &how)[0], "when alone");
 }
 
-/// The check of an op, and the same in a process where AddressSanitizer watches every access.
+/// The check of an op, the same in a process where AddressSanitizer watches every access, and in one that finds races.
 macro_rules! ops {
     ($($op:ident),* $(,)?) => {
         const OPS: &[&str] = &[$(stringify!($op)),*];
@@ -246,7 +246,12 @@ macro_rules! ops {
 
             #[test]
             fn touches_its_own_memory_only() {
-                super::every_case_sanitized(stringify!($op));
+                super::again(stringify!($op), super::cuda_sim::sanitized);
+            }
+
+            #[test]
+            fn orders_its_threads() {
+                super::again(stringify!($op), super::cuda_sim::watched);
             }
         })*
     };
@@ -265,12 +270,13 @@ fn every_case(op: &str) {
     }
 }
 
-fn every_case_sanitized(op: &str) {
-    if !cuda_sim::available() || Build::here() == Build::Sanitized {
+/// The check of an op in a child process whose kernels are built otherwise.
+fn again(op: &str, child: fn(&str) -> Result<(), String>) {
+    if !cuda_sim::available() || Build::here() != Build::Plain {
         return;
     }
-    if let Err(text) = cuda_sim::sanitized(&format!("{op}::equals_its_definition")) {
-        panic!("{op} under AddressSanitizer:\n{text}");
+    if let Err(text) = child(&format!("{op}::equals_its_definition")) {
+        panic!("{op}:\n{text}");
     }
 }
 

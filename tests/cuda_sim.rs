@@ -103,6 +103,28 @@ fn missing_barriers_show_as_other_bits() {
 }
 
 #[test]
+fn races_are_reported_with_their_lines() {
+    if module().is_none() {
+        return;
+    }
+    if Build::here() == Build::Plain {
+        return cuda_sim::watched("races_are_reported_with_their_lines").unwrap_or_else(|text| panic!("{text}"));
+    }
+    let (x, shared_bytes) = (whole(256), 1024);
+    let faulty = [
+        Launch { shared_bytes, ..Launch::of("missing_barrier", 1, 256) },
+        Launch { n: 3, ..Launch::of("overtaken", 1, 256) },
+        Launch::of("lanes_in_step", 1, 32),
+    ];
+    for (launch, schedule) in faulty.iter().flat_map(|launch| (0..SCHEDULES.len()).map(move |s| (launch, s))) {
+        let text = launch.run(schedule, &x, &mut [0.0; 256]).expect_err("a race");
+        assert!(text.contains("a race of threads ") && text.matches("self_test.cu:").count() == 2, "{text}");
+    }
+    Launch { shared_bytes, ..Launch::of("tree_sum", 1, 256) }.outputs(&x, 1);
+    Launch { n: 2, ..Launch::of("warp_sums", 1, 256) }.outputs(&x, 1);
+}
+
+#[test]
 fn threads_that_do_not_meet_are_reported() {
     if module().is_none() {
         return;

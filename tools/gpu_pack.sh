@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds what a GPU machine without Rust needs into one folder: the program, the tests of the device, the benches, all
-# stripped. `tools/gpu_run.sh` runs them there, from a copy of this tree that has the folder.
+# stripped and compressed. `tools/gpu_run.sh` unpacks and runs them there, from a copy of this tree that has the folder.
 #
 #     tools/gpu_pack.sh            # into target/gpu
 #     tools/gpu_pack.sh FOLDER
@@ -33,6 +33,16 @@ done
 built bench --bench ops --bench training | while read -r name path; do strip -o "$pack/benches/$name" "$path"; done
 git rev-parse --short HEAD >"$pack/commit"
 git diff --quiet HEAD || echo "+" >>"$pack/commit"
+
+# to about a quarter; the PTX inside is text
+python3 - "$pack" <<'EOF'
+import lzma, os, pathlib, sys
+
+for path in pathlib.Path(sys.argv[1]).rglob("*"):
+    if path.is_file() and os.access(path, os.X_OK):
+        path.with_name(path.name + ".xz").write_bytes(lzma.compress(path.read_bytes(), preset=4))
+        path.unlink()
+EOF
 
 bytes=$(du -sb "$pack" | cut -f1)
 find "$pack" -type f -printf '%10s  %p\n'

@@ -24,12 +24,22 @@ while [ $# -gt 0 ]; do
     esac
 done
 mkdir -p "$out"
-out=$(realpath "$out") pack=$(realpath "$pack")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# executables come compressed
+python3 - "$pack" "$work/pack" <<'EOF'
+import lzma, pathlib, shutil, sys
+
+folder, to = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+shutil.copytree(folder, to)
+for path in to.rglob("*.xz"):
+    path.with_suffix("").write_bytes(lzma.decompress(path.read_bytes()))
+    path.unlink()
+EOF
+out=$(realpath "$out") pack=$work/pack
 export SLM_FAST_ROOT=$PWD SLM_FAST_PROGRAM=$pack/slm-fast
 machine=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1 | tr -c 'A-Za-z0-9\n' '_')
 export SLM_FAST_BENCH_CSV=$out/$(date +%F)-${machine:-unknown}.csv
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 chmod -R u+x "$pack"
 
 {
@@ -54,7 +64,7 @@ stage() {
     cat "$work/$name" >>"$out/log.txt"
     tail -n 40 "$work/$name"
     printf '| %s | %s | %.1f | %s |\n' "$name" "$code" "$(echo "$(date +%s.%N) - $start" | bc 2>/dev/null ||
-        python3 -c "import time; print(time.time() - $start)")" "$(tail -n 1 "$work/$name" | tr '|' '/')" >>"$out/table.md"
+        python3 -c "import time; print(time.time() - $start)")" "$(grep -v '^ *$' "$work/$name" | tail -n 1 | tr '|' '/')" >>"$out/table.md"
 }
 
 # a stage that needs a tool which is not there

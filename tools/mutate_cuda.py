@@ -64,7 +64,7 @@ KERNELS = [
      "minibatch_grad"),
     ("biases of hidden layers left out", "lib/mlp.cuh", "copy_word(weights + col, params + y.bias + col);",
      "weights[col] = 0.0f;", "minibatch_grad"),
-    ("a bias of outputs from rounded slopes", "lib/layered_bf16.cuh", "if (outputs != nullptr) {",
+    ("biases of outputs from another tile", "lib/layered_bf16.cuh", "if (outputs != nullptr) {",
      "if (outputs == outputs + len) {", "minibatch_grad"),
     ("a barrier missing before rounded slopes", "lib/layered_bf16.cuh",
      "        __syncthreads();\n        each(tile, [](float& word, float sum) { word = operand",
@@ -125,7 +125,8 @@ def verdict(result):
         return "not planted: it does not compile"
     lines = result.stdout.splitlines()
     # a test in a child shows all that the child wrote, once more with names and panics
-    failed = list(dict.fromkeys(line.split()[1] for line in lines if line.startswith("test ") and " FAILED" in line))
+    failed = list(dict.fromkeys(line.split()[1] for line in lines
+                                if line.startswith("test ") and line.endswith("... FAILED")))
     if not failed:
         return f"no test has failed: {lines[-1] if lines else result.returncode}"
     said = [next((line.strip() for line in lines[at + 1:] if line.strip()), "")

@@ -13,8 +13,9 @@ use super::cuda::{self, Module};
 const MAX_PARAMS: usize = 4;
 /// As `launch.h` numbers them.
 pub const SCHEDULES: [&str; 4] = ["forward", "reverse", "random", "interleaved"];
-/// Put into the environment of a child process whose modules are built with AddressSanitizer.
+/// Put into the environment of a child process whose modules are built with AddressSanitizer, or to find races.
 pub const SANITIZE: &str = "SLM_CUDA_SIM_SANITIZE";
+const RACES: &str = "races";
 /// Words in this variable name the checks that must not be skipped.
 const REQUIRE: &str = "SLM_REQUIRE";
 
@@ -32,12 +33,18 @@ pub enum Build {
     Plain,
     /// With AddressSanitizer and the checks of undefined behaviour; only for a process that [`sanitized`] has started.
     Sanitized,
+    /// With a look at every access of shared memory; for a process that [`watched`] has started.
+    Watched,
 }
 
 impl Build {
     /// The build for this process.
     pub fn here() -> Build {
-        if std::env::var_os(SANITIZE).is_some() { Build::Sanitized } else { Build::Plain }
+        match std::env::var(SANITIZE).as_deref() {
+            Err(_) => Build::Plain,
+            Ok(RACES) => Build::Watched,
+            Ok(_) => Build::Sanitized,
+        }
     }
 
     fn flags(self) -> Vec<&'static str> {
@@ -51,16 +58,24 @@ impl Build {
         if self == Build::Sanitized {
             flags.extend(["-g1", "-fno-omit-frame-pointer", "-ftrivial-auto-var-init=pattern", "-DCUSIM_ASAN"]);
         }
+        if self == Build::Watched {
+            flags.extend(["-g1", "-DCUSIM_RACES"]);
+        }
         flags
     }
 
     /// For the kernels alone: the scheduler moves between stacks and is left as it is.
     fn kernel_flags(self) -> Vec<&'static str> {
         let mut flags = vec!["-fno-exceptions", "-fno-rtti"];
-        if self == Build::Sanitized {
-            flags.extend(["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]);
-        }
+        flags.extend(self.link_flags());
+        // calls functions of our own at every access
+        flags.extend((self == Build::Watched).then_some("-fsanitize=thread"));
         flags
+    }
+
+    fn link_flags(self) -> &'static [&'static str] {
+        let sanitized = &["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"];
+        if self == Build::Sanitized { sanitized } else { &[] }
     }
 }
 
@@ -201,6 +216,7 @@ fn scheduler(build: Build) -> Result<PathBuf, String> {
         &text("scheduler.cpp")?,
         &text("scheduler.h")?,
         &text("launch.h")?,
+        &text("races.h")?,
         &format!("{build:?} {:?}", build.flags()),
         compiler()?,
     ]);
@@ -247,7 +263,7 @@ fn compile(module: &Module, scanned: &Scanned, build: Build) -> Result<PathBuf, 
         let sections = ["--set-section-flags", ".bss=alloc,load,contents", "--rename-section", ".bss=cusim_shared"];
         run(Command::new("objcopy").args(sections).arg(&object))?;
         let mut command = Command::new("g++");
-        command.args(build.kernel_flags()).args(["-shared", "-o"]).arg(path).arg(&object).arg(&scheduler);
+        command.args(build.link_flags()).args(["-shared", "-o"]).arg(path).arg(&object).arg(&scheduler);
         run(&mut command)?;
         [&source, &object].into_iter().try_for_each(|file| fs::remove_file(file).map_err(|error| error.to_string()))
     })
@@ -432,6 +448,14 @@ pub fn sanitized(test: &str) -> Result<(), String> {
             .env("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1")
             .env("UBSAN_OPTIONS", "print_stacktrace=1")
             .env(SANITIZE, "1");
+    })
+    .map(drop)
+}
+
+/// Runs one test of this very binary in a child whose modules report races. `Err` holds what it wrote.
+pub fn watched(test: &str) -> Result<(), String> {
+    again(test, |command| {
+        command.env(SANITIZE, RACES);
     })
     .map(drop)
 }

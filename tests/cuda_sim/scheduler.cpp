@@ -61,6 +61,16 @@ Thread* current;
 Index block_index, grid_size, block_size;
 char* dynamic_shared;
 
+}  // namespace cusim
+
+#ifdef CUSIM_RACES
+#include "races.h"
+#define CUSIM_WATCH(...) __VA_ARGS__
+#else
+#define CUSIM_WATCH(...)
+#endif
+
+namespace cusim {
 namespace {
 
 constexpr unsigned MAX_THREADS = 1024;
@@ -88,6 +98,7 @@ struct Slot {
     char* dynamic = nullptr;
     // Whether a block is here that has not ended.
     bool occupied = false;
+    CUSIM_WATCH(Watch watch;)
 
     Slot() {
         void* memory = mmap(nullptr, MAX_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE,
@@ -211,6 +222,7 @@ void run_warp(Slot& slot, unsigned warp) {
     queue_at = queue + 1;
     current = queue[0];
     switch_to(&scheduler_stack_pointer, current->stack_pointer, current->stack, STACK_BYTES);
+    CUSIM_WATCH(current = nullptr;)
 }
 
 bool same_place(const Thread& a, const Thread& b) {
@@ -237,6 +249,7 @@ bool resolve_warp(Slot& slot, unsigned warp) {
         // a lane that calls with a mask that leaves itself out would never be met
         if (!complete || !(leader.mask >> i & 1)) continue;
         leader.collective->resolve(members, count);
+        CUSIM_WATCH(slot.watch.warp_eras[warp]++;)
         for (unsigned m = 0; m < count; m++) members[m]->state = State::ready;
         any = true;
     }
@@ -309,6 +322,7 @@ bool advance(Slot& slot) {
         return false;
     }
     slot.threads[0].collective->resolve(everyone, thread_count);
+    CUSIM_WATCH(slot.watch.era++;)
     for (unsigned i = 0; i < thread_count; i++) everyone[i]->state = State::ready;
     return true;
 }
@@ -339,6 +353,7 @@ void begin(Slot& slot, unsigned block) {
         if (!thread.started) prepare(thread, i);
     }
     poison(slot);
+    CUSIM_WATCH(slot.watch.era++; slot.watch.grains.resize((config.shared_bytes + static_bytes()) / GRAIN + 1);)
 }
 
 char* allocate_dynamic() {
@@ -398,6 +413,7 @@ void run_grid() {
         loaded = &slot;
         block_index = slot.index;
         dynamic_shared = slot.dynamic;
+        CUSIM_WATCH(watch = &slot.watch; first_thread = slot.threads.data(); dynamic_bytes = config.shared_bytes;)
         if (!advance(slot)) {
             check_dynamic(slot);
             slot.occupied = false;
@@ -475,8 +491,10 @@ extern "C" int cusim_launch(const Kernel* which, const cusim_launch_config* how,
     complaint.clear();
     find_scheduler_stack();
     std::string refused = refusal();
+    CUSIM_WATCH(race[0] = nullptr;)
     if (refused.empty()) {
         run_grid();
+        CUSIM_WATCH(watch = nullptr; complaint += places();)
     } else {
         complain(refused.c_str());
     }
