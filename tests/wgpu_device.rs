@@ -59,3 +59,67 @@ fn it_learns_as_the_cpu_does() {
         gpu::learns_as_the_cpu(open);
     }
 }
+
+/// Runs the program in a folder with a small spec; its exit code and what it wrote.
+fn program(folder: &std::path::Path, args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    common::write_spec(folder, &common::small_spec(1400, 2, Some(11)));
+    let mut command = common::slm_fast();
+    let output = command.envs(settings.iter().copied()).current_dir(folder).args(args).output().expect("it starts");
+    (output.status.code(), common::text(&output))
+}
+
+const TRAIN: [&str; 4] = ["train", "small.json", "--device", "wgpu"];
+
+#[test]
+fn a_run_from_the_command_line_is_written_and_continues_elsewhere() {
+    let Some(device) = adapter() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |args: &[&str]| {
+        let (code, text) = program(folder.path(), args, &[]);
+        assert_eq!(code, Some(0), "{text}");
+        text
+    };
+    let text = run(&[&TRAIN[..], &["--data", "one", "--verbose"]].concat());
+    assert!(text.contains(&device.describe()) && text.contains(" kernels compiled in "), "{text}");
+    run(&["train", "small.json", "--device", "wgpu:0", "--data", "two"]);
+    let model = |data: &str| {
+        let run = common::only_run(&folder.path().join(data));
+        let path = run.join("model/small_t0_s1_net_model.safetensors");
+        slm_fast::report::checkpoint::Checkpoint::read(&path).expect("a model").tensors
+    };
+    assert!(model("one") == model("two"), "equal runs");
+    let text = run(&["devices"]);
+    assert!(text.contains("wgpu:0  ") && text.contains(" of workgroup memory"), "{text}");
+    // its results are there, so that nothing is left to do; without them it goes on from its checkpoint on the cpu
+    let first = common::only_run(&folder.path().join("one"));
+    std::fs::remove_file(first.join("small_t0_trial_metrics_scalar.json")).expect("it was written");
+    let text = run(&["train", "--resume", &first.display().to_string(), "--device", "cpu"]);
+    assert!(text.contains("the checkpoint was written on wgpu"), "{text}");
+}
+
+#[test]
+fn a_plan_that_an_adapter_cannot_hold_is_told_before_the_first_frame() {
+    if adapter().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let large = ["--set", "env.num_envs=4194304", "--set", "env.max_frame=1000000000"];
+    let (code, text) = program(folder.path(), &[&TRAIN[..], &large].concat(), &[]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("wgpu:0: out of memory: the plan needs ") && text.contains(" of one cohort"), "{text}");
+    assert!(text.contains("hint: lower `env.num_envs`"), "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_machine_without_a_driver_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // the Vulkan loader looks nowhere else
+    let nowhere = [("VK_DRIVER_FILES", "/nowhere.json"), ("VK_ICD_FILENAMES", "/nowhere.json")];
+    let (code, text) = program(folder.path(), &TRAIN, &nowhere);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("--device: no wgpu device: no adapter: no Vulkan, Metal or DX12 driver"), "{text}");
+    assert!(text.contains("hint: `slm-fast devices` lists what there is; use `--device cpu`"), "{text}");
+    let (_, text) = program(folder.path(), &["devices"], &nowhere);
+    assert!(text.contains("wgpu  none: no adapter: "), "{text}");
+}

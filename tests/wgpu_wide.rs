@@ -4,7 +4,9 @@
 
 mod common;
 
+use common::wgpu::is_required;
 use slm_fast::op::Draw;
+use std::path::PathBuf;
 
 /// Words of a case: two pairs of floats, which are two 64-bit integers as well; then its results.
 const INPUTS: usize = 8;
@@ -46,7 +48,8 @@ fn all(@builtin(global_invocation_id) id: vec3<u32>) {
 
 /// A file below `shaders/lib` without its imports.
 fn library(name: &str) -> String {
-    let path = common::root().join(format!("shaders/lib/{name}.wgsl"));
+    let folder = std::env::var_os("SLM_FAST_SHADERS").map_or_else(|| common::root().join("shaders"), Into::into);
+    let path: PathBuf = folder.join(format!("lib/{name}.wgsl"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.lines().filter(|line| !line.starts_with("#import ")).map(|line| format!("{line}\n")).collect()
 }
@@ -59,8 +62,7 @@ fn run(words: &mut [u32]) -> Option<()> {
     let adapter = match pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())) {
         Ok(adapter) => adapter,
         Err(error) => {
-            let required = std::env::var("SLM_REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|name| name == "wgpu"), "SLM_REQUIRE asks for wgpu: {error}");
+            assert!(!is_required("wgpu"), "SLM_REQUIRE asks for wgpu: {error}");
             println!("skipped: no wgpu device: {error}");
             return None;
         }

@@ -87,7 +87,7 @@ struct SpecArgs {
     /// Set any key of the spec, or fill a `${var}`: `--set agent.algorithm.gamma=0.98`
     #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Where it runs: auto, cpu, cuda, cuda:N (default: the spec's `meta.device`)
+    /// Where it runs: auto, cpu, cuda, cuda:N, wgpu, wgpu:N (default: the spec's `meta.device`)
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
     /// The seed of every random number (default: the spec's `meta.random_seed`, else drawn once and saved)

@@ -106,6 +106,20 @@ impl Device {
         }
     }
 
+    /// What it took to prepare the kernels so far, where that is worth a line.
+    pub fn prepared(&self) -> Option<String> {
+        match self {
+            Device::Cpu(_) => None,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => None,
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(wgpu) => {
+                let (kernels, seconds) = wgpu.compiled();
+                Some(format!("{kernels} kernels compiled in {seconds:.2} s"))
+            }
+        }
+    }
+
     fn as_cpu(&self) -> &Cpu {
         match self {
             Device::Cpu(cpu) => cpu,

@@ -55,13 +55,17 @@ impl Cohort {
         require(plan.precision, &device)?;
         let (layout, program) = algorithm::record(plan, device.kind(), sessions.len());
         let mut memory = layout.allocate_on(&device)?;
-        for queue in std::iter::once(&program.iteration).chain(&program.tail) {
-            queue.prepare(&device, &mut memory)?;
-        }
-        for (s, &index) in sessions.iter().enumerate() {
+        // a gpu's driver compiles kernels while first parameters are drawn: both may take a second
+        let params = std::thread::scope(|scope| {
+            let draw = |&index: &u32| net::init(&plan.nets, &plan.spec.agent.net, [seed, index]);
+            let drawn = scope.spawn(move || sessions.iter().map(draw).collect::<Vec<_>>());
+            let mut queues = std::iter::once(&program.iteration).chain(&program.tail);
+            queues.try_for_each(|queue| queue.prepare(&device, &mut memory))?;
+            Ok(drawn.join().expect("drawing parameters does not panic"))
+        })?;
+        for (s, (&index, params)) in sessions.iter().zip(&params).enumerate() {
             begin(plan, &program.buffers, &mut memory, s, [seed, index]);
-            let params = net::init(&plan.nets, &plan.spec.agent.net, [seed, index]);
-            memory.write(program.buffers.params, s).copy_from_slice(&params);
+            memory.write(program.buffers.params, s).copy_from_slice(params);
         }
         let room = memory.layout().len_of(program.buffers.row_ints) / INTS;
         let b = program.buffers;

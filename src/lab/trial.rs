@@ -152,7 +152,11 @@ fn open(options: &Options, spec: DeviceChoice) -> Result<Opened> {
 
 /// A choice without the number of the device: what may differ in the last bit.
 fn kind(choice: DeviceChoice) -> DeviceChoice {
-    if let DeviceChoice::Cuda(_) = choice { DeviceChoice::Cuda(0) } else { choice }
+    match choice {
+        DeviceChoice::Cuda(_) => DeviceChoice::Cuda(0),
+        DeviceChoice::Wgpu(_) => DeviceChoice::Wgpu(0),
+        DeviceChoice::Cpu | DeviceChoice::Auto => choice,
+    }
 }
 
 fn cohort(plan: &Plan, seed: u32, sessions: &[Session], device: Device) -> Result<Cohort> {
@@ -183,7 +187,10 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     /// `notes`: what to tell before the training begins.
-    fn run(mut self, begin: Begin, notes: Vec<String>) -> Result<Ending> {
+    fn run(mut self, begin: Begin, mut notes: Vec<String>) -> Result<Ending> {
+        if self.options.verbosity == Verbosity::Verbose {
+            notes.extend(self.cohort.device().prepared());
+        }
         let started = self.options.started;
         let start_frame = self.cohort.frame();
         let label = format!("{}_t{TRIAL}", self.folder.spec_name());

@@ -135,13 +135,18 @@ struct Scanned {
     entries: Vec<Declared>,
 }
 
+/// A text without the folder of this tree, so that a copy of the tree with the same cache compiles nothing again.
+fn anywhere(text: &str) -> String {
+    text.replace(&super::root().display().to_string(), "")
+}
+
 fn scan(module: &Module) -> Result<Scanned, String> {
     let mut command = Command::new("g++");
     command.args(["-E", "-std=c++17", "-DCUSIM_SCAN", "-include", "cuda_cpu.h", "-I"]).arg(simulator_dir());
     command.args(&module.defines).args(["-x", "c++"]).arg(kernels_dir().join(&module.source));
     let text = String::from_utf8_lossy(&run(&mut command)?).into_owned();
     let entries = entries(&text)?;
-    Ok(Scanned { text, entries })
+    Ok(Scanned { text: anywhere(&text), entries })
 }
 
 /// Where built modules are kept from one run of the tests to the next.
@@ -220,9 +225,16 @@ fn compile(module: &Module, scanned: &Scanned, build: Build) -> Result<PathBuf, 
     text +=
         "};\nextern \"C\" __attribute__((visibility(\"default\"))) const cusim::Kernel* cusim_kernels(unsigned* n) {\n";
     text += "    *n = sizeof KERNELS / sizeof *KERNELS;\n    return KERNELS;\n}\n";
-    let scheduler_name = scheduler.display().to_string();
+    let scheduler_name = scheduler.file_name().expect("a file").to_string_lossy();
     let flags = format!("{build:?} {:?} {:?}", build.flags(), build.kernel_flags());
-    let key = hash(&[&scanned.text, &text, &scheduler_name, &flags, &format!("{:?}", module.defines), compiler()?]);
+    let key = hash(&[
+        &scanned.text,
+        &anywhere(&text),
+        &scheduler_name,
+        &flags,
+        &format!("{:?}", module.defines),
+        compiler()?,
+    ]);
     cached(&format!("{}-{key:016x}.so", module.name), |path| {
         let source = path.with_extension("cpp");
         fs::write(&source, &text).map_err(|error| error.to_string())?;
