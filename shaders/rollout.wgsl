@@ -158,15 +158,17 @@ fn rollout_pack(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
     // behind the actor's net and its free log standard deviations
     let critic_params = params + d.actor.params + d.policy.free_std * d.policy.n;
     let first = block.x * THREADS + lane;
-    var actor = (a.scratch.at + s * a.scratch.stride) / 4u;
-    var critic = actor + d.actor_packed;
-    for (var l = 0u; l < d.actor.layers; l++) {
-        pack(first, d.actor.layers, d.actor.layer[l], l, params, actor);
-        actor += packed_layer(d.actor.layer[l], d.actor.layers, l);
-    }
-    for (var l = 0u; l < d.critic.layers; l++) {
-        pack(first, d.critic.layers, d.critic.layer[l], l, critic_params, critic);
-        critic += packed_layer(d.critic.layer[l], d.critic.layers, l);
+    var packed = (a.scratch.at + s * a.scratch.stride) / 4u;
+    // how many layers there are is kept from the compiler, which would copy all of this for each
+    let layers = d.actor.layers + d.critic.layers + (sessions[0] >> 31u);
+    for (var i = 0u; i < layers; i++) {
+        let other = i >= d.actor.layers;
+        let l = select(i, i - d.actor.layers, other);
+        var y = d.actor.layer[select(l, 0u, other)];
+        if (other) { y = d.critic.layer[l]; }
+        let of_net = select(d.actor.layers, d.critic.layers, other);
+        pack(first, of_net, y, l, select(params, critic_params, other), packed);
+        packed += packed_layer(y, of_net, l);
     }
 }
 
