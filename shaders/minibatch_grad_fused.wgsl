@@ -1,16 +1,17 @@
-// Gradient of one minibatch for nets with one or two narrow hidden layers: gather, forward, losses, backward in one launch.
-// Twin of src/op/minibatch_grad.rs.
+// Gradient of one minibatch for nets with one or two narrow hidden layers: gather, forward, losses, backward in one
+// launch. Twin of src/op/minibatch_grad.rs.
 //
-// One block of 64 lanes per tile of rows, session and net: actor and critic are separate nets and share nothing, so they
-// run side by side; each writes its own parameters' part of `partial` and its own columns of `partial_loss`. A block goes
-// through the tile in chunks of 32 rows whose activations stay in workgroup memory, where slopes take their place on the
-// way back; the gradient stays in registers until the tile is done. The weight between hidden layers, 64 x 64, lies in
-// workgroup memory where a block may have 48 KiB, else it comes in two halves; the narrow ones are there always.
+// One block of 64 lanes per tile of rows, session and net: actor and critic are separate nets and share nothing, so
+// they run side by side; each writes its own parameters' part of `partial` and its own columns of `partial_loss`. A
+// block goes through the tile in chunks of 32 rows whose activations stay in workgroup memory, where slopes take their
+// place on the way back; the gradient stays in registers until the tile is done. The weight between hidden layers, 64 x
+// 64, lies in workgroup memory where a block may have 48 KiB, else it comes in two halves; the narrow ones are there
+// always.
 //
 // A row costs 3 multiply-adds per weight (2 in the first layer), of which a lane has 4 rows x 8 units, or 8 x 8 of the
-// weight's gradient, and reads 12 or 16 words per 32 or 64 of them. Rows of units lie 4 words more than a multiple of 32
-// apart: lanes that read neighboring rows meet different banks. Bound by the f32 units, then by workgroup memory; device
-// memory sees each row once and the gradient once per tile. Every sum runs in an order that shapes alone decide.
+// weight's gradient, and reads 12 or 16 words per 32 or 64 of them. Rows of units lie 4 words more than a multiple of
+// 32 apart: lanes that read neighboring rows meet different banks. Bound by the f32 units, then by workgroup memory;
+// device memory sees each row once and the gradient once per tile. Every sum runs in an order that shapes alone decide.
 
 #import lib/activation
 #import lib/core
@@ -107,7 +108,8 @@ fn load_narrow(params: u32, net: Parts, lane: u32) {
         var v = vec4<f32>();
         for (var j = 0u; j < 4u; j++) {
             let o = 4u * q + j;
-            if (o < net.outputs) { v[j] = word_or_zero(params + net.last.weight + o * net.last.input, lane, net.last.input); }
+            let row = params + net.last.weight + o * net.last.input;
+            if (o < net.outputs) { v[j] = word_or_zero(row, lane, net.last.input); }
         }
         last_weight[lane * OUT_QUADS + q] = v;
     }
@@ -252,7 +254,8 @@ fn head(bias: u32, net: Parts, base: u32, lane: u32) {
 }
 
 // Losses of a lane's row, and the slopes at its outputs in their place, which come back too.
-fn losses_of(s: u32, is_critic: bool, m: u32, row: u32, losses: ptr<function, LossSums>) -> array<vec4<f32>, OUT_QUADS> {
+fn losses_of(s: u32, is_critic: bool, m: u32, row: u32,
+             losses: ptr<function, LossSums>) -> array<vec4<f32>, OUT_QUADS> {
     let source = row * OUT_QUADS;
     let n = numbers_of(s);
     var slopes: array<vec4<f32>, OUT_QUADS>;
@@ -281,8 +284,8 @@ fn add_dots(v: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<
     return fma(vec4<f32>(v.w), vec4<f32>(w0.w, w1.w, w2.w, w3.w), next);
 }
 
-// Slopes below the weight that `weight` holds a part of, from unit `first` on, in the place of the units, which lie at the
-// start of `acts`; the slopes above, `depth` of them, lie behind.
+// Slopes below the weight that `weight` holds a part of, from unit `first` on, in the place of the units, which lie at
+// the start of `acts`; the slopes above, `depth` of them, lie behind.
 fn multiply_back(z: u32, first: u32, depth: u32, lane: u32) {
     let r = lane / 8u;
     let c = lane % 8u;
@@ -470,12 +473,13 @@ fn minibatch_grad(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
         keep_tile(lane, &grad);
         workgroupBarrier();
         for (var row = 0u; row < units; row++) {
-            if (lane < top) { put(to + net.middle.weight + row * top + lane, acts[row * ROW_QUADS + lane / 4u][lane % 4u]); }
+            let sum = acts[row * ROW_QUADS + lane / 4u][lane % 4u];
+            if (lane < top) { put(to + net.middle.weight + row * top + lane, sum); }
         }
         workgroupBarrier();
     }
-    // lanes of the same units add up one after another: rows of the first weight, its bias, rows of the last weight, then
-    // the bias of the units below the outputs
+    // lanes of the same units add up one after another: rows of the first weight, its bias, rows of the last weight,
+    // then the bias of the units below the outputs
     for (var turn = nought; turn < APART; turn++) {
         if (lane / SIDE_QUADS == turn) {
             for (var o = 0u; o < d.obs; o++) { add_share(turn, o, quad, grad_first[o]); }

@@ -2,11 +2,12 @@
 //
 // Kernels in order: gather; forward, once per hidden layer; outputs and losses; then for every layer from the last:
 // gradient of its weights, and slopes at the units below it, in the place of their activations. Actor and critic are
-// separate nets and run side by side (z of the grid). Blocks of 64 lanes make tiles of 64 x 64 numbers, sums over depth in
-// order within a lane; the gradient's rows are cut into the tiles of `partial`, which is all that is summed later.
+// separate nets and run side by side (z of the grid). Blocks of 64 lanes make tiles of 64 x 64 numbers, sums over depth
+// in order within a lane; the gradient's rows are cut into the tiles of `partial`, which is all that is summed later.
 //
-// Per row and weight 3 fused multiply-adds, read from workgroup memory at 16 words per 64 of them; activations pass through
-// caches or device memory once per kernel. Bound by the f32 units and workgroup memory. Orders depend on shapes alone.
+// Per row and weight 3 fused multiply-adds, read from workgroup memory at 16 words per 64 of them; activations pass
+// through caches or device memory once per kernel. Bound by the f32 units and workgroup memory. Orders depend on shapes
+// alone.
 
 #import lib/activation
 #import lib/core
@@ -142,7 +143,8 @@ fn minibatch_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local
             keep_half(half, lane, &sums);
             let first = row + half * HALF_SIDE;
             for (var i = 0u; i < min(max(d.len, first) - first, HALF_SIDE); i++) {
-                if (col + lane < side.output) { put(here + (half * HALF_SIDE + i) * out_row + col + lane, kept(i, lane)); }
+                let word = (half * HALF_SIDE + i) * out_row + col + lane;
+                if (col + lane < side.output) { put(here + word, kept(i, lane)); }
             }
         }
     }

@@ -1,17 +1,17 @@
 // One optimiser step. Twin of src/op/optimize.rs.
 //
 // Small problems take one launch, `optimize`: a block per session sums the tiles into scratch, reduces the squares, and
-// steps; a lane reads back the words that it wrote itself. What bounds it is what one multiprocessor draws from its cache.
+// steps; a lane reads back the words that it wrote itself. What bounds it is what one multiprocessor draws from its
+// cache.
 //
 // Large ones take three. `optimize_sum` has a block for every chunk of parameters, `width` parameters side by side and
 // THREADS / width tiles at once: 4 tiles P bytes and one addition a word; one more block adds up the losses.
-// `optimize_step` has a block per chunk: each adds
-// up the squares of all chunks again (a few hundred numbers, cheaper than a launch in between), then reads 16 P bytes and
-// writes 12 P, with a square root and a division per parameter. `optimize_finish`, one block, writes what all of the
-// others read: clock, fault, sums of the update.
+// `optimize_step` has a block per chunk: each adds up the squares of all chunks again (a few hundred numbers, cheaper
+// than a launch in between), then reads 16 P bytes and writes 12 P, with a square root and a division per parameter.
+// `optimize_finish`, one block, writes what all of the others read: clock, fault, sums of the update.
 //
-// A chunk lies inside one group. Tiles are added in the order (way, tile), squares lane by lane, chunk by chunk: the order
-// is a function of P, the groups, the number of tiles and the size of blocks.
+// A chunk lies inside one group. Tiles are added in the order (way, tile), squares lane by lane, chunk by chunk: the
+// order is a function of P, the groups, the number of tiles and the size of blocks.
 
 #import lib/core
 
@@ -193,8 +193,8 @@ fn step_of(s: u32, g: u32) -> Step {
     return step;
 }
 
-// With `losses` and `squares` known: steps of every group. The first group whose gradient is not finite comes back, 0 where
-// only the loss is not finite, NO_GROUP where all is well.
+// With `losses` and `squares` known: steps of every group. The first group whose gradient is not finite comes back, 0
+// where only the loss is not finite, NO_GROUP where all is well.
 fn prepare(s: u32, lane: u32) -> u32 {
     if (lane < d.groups.count) { steps[lane] = step_of(s, lane); }
     if (lane == 0u) {
@@ -231,7 +231,8 @@ fn advance(kind: u32, step: Step, grad: f32, now: vec3<f32>) -> vec3<f32> {
     return vec3<f32>(x, first, second);
 }
 
-// Steps the parameters from `begin` to `end` of group `g` with the whole block; false where a lane's are no longer finite.
+// Steps the parameters from `begin` to `end` of group `g` with the whole block; false where a lane's are no longer
+// finite.
 fn advance_all(s: u32, g: u32, grad: u32, begin: u32, end: u32, lane: u32) -> bool {
     let params = a.params.at + s * a.params.stride;
     let slots = a.slots.at + s * a.slots.stride;

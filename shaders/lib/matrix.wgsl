@@ -1,9 +1,9 @@
 // Products of matrices in the arena, a tile of SIDE x SIDE numbers per block of 64 lanes.
 //
-// A lane has 8 x 8 of the tile's sums, in quads half a tile apart, and adds over the depth in order. Slabs of DEPTH columns
-// of the left and rows of the right matrix pass through workgroup memory, 8 KiB, laid out so that lanes read quads of four
-// neighboring numbers: 16 words per 64 fused multiply-adds. Numbers beyond a matrix's ends count as zeros, so no product
-// asks where one ends, and what lies there is never read.
+// A lane has 8 x 8 of the tile's sums, in quads half a tile apart, and adds over the depth in order. Slabs of DEPTH
+// columns of the left and rows of the right matrix pass through workgroup memory, 8 KiB, laid out so that lanes read
+// quads of four neighboring numbers: 16 words per 64 fused multiply-adds. Numbers beyond a matrix's ends count as
+// zeros, so no product asks where one ends, and what lies there is never read.
 
 #import lib/core
 
@@ -28,7 +28,8 @@ struct Matrix {
     depth: u32,
 }
 
-// Sums of a lane: quad `4 * (2 * h + w) + i` is row `32 h + 4 r + i`, columns from `32 w + 4 c` on, for the lane's r, c.
+// Sums of a lane: quad `4 * (2 * h + w) + i` is row `32 h + 4 r + i`, columns from `32 w + 4 c` on, for the lane's r,
+// c.
 alias TileSums = array<vec4<f32>, 16>;
 
 // What one lane brings of a slab in step `t` of 16: its place (i, k). Neighboring lanes take neighboring words.

@@ -89,7 +89,8 @@ fn numbers_of(s: u32) -> Numbers {
     n.policy_coef = get_f(hyper + HYPER_POLICY_LOSS_COEF);
     n.value_coef = get_f(hyper + HYPER_VAL_LOSS_COEF);
     n.target_scale = 1.0;
-    if (d.normalize_targets) { n.target_scale = get_f(a.value_moments.at + s * a.value_moments.stride + MOMENTS_SCALE); }
+    let value_moments = a.value_moments.at + s * a.value_moments.stride;
+    if (d.normalize_targets) { n.target_scale = get_f(value_moments + MOMENTS_SCALE); }
     n.mean = get_f(moments);
     n.scale = get_f(moments + 1u);
     n.inv_len = 1.0 / f32(d.len);

@@ -20,8 +20,8 @@ const SIDE: usize = 64;
 const ROWS: usize = 32;
 /// Words from row to row of weights and activations there.
 const STRIDE: usize = SIDE + 4;
-/// Most words of an observation, and of the outputs with free parameters behind them, there: with two biases they are rows
-/// of the chunk's units in the end.
+/// Most words of an observation, and of the outputs with free parameters behind them, there: with two biases they are
+/// rows of the chunk's units in the end.
 const NARROW: usize = 15;
 /// Words that a lane gathers.
 const GATHERED: usize = 16;

@@ -1,5 +1,5 @@
-//! Launches of `shaders/optimize.wgsl`: one block per session for small problems, blocks per chunk of parameters for large
-//! ones.
+//! Launches of `shaders/optimize.wgsl`: one block per session for small problems, blocks per chunk of parameters for
+//! large ones.
 
 use crate::device::{Limits, Shader};
 use crate::op::gpu::optimize::groups;
