@@ -1,13 +1,12 @@
 //! Every op at the sizes of real trainings, and environments alone, against the ceilings of this machine.
 //!
-//! `cargo bench --bench ops`, with `-- --device cuda` on a gpu. One line a figure: nanoseconds a launch, GB/s over the
+//! `cargo bench --bench ops`, with `-- --device cuda` or `wgpu` on a gpu. One line a figure: nanoseconds a launch, GB/s over the
 //! declared arguments (an update counts twice), GFLOP/s and its share of the multiply-add peak that was measured just
 //! before.
 
 mod ceilings;
 mod common;
-#[cfg(feature = "cuda")]
-mod cuda_ops;
+mod gpu_ops;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,9 +245,8 @@ fn ops(b: &mut Bench) {
 
 fn main() {
     let options = Options::read();
-    #[cfg(feature = "cuda")]
-    if let Some(cuda) = options.cuda() {
-        return cuda_ops::run(cuda, &options);
+    if let Some(gpu) = options.gpu() {
+        return gpu_ops::run(&gpu, &options);
     }
     let criterion = options.criterion();
     let mut report = Report::open();

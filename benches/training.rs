@@ -1,11 +1,10 @@
 //! Whole trainings, without files: from first parameters to the last frame.
 //!
-//! `cargo bench --bench training`, with `-- --device cuda` on a gpu. Frames are trained frames of all sessions; a
+//! `cargo bench --bench training`, with `-- --device cuda` or `wgpu` on a gpu. Frames are trained frames of all sessions; a
 //! CPU-second is a second of one core, from the process's own CPU clock.
 
 mod common;
-#[cfg(feature = "cuda")]
-mod cuda_training;
+mod gpu_training;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,9 +94,8 @@ fn cpu_seconds() -> f64 {
 
 fn main() {
     let options = Options::read();
-    #[cfg(feature = "cuda")]
-    if let Some(cuda) = options.cuda() {
-        return cuda_training::run(cuda, &options);
+    if let Some(gpu) = options.gpu() {
+        return gpu_training::run(&gpu, &options);
     }
     let mut criterion = options.criterion();
     let mut report = Report::open();

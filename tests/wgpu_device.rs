@@ -5,7 +5,7 @@ mod common;
 
 use common::gpu::{self, check};
 use common::wgpu::adapter;
-use slm_fast::device::Device;
+use slm_fast::device::{Device, Limits};
 use slm_fast::op::ALL;
 
 fn open() -> Device {
@@ -14,12 +14,24 @@ fn open() -> Device {
 
 #[test]
 fn every_op_equals_its_definition() {
-    let Some(device) = adapter() else { return };
+    if let Some(device) = adapter() {
+        every_op(&device);
+    }
+}
+
+#[test]
+fn every_op_equals_its_definition_within_the_limits_of_webgpu() {
+    if let Some(Device::Wgpu(wgpu)) = adapter() {
+        every_op(&Device::Wgpu(wgpu.within(Limits::WEBGPU)));
+    }
+}
+
+fn every_op(device: &Device) {
     // one alone, while it is being written
     let only = std::env::var("OP").ok();
     for entry in ALL.iter().filter(|entry| only.as_ref().is_none_or(|only| only == entry.name)) {
-        for case in (0..(entry.cases)()).filter(|&case| has_kernels(&device, entry, case)) {
-            check(entry, case, &device);
+        for case in (0..(entry.cases)()).filter(|&case| has_kernels(device, entry, case)) {
+            check(entry, case, device);
         }
     }
 }

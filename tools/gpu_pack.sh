@@ -23,13 +23,7 @@ rm -rf "$pack"
 mkdir -p "$pack/tests" "$pack/benches"
 cargo build --locked --release
 strip -o "$pack/slm-fast" target/release/slm-fast
-built test --release --test 'cuda_device*' | while read -r name path; do strip -o "$pack/tests/$name" "$path"; done
-# a device that is not in every version
-for other in tests/wgpu_device*.rs; do
-    [ -e "$other" ] || continue
-    built test --release --test "$(basename "$other" .rs)" |
-        while read -r name path; do strip -o "$pack/tests/$name" "$path"; done
-done
+built test --release --test cuda_device --test wgpu_device --test wgpu_lib --test wgpu_wide | while read -r name path; do strip -o "$pack/tests/$name" "$path"; done
 built bench --bench ops --bench training | while read -r name path; do strip -o "$pack/benches/$name" "$path"; done
 git rev-parse --short HEAD >"$pack/commit"
 git diff --quiet HEAD || echo "+" >>"$pack/commit"

@@ -7,7 +7,7 @@
 #
 # Options: --pack FOLDER (target/gpu), --out FOLDER (gpu-results), --limit SECONDS (all stages together; later ones are
 # left out), --soak SECONDS (of the stage soak). Stages, in order: devices tests memcheck racecheck initcheck wgpu ops
-# trial agents curves training jax soak. In the folder: table.md with one line a stage, log.txt with all their output,
+# ops_wgpu trial agents curves training training_wgpu ratio jax soak. In the folder: table.md with one line a stage, log.txt with all their output,
 # figures.csv of the benches, jax.jsonl.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -117,17 +117,16 @@ if command -v compute-sanitizer >/dev/null; then
 else
     for tool in memcheck racecheck initcheck; do absent "$tool" "compute-sanitizer is not here"; done
 fi
-found=0
-for test in "$pack"/tests/wgpu*; do
-    [ -e "$test" ] && found=1 && stage wgpu 200 "$test"
-done
-[ "$found" = 1 ] || absent wgpu "not built into this version"
+for test in wgpu_lib wgpu_wide wgpu_device; do SLM_REQUIRE=wgpu stage wgpu 200 "$pack/tests/$test"; done
 stage ops 300 "$pack/benches/ops" --device cuda
+stage ops_wgpu 200 "$pack/benches/ops" --device wgpu
 stage trial 60 bash -c trial
 stage agents 90 bash -c agents
 stage curves 300 python3 tools/gpu_curves.py --program "$pack/slm-fast" --sessions 10 specs/ppo/ppo_cartpole.json \
     specs/a2c/a2c_cartpole.json specs/ppo/ppo_pendulum.json
 stage training 400 "$pack/benches/training" --device cuda
+stage training_wgpu 300 "$pack/benches/training" --device wgpu
+stage ratio 10 python3 tools/gpu_ratio.py "$SLM_FAST_BENCH_CSV"
 if python3 -c 'import jax, flax, optax' 2>/dev/null; then
     stage jax 400 bash -c jax
 else

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
-#[cfg(feature = "cuda")]
-use slm_fast::device::cuda::Cuda;
+use slm_fast::device::{Device, Kind, Precision};
+use slm_fast::lab::device::open;
 use slm_fast::lab::git::Source;
 use slm_fast::spec::DeviceChoice;
 
-/// What stands behind `cargo bench --`: `--device cuda` or `cuda:N` for that device (default: cpu), and words of which
-/// one has to be in a figure's name.
+/// What stands behind `cargo bench --`: `--device cuda` or `wgpu`, with `:N` or without, for that device (default: cpu),
+/// and words of which one has to be in a figure's name.
 pub struct Options {
     device: Option<DeviceChoice>,
     filters: Vec<String>,
@@ -39,29 +39,69 @@ impl Options {
         options
     }
 
-    /// The gpu to measure, opened; none for the cpu. Ends the process with code 2 where there is no such device.
-    #[cfg(feature = "cuda")]
-    pub fn cuda(&self) -> Option<Cuda> {
-        match self.device? {
-            DeviceChoice::Cpu => None,
-            DeviceChoice::Cuda(number) => Some(Cuda::open(number).unwrap_or_else(|error| stop(&error.to_string()))),
-            other => stop(&format!("benches run on `cpu`, `cuda` or `cuda:N`, not on `{other}`")),
+    /// The gpu to measure; none for the cpu. Ends the process with code 2 where there is no such device.
+    pub fn gpu(&self) -> Option<Gpu> {
+        let choice = self.device.filter(|choice| *choice != DeviceChoice::Cpu)?;
+        let device = open(choice, 0).unwrap_or_else(|error| stop(&error.to_string())).device;
+        if device.kind() == Kind::Cpu {
+            return None;
         }
+        Some(Gpu { choice, device })
     }
 
     /// The clock of the cpu. Criterion takes no options but its own, so it reads them where there is none of ours.
     pub fn criterion(&self) -> Criterion {
         match (&self.device, self.filters.first()) {
             (None, _) => Criterion::default().configure_from_args(),
-            (Some(DeviceChoice::Cpu), None) => Criterion::default(),
-            (Some(DeviceChoice::Cpu), Some(filter)) => Criterion::default().with_filter(filter),
-            (Some(other), _) => stop(&format!("no {other} device: not built into this version")),
+            (Some(_), None) => Criterion::default(),
+            (Some(_), Some(filter)) => Criterion::default().with_filter(filter),
         }
     }
 
     /// Whether a figure of a gpu is asked for.
     pub fn wants(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()))
+    }
+}
+
+/// A gpu to measure. While this is held, opening it again shares everything that is compiled.
+pub struct Gpu {
+    choice: DeviceChoice,
+    device: Device,
+}
+
+impl Gpu {
+    /// The device once more.
+    pub fn open(&self) -> Device {
+        open(self.choice, 0).unwrap_or_else(|error| stop(&error.to_string())).device
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.device.kind()
+    }
+
+    /// Its kind in the name of a figure.
+    pub fn suffix(&self) -> &'static str {
+        if self.kind() == Kind::Cuda { "cuda" } else { "wgpu" }
+    }
+
+    pub fn describe(&self) -> String {
+        self.device.describe()
+    }
+
+    /// Whether it is a program that stands in for a GPU: large sizes would take hours.
+    pub fn is_software(&self) -> bool {
+        match &self.device {
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(wgpu) => wgpu.is_software(),
+            _ => false,
+        }
+    }
+
+    /// Number formats that it has.
+    pub fn formats(&self) -> &'static [(&'static str, Precision)] {
+        const FORMATS: [(&str, Precision); 2] = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
+        if self.kind() == Kind::Cuda { &FORMATS } else { &FORMATS[..1] }
     }
 }
 

@@ -24,10 +24,8 @@ pub const SEEN: usize = 2;
 /// The two percentiles, as fractions.
 pub const LOW_QUANTILE: f64 = 0.05;
 pub const HIGH_QUANTILE: f64 = 0.95;
-
 /// Added to the variance of the discounted return under the root.
 pub const EPSILON: f64 = 1e-8;
-
 /// Weight of the old value in the moving average of a percentile; the first rollout sets it.
 pub const PERCENTILE_KEEP: f32 = 0.99;
 

@@ -4,7 +4,7 @@
 use super::launch::Recorded;
 use super::{Shared, Wgpu, survey};
 use crate::device::remote::{Host, Mirror, Remote, Running, guarded, guards, quoted};
-use crate::device::{GUARD, GUARD_WORD, Layout, Queue, Times, human_bytes, out_of_memory};
+use crate::device::{GUARD, GUARD_WORD, Layout, Limits, Queue, Times, human_bytes, out_of_memory};
 use crate::error::{Error, Result};
 use ::wgpu as gpu;
 use std::collections::VecDeque;
@@ -27,6 +27,7 @@ const POISON_WORDS: u64 = 1 << 16;
 /// Device memory of a cohort, with everything recorded for it.
 pub struct Arena {
     pub(super) shared: Arc<Shared>,
+    pub(super) limits: Limits,
     pub(super) words: gpu::Buffer,
     pub(super) table: gpu::Buffer,
     /// The first word of the scratch, and the words of a session's slice of it.
@@ -101,6 +102,7 @@ impl Arena {
             scratch: (layout.words, layout.scratch_stride()),
             running: Running::new(layout.sessions),
             sessions: layout.sessions,
+            limits: wgpu.limits,
             one_by_one: wgpu.one_by_one,
             mirror: Mirror::new(layout.entries.len(), layout.sessions),
             work: Mutex::new(work),

@@ -115,7 +115,7 @@ impl Arena {
         let shared = &self.shared;
         let (mut sources, mut launches, mut grids) = (Vec::<Source>::new(), Vec::new(), Vec::new());
         for call in queue.calls() {
-            let shaders = call.shaders(&shared.limits);
+            let shaders = call.shaders(&self.limits);
             if shaders.is_empty() {
                 let what = format!("the op `{}` is not built for the wgpu device with these sizes", call.name());
                 return Err(Error::new(shared.place(), what).hint("use `--device cpu`"));
@@ -143,7 +143,7 @@ impl Arena {
         let calls = queue.calls().iter().map(|call| Dispatches {
             op: call.name(),
             uses_scratch: call.shader_scratch() > 0,
-            kernels: kernels.by_ref().take(call.shaders(&shared.limits).len()).collect(),
+            kernels: kernels.by_ref().take(call.shaders(&self.limits).len()).collect(),
         });
         let calls = calls.collect();
         let mut written: Vec<usize> = queue.calls().iter().flat_map(|call| call.args()).collect();

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, Weak};
 #[derive(Clone)]
 pub struct Wgpu {
     shared: Arc<Shared>,
+    limits: Limits,
     one_by_one: bool,
 }
 
@@ -74,7 +75,7 @@ impl Wgpu {
         let mut open = OPEN.lock().expect("nothing panics while a device is opened");
         open.retain(|shared| shared.strong_count() > 0);
         if let Some(shared) = open.iter().filter_map(Weak::upgrade).find(|shared| shared.ordinal == ordinal) {
-            return Ok(Wgpu { shared, one_by_one: false });
+            return Ok(Wgpu::new(shared));
         }
         let opened = survey::adapter(ordinal).and_then(|adapter| new_shared(ordinal, &adapter));
         let shared = Arc::new(opened.map_err(|reason| {
@@ -82,7 +83,23 @@ impl Wgpu {
                 .hint("`slm-fast devices` lists what there is; use `--device cpu`")
         })?);
         open.push(Arc::downgrade(&shared));
-        Ok(Wgpu { shared, one_by_one: false })
+        Ok(Wgpu::new(shared))
+    }
+
+    fn new(shared: Arc<Shared>) -> Wgpu {
+        Wgpu { limits: shared.limits, shared, one_by_one: false }
+    }
+
+    /// Gives kernels less than the adapter has, as if it were a smaller one.
+    ///
+    /// # Panics
+    /// Where that is more than it has.
+    #[must_use]
+    pub fn within(self, limits: Limits) -> Wgpu {
+        let has = self.shared.limits;
+        assert!(limits.threads <= has.threads && limits.shared_bytes <= has.shared_bytes, "{limits:?} of {has:?}");
+        assert!(has.subgroups || !limits.subgroups, "{limits:?} of {has:?}");
+        Wgpu { limits, ..self }
     }
 
     /// Launches kernels one by one and waits for each, so that a fault names its op: for debugging.
@@ -114,7 +131,7 @@ impl Wgpu {
 
     /// What kernels may have.
     pub fn limits(&self) -> Limits {
-        self.shared.limits
+        self.limits
     }
 
     /// Kernels compiled so far by all users of the device, and the seconds that they took side by side.

@@ -2,10 +2,8 @@
 
 use std::time::Instant;
 
-use crate::common::{Options, Report, median};
+use crate::common::{Gpu, Options, Report, median};
 use crate::{PUREJAXRL, load, sizes};
-use slm_fast::device::Device;
-use slm_fast::device::cuda::Cuda;
 use slm_fast::error::Result;
 use slm_fast::lab::cohort::Cohort;
 use slm_fast::plan::Plan;
@@ -18,10 +16,9 @@ const SECONDS: f64 = 0.5;
 const WARM_UP: usize = 4;
 /// Steps of a rollout of many environments.
 const STEPS: usize = 32;
-const FORMATS: [&str; 2] = ["f32", "bf16"];
 
 struct Bench<'a> {
-    cuda: Cuda,
+    gpu: &'a Gpu,
     options: &'a Options,
     report: Report,
 }
@@ -45,7 +42,7 @@ fn many(envs: usize, steps: usize, width: usize, format: &str) -> Spec {
 
 impl Bench<'_> {
     fn cohort(&self, plan: &Plan, sessions: &[u32]) -> Result<Cohort> {
-        Cohort::new(plan, 1, sessions, Device::Cuda(self.cuda.clone()))
+        Cohort::new(plan, 1, sessions, self.gpu.open())
     }
 
     /// A result, or a line that says why there is none.
@@ -55,7 +52,7 @@ impl Bench<'_> {
 
     /// Whole trainings of a spec.
     fn whole(&mut self, name: &str, spec: &Spec, samples: usize) {
-        let name = format!("training.{name}.cuda");
+        let name = format!("training.{name}.{}", self.gpu.suffix());
         if !self.options.wants(&name) {
             return;
         }
@@ -84,7 +81,7 @@ impl Bench<'_> {
 
     /// Frames per second in the middle of a training.
     fn rate(&mut self, name: &str, spec: &Spec, sessions: u32) {
-        let name = format!("training.{name}.cuda");
+        let name = format!("training.{name}.{}", self.gpu.suffix());
         if !self.options.wants(&name) {
             return;
         }
@@ -107,14 +104,19 @@ impl Bench<'_> {
 }
 
 /// Measures everything that is asked for.
-pub fn run(cuda: Cuda, options: &Options) {
-    let mut b = Bench { cuda, options, report: Report::open() };
-    println!("trainings on {}", b.cuda.describe());
+pub fn run(gpu: &Gpu, options: &Options) {
+    let mut b = Bench { gpu, options, report: Report::open() };
+    println!("trainings on {}", gpu.describe());
+    if gpu.is_software() {
+        b.rate(&format!("f32.64x{STEPS}"), &many(64, STEPS, 64, "f32"), 1);
+        b.rate("slm_lab.4_sessions", &load("specs/ppo/ppo_cartpole.json", &[]), 4);
+        return;
+    }
     b.whole("ppo_cartpole_4x128_purejaxrl", &load(PUREJAXRL, &[]), SAMPLES);
     b.whole("ppo_cartpole_slm_lab_4_sessions", &load("specs/ppo/ppo_cartpole.json", &[]), SAMPLES);
     let agents = load(PUREJAXRL, &[("meta.max_session", "2048"), ("meta.log_frequency", "100000")]);
     b.whole("ppo_cartpole_4x128_purejaxrl_2048_sessions", &agents, 1);
-    for format in FORMATS {
+    for &(format, _) in gpu.formats() {
         for power in 1..=8 {
             let envs = 4_usize.pow(power);
             b.rate(&format!("{format}.{envs}x{STEPS}"), &many(envs, STEPS, 64, format), 1);

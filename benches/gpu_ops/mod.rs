@@ -1,12 +1,11 @@
-//! The ops on a gpu: device time from events, and its share of the ceilings measured just before.
+//! The ops on a gpu: time by the device's clock, and its share of the ceilings measured just before.
 //!
-//! An op is in a graph several times and the graph is replayed, as in a training: a figure is the time from one launch's
+//! An op is in a queue several times and the queue is replayed, as in a training: a figure is the time from one launch's
 //! start to the next one's.
 
-use crate::common::{Options, Report, human, median};
+use crate::common::{Gpu, Options, Report, human, median};
 use crate::{ENVS, Launch, grad, launch, nets, optimize, rollout, small_nets, write};
-use slm_fast::device::cuda::{Ceilings, Cuda};
-use slm_fast::device::{Device, Kind, Layout, Precision};
+use slm_fast::device::{Device, Layout};
 use slm_fast::op::Shape;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::lib::mlp::Activation;
@@ -19,7 +18,7 @@ use slm_fast::op::rollout::{Rollout, RolloutShape};
 use slm_fast::op::schedule::{Schedule, ScheduleShape};
 use slm_fast::op::shuffle::{Normalize, Shuffle, ShuffleShape};
 
-/// Launches in a graph.
+/// Launches in a queue.
 const COPIES: usize = 8;
 /// Measurements of which the middle one counts, and how long one takes.
 const SAMPLES: usize = 5;
@@ -31,27 +30,27 @@ const ENV_SHAPES: [(usize, usize); 3] = [(4_096, 32), (65_536, 32), (262_144, 32
 const SHAPES: [(usize, usize); 4] = [(4, 128), (2_048, 32), (16_384, 32), (65_536, 32)];
 const WIDTHS: [usize; 5] = [32, 64, 128, 256, 512];
 const SESSIONS: [usize; 4] = [1, 16, 256, 1_024];
-const FORMATS: [(&str, Precision); 2] = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
 
 struct Bench<'a> {
-    cuda: Cuda,
+    gpu: &'a Gpu,
     options: &'a Options,
     report: Report,
-    ceilings: Ceilings,
-}
-
-/// A layout of so many sessions.
-fn on(sessions: usize) -> Layout {
-    Layout::on(Kind::Cuda, sessions)
+    /// Of copies, multiply-adds and matrix products, where they are measured.
+    ceilings: Option<[f64; 3]>,
 }
 
 impl Bench<'_> {
+    /// A layout of so many sessions.
+    fn on(&self, sessions: usize) -> Layout {
+        Layout::on(self.gpu.kind(), sessions)
+    }
+
     /// Seconds of one launch, or none where the device says why not.
     fn seconds(&self, name: &str, sessions: usize, launch: Launch) -> Option<f64> {
         let queue = launch.queue(COPIES);
         let sessions: Vec<usize> = (0..sessions).collect();
         let measured = || {
-            let device = Device::Cuda(self.cuda.clone());
+            let device = self.gpu.open();
             let mut memory = launch.layout.allocate_on(&device)?;
             write(&launch.inputs, &mut memory);
             let once = queue.time(&device, &mut memory, &sessions, 2)?.replay_ms;
@@ -68,41 +67,43 @@ impl Bench<'_> {
 
     /// Measures an op of one or more sessions and reports it; it is made only when it is asked for.
     fn op(&mut self, name: &str, sessions: usize, launch: impl FnOnce(Layout) -> Launch) {
-        let name = if sessions == 1 { format!("{name}.cuda") } else { format!("{name}.cuda_{sessions}_sessions") };
+        let on = self.gpu.suffix();
+        let name = if sessions == 1 { format!("{name}.{on}") } else { format!("{name}.{on}_{sessions}_sessions") };
         if !self.options.wants(&name) {
             return;
         }
-        let launch = launch(on(sessions));
+        let launch = launch(self.on(sessions));
         let bytes = (launch.bytes() * sessions) as f64;
         let flops = launch.call.flops() * sessions as f64;
         let Some(seconds) = self.seconds(&name, sessions, launch) else { return };
         let (gb, gflop) = (bytes / seconds / 1e9, flops / seconds / 1e9);
-        let (peak, unit) = match name.contains("bf16") {
-            true => (self.ceilings.mma, "matrix"),
-            false => (self.ceilings.fma, "FMA"),
-        };
-        let (of_copy, of_peak) = (gb / self.ceilings.copy, gflop / peak);
-        let time = human(seconds * 1e9);
-        let moved = format!("{gb:>9.2} GB/s {:>5.1} % of a copy", of_copy * 100.0);
-        let of = format!("{:>5.1} % of the {unit} peak", of_peak * 100.0);
-        println!("{name:48} {time:>14} ns {moved} {gflop:>10.2} GFLOP/s {of}");
+        let mut line = format!("{name:48} {:>14} ns {gb:>9.2} GB/s", human(seconds * 1e9));
         self.report.row(&name, seconds * 1e9, "ns");
         self.report.row(&name, gb, "GB/s");
-        self.report.row(&name, of_copy, "share of copy");
+        if let Some([copy, ..]) = self.ceilings {
+            line += &format!(" {:>5.1} % of a copy", gb / copy * 100.0);
+            self.report.row(&name, gb / copy, "share of copy");
+        }
+        line += &format!(" {gflop:>10.2} GFLOP/s");
         if flops > 0.0 {
             self.report.row(&name, gflop, "GFLOP/s");
-            self.report.row(&name, of_peak, "share");
         }
+        if let Some([_, fma, mma]) = self.ceilings {
+            let (peak, unit) = if name.contains("bf16") { (mma, "matrix") } else { (fma, "FMA") };
+            line += &format!(" {:>5.1} % of the {unit} peak", gflop / peak * 100.0);
+            self.report.row(&name, gflop / peak, "share");
+        }
+        println!("{line}");
     }
 
     /// Measures an environment that takes random actions.
     fn env(&mut self, env: &str, n: usize, t: usize) {
-        let name = format!("env_step.{env}.{n}x{t}.cuda");
+        let name = format!("env_step.{env}.{n}x{t}.{}", self.gpu.suffix());
         if !self.options.wants(&name) {
             return;
         }
         let shape = RolloutShape { nets: None, ..rollout(env, t, n) };
-        if let Some(seconds) = self.seconds(&name, 1, launch!(Rollout, shape, on(1))) {
+        if let Some(seconds) = self.seconds(&name, 1, launch!(Rollout, shape, self.on(1))) {
             self.report.line(&name, (t * n) as f64 / seconds, "steps/s");
         }
     }
@@ -125,10 +126,10 @@ impl Bench<'_> {
         let every = 8 * m as u64;
         let rows = LogShape::rows_needed(t, n, every);
         let log = LogShape { t, n, groups: 2, log_frequency: every, max_frame: u64::MAX, rows };
-        let gradient = grad(Kind::Cuda, small_nets(), n, minibatch);
+        let gradient = grad(self.gpu.kind(), small_nets(), n, minibatch);
         let tiles = gradient.tiles();
         let op = |op: &str| format!("{op}.{size}");
-        for (format, precision) in FORMATS {
+        for &(format, precision) in self.gpu.formats() {
             let rollout = || RolloutShape { precision, ..rollout("CartPole-v1", t, n) };
             let gradient = || GradShape { precision, ..gradient.clone() };
             self.op(&op(&format!("rollout.cartpole_{format}")), sessions, |on| launch!(Rollout, rollout(), on));
@@ -145,14 +146,32 @@ impl Bench<'_> {
     }
 }
 
+/// What a device can do at most, in GB/s of a copy and GFLOP/s of multiply-adds and of matrix products: of cuda alone.
+fn ceilings(device: &Device) -> Option<[f64; 3]> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => {
+            let ceilings = cuda.ceilings().unwrap_or_else(|error| panic!("{error}"));
+            Some([ceilings.copy, ceilings.fma, ceilings.mma])
+        }
+        _ => None,
+    }
+}
+
 /// Measures everything that is asked for.
-pub fn run(cuda: Cuda, options: &Options) {
-    let ceilings = cuda.ceilings().unwrap_or_else(|error| panic!("{error}"));
-    let mut b = Bench { cuda, options, report: Report::open(), ceilings };
-    println!("ceilings of {}", b.cuda.describe());
-    b.report.line("ceiling.fma.cuda", ceilings.fma, "GFLOP/s");
-    b.report.line("ceiling.matrix_bf16.cuda", ceilings.mma, "GFLOP/s");
-    b.report.line("ceiling.copy.cuda", ceilings.copy, "GB/s");
+pub fn run(gpu: &Gpu, options: &Options) {
+    let mut b = Bench { gpu, options, report: Report::open(), ceilings: ceilings(&gpu.open()) };
+    println!("ops on {}", gpu.describe());
+    if let Some([copy, fma, mma]) = b.ceilings {
+        b.report.line("ceiling.fma.cuda", fma, "GFLOP/s");
+        b.report.line("ceiling.matrix_bf16.cuda", mma, "GFLOP/s");
+        b.report.line("ceiling.copy.cuda", copy, "GB/s");
+    }
+    if gpu.is_software() {
+        b.training(SHAPES[0].0, SHAPES[0].1, 1);
+        b.training(SHAPES[1].0, SHAPES[1].1, 1);
+        return;
+    }
     for (n, t) in SHAPES {
         b.training(n, t, 1);
     }
@@ -160,10 +179,11 @@ pub fn run(cuda: Cuda, options: &Options) {
     for sessions in SESSIONS.into_iter().skip(1) {
         b.training(4, 128, sessions);
     }
-    for (width, (format, precision)) in WIDTHS.into_iter().flat_map(|width| FORMATS.map(|format| (width, format))) {
+    let formats = |width| gpu.formats().iter().map(move |format| (width, *format));
+    for (width, (format, precision)) in WIDTHS.into_iter().flat_map(formats) {
         let wide = || nets(4, width, Activation::Tanh, Policy::Categorical { n: 2 });
         let shape = || RolloutShape { nets: Some(wide()), precision, ..rollout("CartPole-v1", 32, 2_048) };
-        let gradient = || GradShape { precision, ..grad(Kind::Cuda, wide(), 2_048, 16_384) };
+        let gradient = || GradShape { precision, ..grad(gpu.kind(), wide(), 2_048, 16_384) };
         b.op(&format!("rollout.cartpole_2x{width}_{format}.2048x32"), 1, |on| launch!(Rollout, shape(), on));
         let name = format!("minibatch_grad.2x{width}_{format}.16384_rows");
         b.op(&name, 1, |on| launch!(MinibatchGrad, gradient(), on));
