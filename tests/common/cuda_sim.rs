@@ -200,7 +200,7 @@ fn in_parallel<T: Send + Sync>(modules: &[Module], make: impl Fn(&Module) -> T +
     };
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(&work);
+            scope.spawn(work);
         }
     });
     results.into_iter().map(|result| result.into_inner().expect("every module is taken")).collect()

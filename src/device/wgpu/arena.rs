@@ -234,7 +234,7 @@ impl Arena {
         }
         let landing = work.landing.as_ref().expect("it is there now");
         let room = (landing.size() / 4) as usize;
-        let mut runs = runs.iter().cloned().filter(|run| run.start < run.end).peekable();
+        let mut runs = runs.iter().filter(|run| run.start < run.end).cloned().peekable();
         while runs.peek().is_some() {
             // as many runs, or as much of one, as there is room for
             let (mut parts, mut used) = (Vec::new(), 0);

@@ -81,7 +81,7 @@ fn place(d: &RolloutShape, nets: &Nets, limits: &Limits) -> Place {
     // few environments want many blocks, many the fewest barriers per environment
     let most = match d.n {
         ..=4 => LEAST,
-        ..=512 => 8,
+        5..=512 => 8,
         _ => MOST,
     };
     let places = [false, true].into_iter().flat_map(|spilled| {
