@@ -3,7 +3,8 @@
 
     python3 tools/build_ptx.py                              # every module of kernels/variants.txt
     python3 tools/build_ptx.py --module schedule --dry      # does it compile? writes nothing
-    python3 tools/build_ptx.py --check                      # exit 1 where the committed PTX is not that of the sources
+    python3 tools/build_ptx.py --check                      # exit 1 where the committed PTX is not that of the sources,
+                                                            # 4 where it is, but comes out in another order here
     python3 tools/build_ptx.py --resources                  # registers, spills, occupancy, instructions of every entry
     python3 tools/build_ptx.py --gate                       # exit 1 where an entry is over kernels/budgets.txt
 
@@ -57,6 +58,11 @@ CLASSES = [
 class Failure(Exception):
     """Something that the user has to see, without a traceback."""
     code = 1
+
+
+class OtherOrder(Failure):
+    """PTX of the right sources whose text the compiler does not give on this system (see tools/nvrtc.py)."""
+    code = 4
 
 
 class NoTool(Failure):
@@ -145,11 +151,12 @@ def compile_text(args, source, files, defines, start):
         # without a limit the system puts memory elsewhere
         resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
 
-    job = {"folder": str(wheel(args.cache, NVRTC) / "nvidia" / "cuda_nvrtc" / "lib"), "source": source, "start": start,
+    job = {"folder": str(wheel(args.cache, NVRTC).resolve() / "nvidia" / "cuda_nvrtc" / "lib"), "source": source, "start": start,
            "texts": {name: full(name) for name in files}, "options": OPTIONS + defines}
-    script = pathlib.Path(__file__).with_name("nvrtc.py")
+    script = pathlib.Path(__file__).resolve().with_name("nvrtc.py")
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH")}
-    done = subprocess.run([sys.executable, script], input=json.dumps(job), capture_output=True, text=True,
+    # the compiler asks where it is, and the length of that moves everything too
+    done = subprocess.run([sys.executable, script], input=json.dumps(job), capture_output=True, text=True, cwd="/",
                           env=environment, preexec_fn=plain_stack)
     if done.returncode != 0:
         raise Failure(f"tools/nvrtc.py: exit code {done.returncode}: {done.stderr.strip()}")
@@ -194,7 +201,7 @@ def build(args, kernels, module, source, defines, start=STARTS[0]):
 
 def compile_all(args, kernels, modules):
     """Compiles, then writes, compares or forgets."""
-    folder, failures = kernels / "ptx", []
+    folder, failures, orders = kernels / "ptx", [], []
     folder.mkdir(exist_ok=True)
     wheel(args.cache, NVRTC)
 
@@ -222,8 +229,10 @@ def compile_all(args, kernels, modules):
             lines = list(difflib.unified_diff(old.splitlines(), text.splitlines(), "committed", "compiled", n=0,
                                               lineterm=""))
             more = [f".. and {len(lines) - 12} more lines"] if len(lines) > 12 else []
-            stale = f"kernels/ptx/{module}.ptx is stale: run tools/build_ptx.py"
-            failures.append("\n".join([stale] + lines[:12] + more))
+            same_sources = old.split("\n")[0] == text.split("\n")[0]
+            what = "comes out in another order on this system" if same_sources else "is stale: run tools/build_ptx.py"
+            (orders if same_sources else failures).append(
+                "\n".join([f"kernels/ptx/{module}.ptx {what}"] + lines[:12] + more))
         elif not args.check and not args.dry and old != text:
             path.write_text(text)
             print(f"kernels/ptx/{module}.ptx: {len(text):,} bytes")
@@ -238,7 +247,9 @@ def compile_all(args, kernels, modules):
                 path.unlink()
                 print(f"kernels/ptx/{path.name}: removed")
     if failures:
-        raise Failure("\n\n".join(failures))
+        raise Failure("\n\n".join(failures + orders))
+    if orders:
+        raise OtherOrder("\n\n".join(orders))
     print(f"{len(modules)} modules: {'as committed' if args.check else 'compiled'}")
 
 

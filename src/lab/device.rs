@@ -23,7 +23,7 @@ pub fn choice(device: &Device) -> DeviceChoice {
 }
 
 /// Opens the device of a choice. `threads`: of the cpu, 0 for one per core. `auto` takes the first cuda device there is,
-/// else the first wgpu adapter that is no software, else the cpu.
+/// else the first wgpu adapter if that is a discrete GPU, else the cpu: an integrated GPU gains nothing on small nets.
 ///
 /// # Errors
 /// A device that is asked for by name and is not there.
@@ -46,7 +46,7 @@ fn auto(threads: usize) -> Opened {
     };
     let no_wgpu = match Device::wgpu(0) {
         #[cfg(feature = "wgpu")]
-        Ok(Device::Wgpu(wgpu)) if wgpu.is_software() => format!("{} is software", wgpu.describe()),
+        Ok(Device::Wgpu(wgpu)) if !wgpu.is_discrete() => format!("{} is no discrete GPU", wgpu.describe()),
         Ok(device) => return chosen(device),
         Err(error) => error.what,
     };
@@ -76,7 +76,7 @@ mod tests {
         if choice(&opened.device) == DeviceChoice::Cpu {
             let line = &opened.line;
             assert!(
-                line.contains("no cuda device") && (line.contains("no wgpu") || line.contains("software")),
+                line.contains("no cuda device") && (line.contains("no wgpu") || line.contains("no discrete GPU")),
                 "{line}"
             );
         }

@@ -129,6 +129,11 @@ impl Wgpu {
         self.shared.info.device_type == gpu::DeviceType::Cpu
     }
 
+    /// Whether it is a GPU with memory of its own.
+    pub fn is_discrete(&self) -> bool {
+        self.shared.info.device_type == gpu::DeviceType::DiscreteGpu
+    }
+
     /// What kernels may have.
     pub fn limits(&self) -> Limits {
         self.limits
