@@ -325,15 +325,17 @@ impl Layout {
     /// Says how many bytes were asked for, and on a gpu how many are free.
     pub fn allocate_on(self, device: &Device) -> Result<Memory> {
         assert_eq!(self.kind, device.kind(), "a layout is allocated on the kind of device it was planned for");
-        let remote: Box<dyn Remote> = match device {
-            Device::Cpu(_) => return self.allocate(),
+        let remote: Option<Box<dyn Remote>> = match device {
+            Device::Cpu(_) => None,
             #[cfg(feature = "cuda")]
-            Device::Cuda(cuda) => Box::new(cuda::Arena::new(cuda, &self)?),
+            Device::Cuda(cuda) => Some(Box::new(cuda::Arena::new(cuda, &self)?)),
             #[cfg(feature = "wgpu")]
-            Device::Wgpu(wgpu) => Box::new(wgpu::Arena::new(wgpu, &self)?),
+            Device::Wgpu(wgpu) => Some(Box::new(wgpu::Arena::new(wgpu, &self)?)),
         };
-        let mut memory = self.allocate().map_err(|error| error.within("the host's mirror"))?;
-        memory.remote = Some(remote);
+        let is_mirror = remote.is_some();
+        let allocated = self.allocate();
+        let mut memory = allocated.map_err(|error| if is_mirror { error.within("the host's mirror") } else { error })?;
+        memory.remote = remote;
         Ok(memory)
     }
 }

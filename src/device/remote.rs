@@ -3,6 +3,8 @@
 //! The host's block is a mirror: what the host writes is uploaded before the next replay, what a replay may have written is
 //! downloaded when it is next asked for. Nothing is copied that nobody reads.
 
+#![cfg_attr(not(any(feature = "cuda", feature = "wgpu")), allow(dead_code, reason = "without a gpu nothing is remote"))]
+
 use super::{GUARD, Layout, Queue, Times};
 use crate::error::Result;
 use std::ops::Range;

@@ -1,7 +1,6 @@
 //! What the tests know of the wgpu device: the adapter, if there is one, and shaders that are being written.
 
 use slm_fast::device::Device;
-use std::path::PathBuf;
 
 /// A folder to read shaders from instead of those built in.
 const SHADERS: &str = "SLM_FAST_SHADERS";
@@ -15,7 +14,7 @@ pub fn is_required(what: &str) -> bool {
 pub fn read_shaders() {
     #[cfg(feature = "wgpu")]
     if let Some(folder) = std::env::var_os(SHADERS) {
-        slm_fast::device::wgpu::read_shaders_from(PathBuf::from(folder));
+        slm_fast::device::wgpu::read_shaders_from(folder.into());
     }
 }
 
