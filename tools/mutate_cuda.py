@@ -124,6 +124,9 @@ def verdict(result):
     if "does not compile" in result.stdout or "could not compile" in result.stdout:
         return "not planted: it does not compile"
     lines = result.stdout.splitlines()
+    # a kernel that writes where it may not takes the whole program down
+    if result.returncode < 0:
+        return f"caught: the tests were killed by signal {-result.returncode}"
     # a test in a child shows all that the child wrote, once more with names and panics
     failed = list(dict.fromkeys(line.split()[1] for line in lines
                                 if line.startswith("test ") and line.endswith("... FAILED")))
