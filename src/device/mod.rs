@@ -334,7 +334,8 @@ impl Layout {
         };
         let is_mirror = remote.is_some();
         let allocated = self.allocate();
-        let mut memory = allocated.map_err(|error| if is_mirror { error.within("the host's mirror") } else { error })?;
+        let mut memory =
+            allocated.map_err(|error| if is_mirror { error.within("the host's mirror") } else { error })?;
         memory.remote = remote;
         Ok(memory)
     }
