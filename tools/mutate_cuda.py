@@ -81,18 +81,18 @@ KERNELS = [
 OPS = "every_op_equals_its_definition_through_the_driver"
 GROWS = "a_queue_that_grows_is_recorded_again"
 
-# what is wrong, file below src/device/cuda, right text, wrong text, test that must fail
+# what is wrong, file below src/device, right text, wrong text, test that must fail
 HOST = [
-    ("a grid of one session", "launch.rs", "grid: [kernel.tiles, layout.sessions as u32, kernel.parts]",
+    ("a grid of one session", "cuda/launch.rs", "grid: [kernel.tiles, layout.sessions as u32, kernel.parts]",
      "grid: [kernel.tiles, 1, kernel.parts]", OPS),
-    ("read-backs that nobody waits for", "arena.rs", "landed.wait()?;", "let _ = &landed;", OPS),
-    ("what the host writes stays there", "arena.rs", "self.mirror.any_dirty = true;", "self.mirror.any_dirty = false;",
-     OPS),
-    ("slices strided by their length", "launch.rs", "word(&what, entry.stride)?", "word(&what, entry.len)?", OPS),
-    ("a queue that grew is not recorded again", "launch.rs",
+    ("read-backs that nobody waits for", "cuda/arena.rs", "landed.wait()?;", "let _ = &landed;", OPS),
+    ("what the host writes stays there", "remote.rs", "self.any_dirty = true;", "self.any_dirty = false;", OPS),
+    ("slices strided by their length", "cuda/launch.rs", "word(&what, entry.stride)?", "word(&what, entry.len)?", OPS),
+    ("a queue that grew is not recorded again", "cuda/launch.rs",
      "&& self.recorded[number].calls.len() == queue.calls().len()",
      "&& self.recorded[number].calls.len() <= usize::MAX", GROWS),
-    ("no room asked for shared memory", "launch.rs", "if bytes <= SHARED_BYTES {", "if bytes <= usize::MAX {", OPS),
+    ("no room asked for shared memory", "cuda/launch.rs", "if bytes <= SHARED_BYTES {", "if bytes <= usize::MAX {",
+     OPS),
 ]
 
 
@@ -169,11 +169,11 @@ def host_faults(folder, faults):
     if verdict(sound) != "passed":
         raise SystemExit(f"{sound.stdout}\nwithout a fault: {verdict(sound)}")
     for what, file, right, wrong, test in faults:
-        path = copy / "src/device/cuda" / file
+        path = copy / "src/device" / file
         text = path.read_text()
         found = verdict(tested(test)) if planted(path, right, wrong) else "not planted: the text has changed"
         path.write_text(text)
-        yield what, f"src/device/cuda/{file}", found
+        yield what, f"src/device/{file}", found
 
 
 def main():
