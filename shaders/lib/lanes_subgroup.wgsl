@@ -1,13 +1,13 @@
-// How the lanes of a block meet where the adapter has subgroups, whose lanes see each other's registers. Takes the place
-// of lib/lanes.wgsl; gives the same within rounding.
+// How the lanes of a block meet where the adapter has subgroups, whose lanes see each other's registers. Takes the
+// place of lib/lanes.wgsl; gives the same within rounding.
 //
 // Sums go over a tree of lanes, neighbours first: those 1 apart, 2, 4 and so on. As much of it as subgroups hold needs
-// neither memory nor barriers; what they found goes through workgroup memory and is a subgroup's matter again. The order,
-// and with it every bit, is a function of the block's size alone, whatever the size of subgroups.
+// neither memory nor barriers; what they found goes through workgroup memory and is a subgroup's matter again. The
+// order, and with it every bit, is a function of the block's size alone, whatever the size of subgroups.
 //
 // WGSL does not say which lanes share a subgroup, nor does an adapter say which of its sizes a kernel gets.
-// `block_reach` finds out; where lanes are not neighbours in order, the whole tree goes through workgroup memory, to the
-// same bits.
+// `block_reach` finds out; where lanes are not neighbours in order, the whole tree goes through workgroup memory, to
+// the same bits.
 
 #import lib/core
 

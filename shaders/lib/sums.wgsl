@@ -1,7 +1,7 @@
 // Sums, moments and counts over the lanes of a block. Twin of src/op/lib/sums.rs in meaning, not in order: the order
-// here is a tree over the lanes and depends on the size of the block alone, a power of two. How lanes meet, and by which
-// tree, is the matter of lib/lanes.wgsl, or of lib/lanes_subgroup.wgsl where the adapter has subgroups. All lanes of a
-// block must come to functions whose names begin with `block`; each leaves its workgroup memory free.
+// here is a tree over the lanes and depends on the size of the block alone, a power of two. How lanes meet, and by
+// which tree, is the matter of lib/lanes.wgsl, or of lib/lanes_subgroup.wgsl where the adapter has subgroups. All lanes
+// of a block must come to functions whose names begin with `block`; each leaves its workgroup memory free.
 
 #import lib/core
 #import lib/lanes
