@@ -132,6 +132,21 @@ impl RunFolder {
         self.root.join(format!("{}_spec.json", self.spec))
     }
 
+    /// `{spec}_experiment_df.csv` in the root: a row per trial of a search; the last file that it writes.
+    pub fn experiment_df(&self) -> PathBuf {
+        self.root.join(format!("{}_experiment_df.csv", self.spec))
+    }
+
+    /// `info/{spec}_{kind}`: of the experiment as a whole, for example `experiment_df.csv` as it stands so far.
+    pub fn experiment_info(&self, kind: &str) -> PathBuf {
+        self.root.join("info").join(format!("{}_{kind}", self.spec))
+    }
+
+    /// `log/{spec}.log`: the log of a search.
+    pub fn experiment_log(&self) -> PathBuf {
+        self.log_dir().join(format!("{}.log", self.spec))
+    }
+
     /// `{spec}_t{T}_spec.json`: the spec of one trial.
     pub fn trial_spec(&self, trial: u32) -> PathBuf {
         self.root.join(format!("{}_t{trial}_spec.json", self.spec))
