@@ -123,8 +123,11 @@ fn a_run_from_the_command_line_is_written_and_continues_elsewhere() {
         slm_fast::report::checkpoint::Checkpoint::read(&path).expect("a model").tensors
     };
     assert!(model("one") == model("two"), "equal runs");
+    let Device::Wgpu(wgpu) = &device else { unreachable!("an adapter is a wgpu device") };
+    let has_subgroups = wgpu.limits().subgroups;
     let text = run(&["devices"]);
     assert!(text.contains("wgpu:0  ") && text.contains(" of workgroup memory"), "{text}");
+    assert!(text.contains(if has_subgroups { ", subgroups of " } else { ", no subgroups" }), "{text}");
     // its results are there, so that nothing is left to do; without them it goes on from its checkpoint on the cpu
     let first = common::only_run(&folder.path().join("one"));
     std::fs::remove_file(first.join("small_t0_trial_metrics_scalar.json")).expect("it was written");

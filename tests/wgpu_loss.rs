@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::gpu;
 use common::wgpu::adapter;
 use slm_fast::device::Device;
 use slm_fast::lab::progress::Verbosity;
@@ -38,6 +39,8 @@ fn lost_run(folder: &Path, data: &str) -> (std::path::PathBuf, u64) {
     let spec = slm_fast::spec::load(&path, None, &[]).expect("a spec").spec;
     let data = folder.join(data);
     let Device::Wgpu(wgpu) = Device::wgpu(0).expect("it was there a moment ago") else { unreachable!("it is wgpu's") };
+    let mut other = gpu::cohort(&gpu::plan(FRAMES, &[]), &[0], Device::Wgpu(wgpu.clone()));
+    other.iterate().expect("an iteration");
     let mut lost_at = None;
     let seen = data.clone();
     let watch = Box::new(|_: &_, cohort: &slm_fast::lab::cohort::Cohort| {
@@ -60,6 +63,9 @@ fn lost_run(folder: &Path, data: &str) -> (std::path::PathBuf, u64) {
     let frame: u64 = saved.meta("frame").expect("it says its frame").parse().expect("a number");
     assert!(frame > 0 && frame <= lost_at, "the checkpoint of frame {frame} was written before frame {lost_at}");
     assert!(!run.join("small_t0_trial_metrics_scalar.json").exists(), "it is not complete");
+    // who shares the device is told too
+    let told = (0..20).try_for_each(|_| other.iterate().map(drop)).expect_err("the device is lost").to_string();
+    assert!(told.starts_with("wgpu:0: the device was lost during "), "{told}");
     (run, frame)
 }
 
