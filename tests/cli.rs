@@ -25,6 +25,7 @@ fn train_writes_every_promised_file() {
         "small_spec.json".into(),
         "small_t0_spec.json".into(),
         "small_t0_trial_metrics_scalar.json".into(),
+        "info/small_run.json".into(),
         "info/small_t0_trial_metrics.json".into(),
         "info/small_t0_trial_metrics_scalar.json".into(),
         "log/small_t0.log".into(),
@@ -58,7 +59,15 @@ fn train_writes_every_promised_file() {
     let spec = json(&run.join("small_t0_spec.json"));
     let meta = &spec["meta"];
     assert_eq!((&meta["random_seed"], &meta["device"], &meta["precision"]), (&7.into(), &"cpu".into(), &"f32".into()));
-    assert_eq!(meta["git_sha"], "unknown");
+    // the commit of the program, not of the folder it runs in
+    let version = expect(folder.path(), &["--version"], 0);
+    let (number, sha) = (env!("CARGO_PKG_VERSION"), meta["git_sha"].as_str().expect("text"));
+    let changes = if meta["git_dirty"] == true { " with changes" } else { "" };
+    assert_eq!(version.trim(), format!("slm-fast {number} ({sha}{changes})"));
+    let facts = json(&run.join("info/small_run.json"));
+    assert_eq!((&facts["binary_git_sha"], &facts["version"]), (&meta["git_sha"], &number.into()));
+    assert_eq!((&facts["device"], &facts["command"]), (&"cpu".into(), &"slm-fast train small.json".into()));
+    assert!(["cpu", "os", "started", "device_name", "isa"].iter().all(|key| facts[*key].is_string()), "{facts}");
     assert_eq!(meta["trial"], 0);
     assert!(spec["name"] == "small" && meta["experiment_ts"].is_string(), "{spec}");
 

@@ -13,9 +13,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use slm_fast::env::verify::DEFAULT_TOLERANCE;
 use slm_fast::error::Error;
+use slm_fast::lab::provenance::Program;
 use slm_fast::spec::DeviceChoice;
 
 /// What the program found around itself when it started.
@@ -24,6 +25,25 @@ pub struct Surroundings {
     pub started: Instant,
     /// Whether a window can be opened.
     pub has_display: bool,
+    /// The commit that the program was built from, and whether its sources differed from it.
+    pub built_from: (&'static str, Option<bool>),
+    /// The command line.
+    pub command: String,
+}
+
+impl Surroundings {
+    /// What a run's files say about this program.
+    fn program(&self) -> Program {
+        let (sha, git_dirty) = self.built_from;
+        Program { git_sha: sha.to_string(), git_dirty, command: self.command.clone() }
+    }
+
+    /// `0.1.0 (1a2b3c4d5 with changes)`.
+    fn version(&self) -> String {
+        let (sha, dirty) = self.built_from;
+        let changes = if dirty == Some(true) { " with changes" } else { "" };
+        format!("{} ({sha}{changes})", env!("CARGO_PKG_VERSION"))
+    }
 }
 
 /// How a command ended, as the process tells its parent.
@@ -195,7 +215,9 @@ fn seconds(text: &str) -> std::result::Result<Duration, String> {
 
 /// Reads the arguments, does what they say, prints what went wrong.
 pub fn run(around: &Surroundings) -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = Cli::command().version(&*around.version().leak()).get_matches();
+    let cli = Cli::from_arg_matches(&cli).unwrap_or_else(|error| error.exit());
+    let outcome = match cli.command {
         Command::Train(args) => train::train(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),

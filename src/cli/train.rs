@@ -32,6 +32,7 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
         verbosity,
         stop: stop_on_ctrl_c()?,
         started: around.started,
+        program: around.program(),
         watch: None,
     };
     let ended = match (&args.resume, &args.spec) {
@@ -65,6 +66,7 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
         verbosity: Verbosity::Verbose,
         stop: stop_on_ctrl_c()?,
         started: around.started,
+        program: around.program(),
         watch: Some(Box::new(move |plan, cohort| {
             updates.see(cohort)?;
             stage.as_mut().map_or(Ok(()), |stage| stage.see(plan, cohort))

@@ -3,8 +3,8 @@
 pub mod cohort;
 pub mod device;
 pub mod enjoy;
-pub mod git;
 pub mod progress;
+pub mod provenance;
 pub mod resume;
 pub mod session;
 pub mod trial;

@@ -14,8 +14,8 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::lab::cohort::{COLUMNS, Cohort, Row};
 use crate::lab::device::{self, Opened, choice};
-use crate::lab::git::Source;
 use crate::lab::progress::{Progress, Verbosity, count};
+use crate::lab::provenance::{Facts, Program};
 use crate::lab::resume::{self, Found};
 use crate::lab::session::Session;
 use crate::plan::Plan;
@@ -53,6 +53,8 @@ pub struct Options<'a> {
     pub stop: Arc<AtomicBool>,
     /// When the process started; the clock of `wall_t` and of the summary.
     pub started: Instant,
+    /// What a run's files say about who made it.
+    pub program: Program,
     pub watch: Option<Box<Watch<'a>>>,
 }
 
@@ -91,12 +93,18 @@ pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
     let Opened { device, line } = open(&options, spec.meta.device)?;
     // what is saved says where it ran, not what was asked for
     spec.meta.device = choice(&device);
+    spec.meta.git_sha = Some(options.program.git_sha.clone());
+    spec.meta.git_dirty = options.program.git_dirty;
+    let (program, device_name) = (options.program.clone(), device.describe());
     let cohort = cohort(&plan, seed, &sessions, device)?;
     let folder = RunFolder::create(&options.data, &spec.name)?;
-    // reading the state of a large working tree, and two fsyncs, take longer than the first iteration
+    // fsyncs, and asking what this machine is, take longer than the first iteration
     let scribe = {
         let (folder, spec) = (folder.clone(), spec);
-        std::thread::spawn(move || write_specs(&folder, spec))
+        std::thread::spawn(move || {
+            Facts::now(&program, spec.meta.device, &device_name).write(&folder)?;
+            write_specs(&folder, spec)
+        })
     };
     let notes = vec![format!("device: {line}")];
     Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::New(scribe), notes)
@@ -124,6 +132,7 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
             spec.meta.device
         ));
     }
+    let device_name = device.describe();
     let mut cohort = cohort(&plan, seed, &sessions, device)?;
     if let Some(checkpoint) = &checkpoint {
         let place = folder.resume(TRIAL).display().to_string();
@@ -132,6 +141,7 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
             session.check(&cohort, s);
         }
     }
+    Facts::now(&options.program, spec.meta.device, &device_name).write_again(&folder)?;
     if !folder.trial_spec(TRIAL).exists() {
         let mut spec = spec.clone();
         spec.meta.trial = Some(i64::from(TRIAL));
@@ -369,12 +379,9 @@ fn describe_row(session: &str, row: &Row) -> String {
 
 /// Writes the spec at experiment and trial level, with what the run knows of itself.
 fn write_specs(folder: &RunFolder, mut spec: Spec) -> Result<FileMeta> {
-    let source = Source::of(Path::new("."));
     let meta = &mut spec.meta;
     let stem = format!("{}_t{TRIAL}", folder.spec_name());
     let below = |inner: &str| Some(folder.root().join(inner).join(&stem).display().to_string());
-    meta.git_sha = Some(source.sha);
-    meta.git_dirty = source.dirty;
     let name = folder.root().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     meta.experiment_ts = name.strip_prefix(&format!("{}_", folder.spec_name())).map(str::to_string);
     meta.experiment = Some(0);

@@ -142,6 +142,11 @@ impl RunFolder {
         self.root.join(format!("{}_t{trial}_trial_metrics_scalar.json", self.spec))
     }
 
+    /// `info/{spec}_run.json`: which build of the program made the run, on which machine, with which command.
+    pub fn run_facts(&self) -> PathBuf {
+        self.root.join("info").join(format!("{}_run.json", self.spec))
+    }
+
     /// `info/{spec}_t{T}_{kind}`, for example `trial_metrics.json`.
     pub fn trial_info(&self, trial: u32, kind: &str) -> PathBuf {
         self.root.join("info").join(format!("{}_t{trial}_{kind}", self.spec))
