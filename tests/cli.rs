@@ -26,6 +26,7 @@ fn train_writes_every_promised_file() {
         "small_t0_spec.json".into(),
         "small_t0_trial_metrics_scalar.json".into(),
         "info/small_run.json".into(),
+        "reproduce.sh".into(),
         "info/small_t0_trial_metrics.json".into(),
         "info/small_t0_trial_metrics_scalar.json".into(),
         "log/small_t0.log".into(),
@@ -306,7 +307,7 @@ fn schema_devices_and_help_print() {
     let devices = expect(folder.path(), &["devices"], 0);
     assert!(devices.starts_with("cpu ") && devices.contains("core"), "{devices}");
     let help = expect(folder.path(), &["--help"], 0);
-    for command in ["train", "dev", "enjoy", "check", "schema", "verify-env", "devices"] {
+    for command in ["train", "dev", "enjoy", "reproduce", "check", "schema", "verify-env", "devices"] {
         assert!(help.contains(command), "{command}:\n{help}");
     }
 }

@@ -4,6 +4,7 @@ mod check;
 mod dev;
 mod devices;
 mod enjoy;
+mod reproduce;
 mod screen;
 mod train;
 mod verify;
@@ -51,7 +52,7 @@ impl Surroundings {
 pub enum Ending {
     /// 0.
     Success,
-    /// 1: an environment does not match its trace.
+    /// 1: an environment does not match its trace, a run not itself made again.
     Mismatch,
     /// 2: the command could not do what was asked; the message is already printed.
     Failure,
@@ -79,7 +80,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 verify-env found a difference; 2 something is wrong (the message says what and where);
+Exit codes: 0 done; 1 verify-env or reproduce found a difference; 2 something is wrong (the message says what and where);
 130 stopped by Ctrl-C with a checkpoint saved.";
 
 #[derive(Debug, Subcommand)]
@@ -90,6 +91,8 @@ enum Command {
     Dev(DevArgs),
     /// Replay the best model of a finished run; never writes into its folder
     Enjoy(EnjoyArgs),
+    /// Make a finished run again from its saved spec and seed, and say whether every bit is the same
+    Reproduce(ReproduceArgs),
     /// Print the resolved plan of each spec, or everything that is wrong with it
     Check(CheckArgs),
     /// Print the JSON Schema of a spec file, for editors
@@ -175,6 +178,24 @@ struct EnjoyArgs {
 }
 
 #[derive(Debug, Args)]
+struct ReproduceArgs {
+    /// The folder of a finished run; it is only read from
+    folder: PathBuf,
+    /// Folder that receives the folder of the run made again
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Where it runs (default: where the run was made)
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
+    /// CPU threads (default: one per core); changes the speed, never a result
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Print only the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
 struct CheckArgs {
     /// Spec files (JSON or YAML)
     #[arg(required = true)]
@@ -221,6 +242,7 @@ pub fn run(around: &Surroundings) -> ExitCode {
         Command::Train(args) => train::train(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
+        Command::Reproduce(args) => reproduce::reproduce(&args, around),
         Command::Check(args) => Ok(check::check(&args)),
         Command::Schema => Ok(check::schema()),
         Command::VerifyEnv(args) => verify::verify_env(&args),

@@ -92,7 +92,7 @@ fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Ve
 }
 
 /// The first Ctrl-C (or a polite kill) asks the trial to stop, the second ends the process at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     ctrlc::set_handler(move || {
@@ -106,7 +106,7 @@ fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 }
 
 /// Prints how a trial ended.
-fn tell(ended: trial::Ending) -> Ending {
+pub(super) fn tell(ended: trial::Ending) -> Ending {
     match ended {
         trial::Ending::Finished(summary) => summarise(&summary),
         trial::Ending::Interrupted { folder, frame } => {

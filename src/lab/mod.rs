@@ -5,6 +5,7 @@ pub mod device;
 pub mod enjoy;
 pub mod progress;
 pub mod provenance;
+pub mod reproduce;
 pub mod resume;
 pub mod session;
 pub mod trial;

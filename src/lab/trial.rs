@@ -16,6 +16,7 @@ use crate::lab::cohort::{COLUMNS, Cohort, Row};
 use crate::lab::device::{self, Opened, choice};
 use crate::lab::progress::{Progress, Verbosity, count};
 use crate::lab::provenance::{Facts, Program};
+use crate::lab::reproduce::write_script;
 use crate::lab::resume::{self, Found};
 use crate::lab::session::Session;
 use crate::plan::Plan;
@@ -103,6 +104,7 @@ pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
         let (folder, spec) = (folder.clone(), spec);
         std::thread::spawn(move || {
             Facts::now(&program, spec.meta.device, &device_name).write(&folder)?;
+            write_script(&folder, &program.git_sha)?;
             write_specs(&folder, spec)
         })
     };

@@ -122,7 +122,13 @@ impl DataFrame {
     }
 }
 
-/// Appends the shortest text of a number; NaN has none.
+/// The shortest text of a number; NaN has none.
+pub fn number_text(x: f64) -> String {
+    let mut text = String::new();
+    push_number(&mut text, x);
+    text
+}
+
 fn push_number(text: &mut String, x: f64) {
     let written = if x.is_nan() {
         Ok(())
