@@ -4,8 +4,10 @@ mod check;
 mod dev;
 mod devices;
 mod enjoy;
+mod hub;
 mod reproduce;
 mod screen;
+mod search;
 mod train;
 mod verify;
 
@@ -87,12 +89,18 @@ Exit codes: 0 done; 1 verify-env or reproduce found a difference; 2 something is
 enum Command {
     /// Train a trial: every session of a spec, together
     Train(TrainArgs),
+    /// Search: many trials of a spec whose `search` section says what differs between them
+    Search(SearchArgs),
     /// One quick session with debug output of every update, in a window where a display exists
     Dev(DevArgs),
     /// Replay the best model of a finished run; never writes into its folder
     Enjoy(EnjoyArgs),
     /// Make a finished run again from its saved spec and seed, and say whether every bit is the same
     Reproduce(ReproduceArgs),
+    /// Send a run to a dataset of the Hugging Face hub (HF_TOKEN, HF_ENDPOINT)
+    Push(PushArgs),
+    /// Bring runs from a dataset of the Hugging Face hub, or list them
+    Pull(PullArgs),
     /// Print the resolved plan of each spec, or everything that is wrong with it
     Check(CheckArgs),
     /// Print the JSON Schema of a spec file, for editors
@@ -138,6 +146,30 @@ struct TrainArgs {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     checkpoint_every: Duration,
     /// Print every log row
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Print only the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct SearchArgs {
+    /// The spec file (JSON or YAML), with a `search` section
+    #[arg(required_unless_present = "resume")]
+    spec: Option<PathBuf>,
+    #[command(flatten)]
+    common: SpecArgs,
+    /// Continue the search in this folder, with its own spec and seed
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["spec", "name", "set", "seed", "data"])]
+    resume: Option<PathBuf>,
+    /// Trials whose models are kept, best first; -1: all
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
+    keep: i64,
+    /// Seconds between resumable checkpoints
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    checkpoint_every: Duration,
+    /// Print every step of the search
     #[arg(long, short, conflicts_with = "quiet")]
     verbose: bool,
     /// Print only the result
@@ -196,6 +228,40 @@ struct ReproduceArgs {
 }
 
 #[derive(Debug, Args)]
+struct PushArgs {
+    /// The folder of a run
+    folder: PathBuf,
+    /// The dataset (default: the variable HF_REPO); it is made where there is none
+    #[arg(long, value_name = "USER/NAME")]
+    repo: Option<String>,
+    /// Print what would be sent, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Make the dataset a private one, where it is made
+    #[arg(long)]
+    private: bool,
+    /// Send the checkpoints that continue the run, too
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct PullArgs {
+    /// A part of the names of the runs' folders, or USER/NAME/PART
+    #[arg(required_unless_present = "list")]
+    what: Option<String>,
+    /// The dataset (default: the variable HF_REPO)
+    #[arg(long, value_name = "USER/NAME")]
+    repo: Option<String>,
+    /// Folder that receives the runs' folders; one that is there is never written to
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Print the names of the runs, and bring none
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Debug, Args)]
 struct CheckArgs {
     /// Spec files (JSON or YAML)
     #[arg(required = true)]
@@ -240,9 +306,12 @@ pub fn run(around: &Surroundings) -> ExitCode {
     let cli = Cli::from_arg_matches(&cli).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Train(args) => train::train(&args, around),
+        Command::Search(args) => search::search(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
         Command::Reproduce(args) => reproduce::reproduce(&args, around),
+        Command::Push(args) => hub::push(&args),
+        Command::Pull(args) => hub::pull(&args),
         Command::Check(args) => Ok(check::check(&args)),
         Command::Schema => Ok(check::schema()),
         Command::VerifyEnv(args) => verify::verify_env(&args),

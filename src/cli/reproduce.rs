@@ -5,9 +5,9 @@ use std::time::Duration;
 use slm_fast::error::Result;
 use slm_fast::lab::progress::Verbosity;
 use slm_fast::lab::reproduce::Original;
-use slm_fast::lab::trial::{self, Options};
+use slm_fast::lab::trial::Options;
 
-use super::train::{stop_on_ctrl_c, tell};
+use super::train::stop_on_ctrl_c;
 use super::{Ending, ReproduceArgs, Surroundings, note, say};
 
 /// Makes the run again and prints what came out the same, per session.
@@ -17,7 +17,7 @@ pub fn reproduce(args: &ReproduceArgs, around: &Surroundings) -> Result<Ending> 
     for doubt in original.doubts(&program, args.device) {
         note(&format!("warning: {doubt}"));
     }
-    let ended = original.again(Options {
+    let again = original.again(Options {
         data: args.data.clone(),
         device: args.device,
         threads: args.threads.map_or(0, usize::from),
@@ -29,9 +29,9 @@ pub fn reproduce(args: &ReproduceArgs, around: &Surroundings) -> Result<Ending> 
         program,
         watch: None,
     })?;
-    let again = match &ended {
-        trial::Ending::Finished(summary) => summary.folder.clone(),
-        trial::Ending::Interrupted { .. } | trial::Ending::AlreadyComplete { .. } => return Ok(tell(ended)),
+    let Some(again) = again else {
+        say("interrupted before there was anything to compare");
+        return Ok(Ending::Interrupted);
     };
     let verdicts = original.compare(&again)?;
     say(&format!("made again in {}", again.display()));

@@ -11,18 +11,14 @@ use slm_fast::lab::trial::{self, Options, Summary};
 use slm_fast::spec::{self, Spec};
 
 use super::dev::{Stage, Updates};
-use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, note, say};
+use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, hub, note, say};
 
 /// Frames of a `dev` session, unless the command sets them.
 const DEV_FRAMES: u64 = 10_000;
 
 /// Trains a trial, or continues one.
 pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
-    let verbosity = match (args.quiet, args.verbose) {
-        (true, _) => Verbosity::Quiet,
-        (_, true) => Verbosity::Verbose,
-        _ => Verbosity::Normal,
-    };
+    let verbosity = verbosity(args.quiet, args.verbose);
     let options = Options {
         data: args.common.data.clone(),
         device: args.common.device,
@@ -43,7 +39,12 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
         }
         (None, None) => unreachable!("clap asks for SPEC or --resume"),
     }?;
-    Ok(tell(ended))
+    let finished = if let trial::Ending::Finished(summary) = &ended { Some(summary.folder.clone()) } else { None };
+    let ending = tell(ended);
+    if let Some(folder) = finished {
+        hub::after_run(&folder);
+    }
+    Ok(ending)
 }
 
 /// Trains one quick session and shows what every update does.
@@ -75,8 +76,17 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
     Ok(tell(trial::train(spec, options)?))
 }
 
+/// How much two switches ask for.
+pub(super) fn verbosity(quiet: bool, verbose: bool) -> Verbosity {
+    match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    }
+}
+
 /// Reads the spec with everything the command line sets in it, and prints the loader's warnings.
-fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Verbosity) -> Result<Spec> {
+pub(super) fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Verbosity) -> Result<Spec> {
     let sets: Vec<(String, String)> = common.set.iter().chain(more).cloned().collect();
     let loaded = spec::load(path, common.name.as_deref(), &sets)?;
     let mut spec = loaded.spec;
@@ -106,7 +116,7 @@ pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
 }
 
 /// Prints how a trial ended.
-pub(super) fn tell(ended: trial::Ending) -> Ending {
+fn tell(ended: trial::Ending) -> Ending {
     match ended {
         trial::Ending::Finished(summary) => summarise(&summary),
         trial::Ending::Interrupted { folder, frame } => {

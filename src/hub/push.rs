@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::client::{Again, Failure, Hub, Payload};
+use super::client::{Failure, Hub, Payload};
 use super::tree::{self, Hash, Remote, Repo};
 use super::{BRANCH, DATA, escaped, hex};
 use crate::error::{Error, Result};
@@ -215,7 +215,10 @@ fn modes(hub: &Hub, repo: &Repo, files: &[Ready]) -> Result<HashMap<String, Stri
     let body = json!({ "files": asked }).to_string();
     let (_, json, _) = hub.json("POST", &url, Payload::Bytes(body.as_bytes(), "application/json"), &[])?;
     let pair = |entry: &Value| Some((entry["path"].as_str()?.to_string(), entry["uploadMode"].as_str()?.to_string()));
-    Ok(json["files"].as_array().into_iter().flatten().filter_map(pair).collect())
+    let mut modes: HashMap<String, String> = json["files"].as_array().into_iter().flatten().filter_map(pair).collect();
+    // nothing at all cannot be kept elsewhere
+    modes.retain(|path, _| files.iter().any(|file| file.full == *path && file.item.size > 0));
+    Ok(modes)
 }
 
 /// Sends the large files to where the hub wants them; those it has already are not asked for.
@@ -275,7 +278,7 @@ fn commit(hub: &Hub, repo: &Repo, folder: &str, lines: &[Value]) -> Result<()> {
     let payload = Payload::Bytes(text.as_bytes(), "application/x-ndjson");
     let (_, json, _) = hub.json("POST", &url, payload, &[])?;
     if json["success"] == false {
-        return Err(Failure { error: Error::new(place, "the hub did not take the commit"), again: Again::Never }.error);
+        return Err(Error::new(place, "the hub did not take the commit"));
     }
     Ok(())
 }

@@ -7,5 +7,7 @@ pub mod progress;
 pub mod provenance;
 pub mod reproduce;
 pub mod resume;
+mod run;
+pub mod search;
 pub mod session;
 pub mod trial;

@@ -1,7 +1,7 @@
 //! `reproduce`: a finished run is made again from its saved spec and seed, and compared bit for bit.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,8 @@ use crate::device::cpu::Isa;
 use crate::error::{Error, Result};
 use crate::lab::provenance::{self, Program, UNKNOWN};
 use crate::lab::resume;
-use crate::lab::trial::{self, Ending, Options, TRIAL};
+use crate::lab::search;
+use crate::lab::trial::{self, Options, TRIAL};
 use crate::net::Tensor;
 use crate::report::checkpoint::Checkpoint;
 use crate::report::files::{self, RunFolder};
@@ -119,18 +120,33 @@ impl Original {
         of_facts.unwrap_or(self.spec.meta.device)
     }
 
-    /// Makes the run again, in a new folder.
+    /// Makes the run again, in a new folder below `options.data`. None where it was interrupted.
     ///
     /// # Errors
-    /// As [`trial::train`]; a search.
-    pub fn again(&self, mut options: Options) -> Result<Ending> {
-        if self.is_search {
-            let place = self.folder.root().display().to_string();
-            return Err(Error::new(place, "this run is a search, which cannot be made again yet")
-                .hint("one of its trials can: `slm-fast train` takes a `*_spec.json` of it"));
+    /// As [`trial::train`] and [`search::search`].
+    pub fn again(&self, mut options: Options) -> Result<Option<PathBuf>> {
+        let device = *options.device.get_or_insert(self.device());
+        if !self.is_search {
+            return Ok(match trial::train(self.spec.clone(), options)? {
+                trial::Ending::Finished(summary) => Some(summary.folder),
+                trial::Ending::Interrupted { .. } | trial::Ending::AlreadyComplete { .. } => None,
+            });
         }
-        options.device.get_or_insert(self.device());
-        trial::train(self.spec.clone(), options)
+        let options = search::Options {
+            data: options.data,
+            device: Some(device),
+            threads: options.threads,
+            checkpoint_every: options.checkpoint_every,
+            verbosity: options.verbosity,
+            stop: options.stop,
+            started: options.started,
+            program: options.program,
+            keep: None,
+        };
+        Ok(match search::search(self.spec.clone(), options)? {
+            search::Ending::Finished(summary) => Some(summary.folder),
+            search::Ending::Interrupted { .. } | search::Ending::AlreadyComplete { .. } => None,
+        })
     }
 
     /// Compares every trial and session with those of a run in `root`.
@@ -165,6 +181,8 @@ impl Original {
             let model = |folder: &RunFolder| read_model(&folder.model(trial, session));
             let (rows, rows_again) = (frame(&self.folder)?, frame(again)?);
             let difference = match first_cell(&rows, &rows_again) {
+                // a search keeps the models of its best trials alone
+                None if self.is_search && !self.folder.model(trial, session).exists() => None,
                 None => first_parameter(model(&self.folder)?.as_deref(), model(again)?.as_deref()),
                 some => some,
             };

@@ -178,6 +178,11 @@ impl RunFolder {
         self.root.join("info").join(format!("{}_{kind}", self.spec))
     }
 
+    /// `log/{spec}.log`: the log of a search.
+    pub fn experiment_log(&self) -> PathBuf {
+        self.log_dir().join(format!("{}.log", self.spec))
+    }
+
     /// `{spec}_t{T}_spec.json`: the spec of one trial.
     pub fn trial_spec(&self, trial: u32) -> PathBuf {
         self.root.join(format!("{}_t{trial}_spec.json", self.spec))
