@@ -300,6 +300,22 @@ fn verify_env_compares_with_a_trace() {
 }
 
 #[test]
+#[cfg(not(feature = "hub"))]
+fn without_the_hub_its_commands_say_how_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(128, 1, Some(0)));
+    for args in [&["push", "data/x", "--repo", "user/name"][..], &["pull", "x"], &["pull", "--list"]] {
+        let text = expect(folder.path(), args, 2);
+        assert!(text.contains("without the Hugging Face hub") && text.contains("--features hub"), "{text}");
+    }
+    let mut train = slm_fast();
+    let output = train.current_dir(folder.path()).args(["train", spec, "--quiet"]).env("UPLOAD_HF", "true").output();
+    let output = output.expect("the program starts");
+    let text = common::text(&output);
+    assert!(output.status.success() && text.contains("is not uploaded") && text.contains("--features hub"), "{text}");
+}
+
+#[test]
 fn schema_devices_and_help_print() {
     let folder = tempfile::tempdir().unwrap();
     let schema: Value = serde_json::from_str(&expect(folder.path(), &["schema"], 0)).expect("a JSON schema");
@@ -307,7 +323,7 @@ fn schema_devices_and_help_print() {
     let devices = expect(folder.path(), &["devices"], 0);
     assert!(devices.starts_with("cpu ") && devices.contains("core"), "{devices}");
     let help = expect(folder.path(), &["--help"], 0);
-    for command in ["train", "dev", "enjoy", "reproduce", "check", "schema", "verify-env", "devices"] {
+    for command in ["train", "dev", "enjoy", "reproduce", "push", "pull", "check", "schema", "verify-env", "devices"] {
         assert!(help.contains(command), "{command}:\n{help}");
     }
 }
