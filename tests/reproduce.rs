@@ -72,6 +72,28 @@ fn the_first_difference_is_named() {
 }
 
 #[test]
+fn a_search_made_again_is_bit_identical_and_names_the_trial_that_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = small_spec(1000, 2, Some(4));
+    spec["small"]["meta"]["max_trial"] = json!(4);
+    spec["small"]["search"] = json!({ "agent.algorithm.gamma__uniform": [0.9, 0.99] });
+    let spec = write_spec(folder.path(), &spec);
+    expect(folder.path(), &["search", spec, "--quiet", "--keep", "1"], 0);
+    let run = only_run(&folder.path().join("data"));
+    let reproduce = ["reproduce", run.to_str().unwrap(), "--data", "again", "--quiet"];
+    let text = expect(folder.path(), &reproduce, 0);
+    assert_eq!(text.lines().filter(|line| line.ends_with(": bit-identical")).count(), 8, "{text}");
+    assert!(only_run(&folder.path().join("again")).join("small_experiment_df.csv").exists());
+    edit(&run.join("small_t2_spec.json"), |spec| spec["agent"]["algorithm"]["gamma"] = json!(0.5));
+    let text = expect(folder.path(), &reproduce, 1);
+    assert!(text.contains("small_t2_spec.json: agent.algorithm.gamma is 0.5 in the run, 0.9"), "{text}");
+    assert!(text.contains("small_t2_s0: bit-identical"), "{text}");
+    std::fs::remove_file(run.join("small_experiment_df.csv")).unwrap();
+    let text = expect(folder.path(), &reproduce, 2);
+    assert!(text.contains("this run is not complete") && text.contains("search --resume"), "{text}");
+}
+
+#[test]
 fn what_may_change_the_bits_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let run = trained(folder.path(), 256, 1);

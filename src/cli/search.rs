@@ -2,10 +2,10 @@
 
 use slm_fast::error::Result;
 use slm_fast::lab::progress::{count, number};
-use slm_fast::lab::search::{self, Options, Status, Summary};
+use slm_fast::lab::search::{self, Cluster, Options, Status, Summary, worker};
 
 use super::train::{load, stop_on_ctrl_c, verbosity};
-use super::{Ending, SearchArgs, Surroundings, hub, say};
+use super::{Ending, EngineName, JobArgs, SearchArgs, Surroundings, hub, say};
 
 /// Trials that are shown at the end.
 const SHOWN: usize = 5;
@@ -23,6 +23,8 @@ pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
         started: around.started,
         program: around.program(),
         keep: usize::try_from(args.keep).ok(),
+        cluster: (args.engine == EngineName::Ray)
+            .then(|| Cluster { address: args.address.clone(), python: args.python.clone() }),
     };
     let ended = match (&args.resume, &args.spec) {
         (Some(folder), _) => search::resume(folder, options),
@@ -45,6 +47,11 @@ pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
             Ending::Success
         }
     })
+}
+
+/// Does one job of a search for a cluster.
+pub fn job(args: &JobArgs, around: &Surroundings) -> Result<Ending> {
+    worker::work(&args.folder, around.started).map(|()| Ending::Success)
 }
 
 /// Prints the best trials, what became of the others, folder and speed.

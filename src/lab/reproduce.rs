@@ -142,6 +142,7 @@ impl Original {
             started: options.started,
             program: options.program,
             keep: None,
+            cluster: None,
         };
         Ok(match search::search(self.spec.clone(), options)? {
             search::Ending::Finished(summary) => Some(summary.folder),
