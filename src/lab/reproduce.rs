@@ -42,7 +42,7 @@ impl Original {
     /// A folder that is no run, a run that is not finished, a saved spec that does not load or has no seed.
     pub fn open(root: &Path) -> Result<Original> {
         let folder = RunFolder::open(root)?;
-        let is_search = folder.experiment_df().exists() || folder.experiment_info("experiment_df.csv").exists();
+        let is_search = folder.experiment_df().exists() || folder.experiment_log().exists();
         let last = if is_search { folder.experiment_df() } else { folder.trial_metrics_scalar(TRIAL) };
         if !last.exists() {
             return Err(Error::new(
