@@ -36,7 +36,9 @@ pub fn slm_fast() -> Command {
     let built = || assert_cmd::cargo::cargo_bin!("slm-fast").into();
     // set where test binaries are carried to a machine that has no target folder
     let mut command = Command::new(std::env::var_os("SLM_FAST_PROGRAM").map_or_else(built, PathBuf::from));
-    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    for name in ["DISPLAY", "WAYLAND_DISPLAY", "UPLOAD_HF", "HF_REPO", "HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT"] {
+        command.env_remove(name);
+    }
     command
 }
 
