@@ -142,6 +142,11 @@ impl RunFolder {
         self.root.join(format!("{}_t{trial}_trial_metrics_scalar.json", self.spec))
     }
 
+    /// `info/{spec}_run.json`: which build of the program made the run, on which machine, with which command.
+    pub fn run_facts(&self) -> PathBuf {
+        self.root.join("info").join(format!("{}_run.json", self.spec))
+    }
+
     /// `info/{spec}_t{T}_{kind}`, for example `trial_metrics.json`.
     pub fn trial_info(&self, trial: u32, kind: &str) -> PathBuf {
         self.root.join("info").join(format!("{}_t{trial}_{kind}", self.spec))
@@ -167,9 +172,39 @@ impl RunFolder {
         self.root.join(format!("{}_t{trial}_trial_graph_{kind}.{ext}", self.spec))
     }
 
+    /// `{spec}_experiment_df.csv`: a row per trial of a search, the best first; there once the search has ended.
+    pub fn experiment_df(&self) -> PathBuf {
+        self.root.join(format!("{}_experiment_df.csv", self.spec))
+    }
+
+    /// `info/{spec}_experiment_df.csv`: the same, rewritten while the search runs.
+    pub fn experiment_df_info(&self) -> PathBuf {
+        self.root.join("info").join(format!("{}_experiment_df.csv", self.spec))
+    }
+
+    /// `{spec}_{kind}.{ext}`: a graph of a search, for example `experiment_graph`.
+    pub fn experiment_graph(&self, kind: &str, ext: &str) -> PathBuf {
+        self.root.join(format!("{}_{kind}.{ext}", self.spec))
+    }
+
+    /// `{spec}_report.html`: the report of a search.
+    pub fn report(&self) -> PathBuf {
+        self.root.join(format!("{}_report.html", self.spec))
+    }
+
+    /// `{spec}_t{T}_report.html`: the report of a trial.
+    pub fn trial_report(&self, trial: u32) -> PathBuf {
+        self.root.join(format!("{}_t{trial}_report.html", self.spec))
+    }
+
     /// `log/`, where TensorBoard looks.
     pub fn log_dir(&self) -> PathBuf {
         self.root.join("log")
+    }
+
+    /// `log/{spec}.log`: the log of a search.
+    pub fn experiment_log(&self) -> PathBuf {
+        self.log_dir().join(format!("{}.log", self.spec))
     }
 
     /// `log/{spec}_t{T}.log`.

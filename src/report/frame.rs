@@ -122,6 +122,13 @@ impl DataFrame {
     }
 }
 
+/// The shortest text of a number; NaN has none.
+pub(super) fn number_text(x: f64) -> String {
+    let mut text = String::new();
+    push_number(&mut text, x);
+    text
+}
+
 /// Appends the shortest text of a number; NaN has none.
 fn push_number(text: &mut String, x: f64) {
     let written = if x.is_nan() {
