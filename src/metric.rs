@@ -59,23 +59,42 @@ pub struct TrialMetrics {
     pub consistency: f64,
 }
 
+impl TrialMetrics {
+    /// The names of its numbers, in SLM Lab's order.
+    pub const NAMES: [&str; 9] = [
+        "frame",
+        "total_reward_ma",
+        "strength",
+        "max_strength",
+        "final_strength",
+        "sample_efficiency",
+        "training_efficiency",
+        "stability",
+        "consistency",
+    ];
+
+    /// Its numbers, in the order of [`TrialMetrics::NAMES`].
+    pub fn values(&self) -> [f64; 9] {
+        [
+            self.frame,
+            self.total_reward_ma,
+            self.strength,
+            self.max_strength,
+            self.final_strength,
+            self.sample_efficiency,
+            self.training_efficiency,
+            self.stability,
+            self.consistency,
+        ]
+    }
+}
+
 /// `frame:200000 | total_reward_ma:499.44 | ...`, as SLM Lab logs it.
 impl fmt::Display for TrialMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "frame:{}", short(self.frame))?;
-        for (name, x) in [
-            ("total_reward_ma", self.total_reward_ma),
-            ("strength", self.strength),
-            ("max_strength", self.max_strength),
-            ("final_strength", self.final_strength),
-            ("sample_efficiency", self.sample_efficiency),
-            ("training_efficiency", self.training_efficiency),
-            ("stability", self.stability),
-            ("consistency", self.consistency),
-        ] {
-            write!(f, " | {name}:{}", short(x))?;
-        }
-        Ok(())
+        let each: Vec<String> =
+            Self::NAMES.iter().zip(self.values()).map(|(name, x)| format!("{name}:{}", short(x))).collect();
+        f.write_str(&each.join(" | "))
     }
 }
 

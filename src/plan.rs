@@ -113,6 +113,20 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Whether sessions of both plans go through the same launches: all that is equal but seeds, first parameters and
+    /// the numbers of the table `hyper`.
+    pub fn has_shape_of(&self, other: &Plan) -> bool {
+        let shape = |p: &Plan| {
+            (
+                (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
+                (p.horizon, p.minibatch, p.epochs, p.learning, p.precision, p.hyper.len()),
+                (p.spec.env.normalize_obs, p.spec.env.normalize_reward),
+                std::mem::discriminant(&p.spec.agent.algorithm),
+            )
+        };
+        shape(self) == shape(other) && self.nets == other.nets && self.groups == other.groups
+    }
+
     /// Rows of one rollout, `M = T N`.
     pub fn rows(&self) -> usize {
         self.horizon * self.num_envs as usize

@@ -14,7 +14,7 @@ use slm_fast::report::files::{RunFolder, write_whole};
 use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
 use slm_fast::report::json;
 use slm_fast::report::log::Level;
-use slm_fast::report::writer::{Options, Reporter};
+use slm_fast::report::writer::{Options, Outcome, Reporter, TrialOptions};
 
 /// SLM Lab's columns of a PPO run, then ours.
 const HEADER: &str = "total_reward,total_reward_ma,loss,fps,frame,wall_t,t,epi,opt_step,lr,clip_eps,entropy,\
@@ -40,16 +40,24 @@ fn model(x: f32) -> Vec<Tensor> {
     vec![Tensor { name: "actor.0.weight".into(), dtype: Dtype::F32, shape: vec![2, 3], words }]
 }
 
-fn options(folder: &RunFolder) -> Options {
-    Options {
-        folder: folder.clone(),
-        trial: 0,
+fn trial(trial: u32) -> TrialOptions {
+    TrialOptions {
+        trial,
         sessions: vec![0, 1],
         random_return: 20.0,
         meta: BTreeMap::from([("spec".to_string(), "{\"name\": \"ppo_x\"}".to_string())]),
-        tensorboard: true,
-        graphs: true,
     }
+}
+
+fn options(folder: &RunFolder) -> Options {
+    Options { folder: folder.clone(), trials: vec![trial(0)], tensorboard: true, graphs: true, shared: false }
+}
+
+/// What the one trial came to.
+fn finish(reporter: Reporter) -> Outcome {
+    let outcomes = reporter.finish().expect("finished");
+    assert_eq!(outcomes.len(), 1);
+    outcomes.into_iter().next().expect("one")
 }
 
 fn new_run(data: &Path) -> RunFolder {
@@ -91,7 +99,7 @@ fn a_trial_leaves_slm_labs_files() {
         reporter.model(s, 10_000, model(7.0)).expect("sent");
     }
     reporter.checkpoint(10_000, model(9.0)).expect("sent");
-    let outcome = reporter.finish().expect("finished");
+    let outcome = finish(reporter);
 
     assert_eq!(
         names(folder.root()),
@@ -180,7 +188,7 @@ fn a_resumed_run_has_the_data_of_an_unbroken_one() {
     let whole = new_run(data.path());
     let mut reporter = Reporter::start(options(&whole)).expect("started");
     feed(&mut reporter, 500, 9_500).expect("fed");
-    let outcome = reporter.finish().expect("finished");
+    let outcome = finish(reporter);
 
     let broken = new_run(data.path());
     let mut reporter = Reporter::start(options(&broken)).expect("started");
@@ -197,7 +205,7 @@ fn a_resumed_run_has_the_data_of_an_unbroken_one() {
     let mut reporter = Reporter::resume(options(&broken), &checkpoint).expect("resumed");
     assert_eq!(reporter.wall_t_s(), 0.04);
     feed(&mut reporter, 4_500, 9_500).expect("fed");
-    let again = reporter.finish().expect("finished");
+    let again = finish(reporter);
 
     assert_eq!(again.trial, outcome.trial);
     for s in 0..2 {
@@ -218,7 +226,7 @@ fn a_resumed_run_has_the_data_of_an_unbroken_one() {
     assert_eq!(points(&whole), points(&broken));
 
     let mut other = options(&broken);
-    other.sessions = vec![0, 1, 2];
+    other.trials[0].sessions = vec![0, 1, 2];
     let err = Reporter::resume(other, &checkpoint).err().expect("other sessions");
     assert!(err.what.contains("other sessions"), "{err}");
 }

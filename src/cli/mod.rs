@@ -5,6 +5,7 @@ mod dev;
 mod devices;
 mod enjoy;
 mod screen;
+mod search;
 mod train;
 mod verify;
 
@@ -66,6 +67,8 @@ Exit codes: 0 done; 1 verify-env found a difference; 2 something is wrong (the m
 enum Command {
     /// Train a trial: every session of a spec, together
     Train(TrainArgs),
+    /// Search: many trials of a spec whose `search` section says what differs between them
+    Search(SearchArgs),
     /// One quick session with debug output of every update, in a window where a display exists
     Dev(DevArgs),
     /// Replay the best model of a finished run; never writes into its folder
@@ -115,6 +118,30 @@ struct TrainArgs {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     checkpoint_every: Duration,
     /// Print every log row
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Print only the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct SearchArgs {
+    /// The spec file (JSON or YAML), with a `search` section
+    #[arg(required_unless_present = "resume")]
+    spec: Option<PathBuf>,
+    #[command(flatten)]
+    common: SpecArgs,
+    /// Continue the search in this folder, with its own spec and seed
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["spec", "name", "set", "seed", "data"])]
+    resume: Option<PathBuf>,
+    /// Trials whose models are kept, best first; -1: all
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
+    keep: i64,
+    /// Seconds between resumable checkpoints
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    checkpoint_every: Duration,
+    /// Print every step of the search
     #[arg(long, short, conflicts_with = "quiet")]
     verbose: bool,
     /// Print only the result
@@ -197,6 +224,7 @@ fn seconds(text: &str) -> std::result::Result<Duration, String> {
 pub fn run(around: &Surroundings) -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => train::train(&args, around),
+        Command::Search(args) => search::search(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
         Command::Check(args) => Ok(check::check(&args)),

@@ -18,11 +18,7 @@ const DEV_FRAMES: u64 = 10_000;
 
 /// Trains a trial, or continues one.
 pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
-    let verbosity = match (args.quiet, args.verbose) {
-        (true, _) => Verbosity::Quiet,
-        (_, true) => Verbosity::Verbose,
-        _ => Verbosity::Normal,
-    };
+    let verbosity = verbosity(args.quiet, args.verbose);
     let options = Options {
         data: args.common.data.clone(),
         device: args.common.device,
@@ -73,8 +69,17 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
     Ok(tell(trial::train(spec, options)?))
 }
 
+/// How much two switches ask for.
+pub(super) fn verbosity(quiet: bool, verbose: bool) -> Verbosity {
+    match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    }
+}
+
 /// Reads the spec with everything the command line sets in it, and prints the loader's warnings.
-fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Verbosity) -> Result<Spec> {
+pub(super) fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Verbosity) -> Result<Spec> {
     let sets: Vec<(String, String)> = common.set.iter().chain(more).cloned().collect();
     let loaded = spec::load(path, common.name.as_deref(), &sets)?;
     let mut spec = loaded.spec;
@@ -90,7 +95,7 @@ fn load(path: &Path, common: &SpecArgs, more: &[(String, String)], verbosity: Ve
 }
 
 /// The first Ctrl-C (or a polite kill) asks the trial to stop, the second ends the process at once.
-fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     ctrlc::set_handler(move || {

@@ -23,8 +23,20 @@ pub struct Fault {
     pub frame: u64,
 }
 
+/// One session to train: what sets it apart from the others of its cohort.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    /// Of the same shape in the whole cohort (see [`Plan::has_shape_of`]); its numbers are the session's own.
+    pub plan: &'a Plan,
+    /// The seed of its trial.
+    pub seed: u32,
+    /// Its index within its trial.
+    pub index: u32,
+}
+
 /// S sessions in training.
 pub struct Cohort {
+    /// Of the first member.
     plan: Plan,
     device: Device,
     memory: Memory,
@@ -46,25 +58,39 @@ pub fn bytes(plan: &Plan, kind: Kind, sessions: usize) -> usize {
 }
 
 impl Cohort {
-    /// Allocates every buffer on `device`, draws first parameters and resets the environments of `sessions` (their
-    /// indices within the trial; a session's numbers depend on (seed, index) alone, never on who travels with it).
+    /// The sessions of one trial, by their indices within it.
+    ///
+    /// # Errors
+    /// As [`Cohort::of`].
+    pub fn new(plan: &Plan, seed: u32, sessions: &[u32], device: Device) -> Result<Cohort> {
+        let members: Vec<Member> = sessions.iter().map(|&index| Member { plan, seed, index }).collect();
+        Cohort::of(&members, device)
+    }
+
+    /// Allocates every buffer on `device`, draws first parameters and resets the environments of `members`, whose plans
+    /// are of one shape. A session's numbers depend on itself alone, never on who travels with it.
     ///
     /// # Errors
     /// Not enough memory; a precision that the device does not have; sizes that its kernels do not fit.
-    pub fn new(plan: &Plan, seed: u32, sessions: &[u32], device: Device) -> Result<Cohort> {
+    ///
+    /// # Panics
+    /// If there is no member, or one has another shape.
+    pub fn of(members: &[Member], device: Device) -> Result<Cohort> {
+        let plan = members[0].plan;
+        assert!(members.iter().all(|member| member.plan.has_shape_of(plan)), "a cohort has one shape");
         require(plan.precision, &device)?;
-        let (layout, program) = algorithm::record(plan, device.kind(), sessions.len());
+        let (layout, program) = algorithm::record(plan, device.kind(), members.len());
         let mut memory = layout.allocate_on(&device)?;
         // a gpu's driver compiles kernels while first parameters are drawn: both may take a second
         let params = std::thread::scope(|scope| {
-            let draw = |&index: &u32| net::init(&plan.nets, &plan.spec.agent.net, [seed, index]);
-            let drawn = scope.spawn(move || sessions.iter().map(draw).collect::<Vec<_>>());
+            let draw = |m: &Member| net::init(&m.plan.nets, &m.plan.spec.agent.net, [m.seed, m.index]);
+            let drawn = scope.spawn(move || members.iter().map(draw).collect::<Vec<_>>());
             let mut queues = std::iter::once(&program.iteration).chain(&program.tail);
             queues.try_for_each(|queue| queue.prepare(&device, &mut memory))?;
             Ok(drawn.join().expect("drawing parameters does not panic"))
         })?;
-        for (s, (&index, params)) in sessions.iter().zip(&params).enumerate() {
-            begin(plan, &program.buffers, &mut memory, s, [seed, index]);
+        for (s, (member, params)) in members.iter().zip(&params).enumerate() {
+            begin(member.plan, &program.buffers, &mut memory, s, [member.seed, member.index]);
             memory.write(program.buffers.params, s).copy_from_slice(params);
         }
         let room = memory.layout().len_of(program.buffers.row_ints) / INTS;
@@ -80,10 +106,10 @@ impl Cohort {
             program,
             log,
             saved,
-            active: (0..sessions.len()).collect(),
+            active: (0..members.len()).collect(),
             // one by one: a clone of an empty vector has no room
-            rows: sessions.iter().map(|_| Vec::with_capacity(room)).collect(),
-            faults: vec![None; sessions.len()],
+            rows: members.iter().map(|_| Vec::with_capacity(room)).collect(),
+            faults: vec![None; members.len()],
             step: 0,
         })
     }
@@ -136,7 +162,17 @@ impl Cohort {
         self.active.retain(|&s| self.faults[s].is_none());
     }
 
-    /// Frames done so far (equal in all sessions); on a gpu the last few iterations may still be under way.
+    /// Takes sessions out where a search stops their trials; the others do not notice.
+    pub fn retire(&mut self, positions: &[usize]) {
+        self.active.retain(|s| !positions.contains(s));
+    }
+
+    /// Whether session position `s` is still running.
+    pub fn is_active(&self, s: usize) -> bool {
+        self.active.contains(&s)
+    }
+
+    /// Frames done so far (equal in all sessions still running); on a gpu the last few iterations may still be under way.
     pub fn frame(&self) -> u64 {
         self.step * u64::from(self.plan.num_envs)
     }
@@ -255,7 +291,8 @@ impl Cohort {
             let has_left = is_log_point || clock(s) < self.step;
             self.faults[s] = if has_left { fault_of(&self.memory, b, s, self.plan.num_envs) } else { None };
         }
-        self.active = (0..sessions).filter(|&s| self.faults[s].is_none()).collect();
+        let runs = |&s: &usize| self.faults[s].is_none() && clock(s) == self.step;
+        self.active = (0..sessions).filter(runs).collect();
         self.rows.iter_mut().for_each(Vec::clear);
         Ok(())
     }

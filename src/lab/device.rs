@@ -53,6 +53,46 @@ fn auto(threads: usize) -> Opened {
     Opened { device: Device::cpu(threads), line: format!("cpu (auto: {no_cuda}; {no_wgpu})") }
 }
 
+/// Bytes for cohorts on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Of all cohorts together: what is free.
+    pub all: usize,
+    /// Of one cohort.
+    pub one: usize,
+}
+
+/// Memory to plan with where the system does not tell what is free.
+const UNKNOWN_ROOM: usize = 4 << 30;
+
+/// What a device has room for now. Every cohort also takes as much of the host's memory, which is looked at as well.
+pub fn room(device: &Device) -> Room {
+    let host = host_bytes().unwrap_or(UNKNOWN_ROOM);
+    match device {
+        Device::Cpu(_) => Room { all: host, one: host },
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => {
+            let facts = crate::device::cuda::survey().ok().and_then(|all| all.into_iter().nth(cuda.ordinal())?.ok());
+            let free = facts.map_or(UNKNOWN_ROOM, |facts| facts.free).min(host);
+            Room { all: free, one: free }
+        }
+        // the API does not tell what is free; a binding's limit is what one cohort can have
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(wgpu) => {
+            let most = crate::device::wgpu::survey().ok().and_then(|all| Some(all.get(wgpu.ordinal())?.most_bytes));
+            let one = most.map_or(UNKNOWN_ROOM, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)).min(host);
+            Room { all: UNKNOWN_ROOM.min(host).max(one), one }
+        }
+    }
+}
+
+/// Memory of the host that is available, where the system tells it as Linux does.
+fn host_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<usize>().ok()? * 1024)
+}
+
 /// Whether a device has a number format.
 ///
 /// # Errors

@@ -6,5 +6,7 @@ pub mod enjoy;
 pub mod git;
 pub mod progress;
 pub mod resume;
+mod run;
+pub mod search;
 pub mod session;
 pub mod trial;

@@ -35,6 +35,8 @@ pub struct Progress {
     verbosity: Verbosity,
     drawn: Option<Instant>,
     lined_frame: u64,
+    /// Whose frames are counted.
+    unit: &'static str,
 }
 
 impl Progress {
@@ -53,7 +55,29 @@ impl Progress {
             (all, bars)
         });
         let label = label.to_string();
-        Progress { label, max_frame, start_frame, started, bars, verbosity, drawn: None, lined_frame: start_frame }
+        let unit = " per session";
+        Progress {
+            label,
+            max_frame,
+            start_frame,
+            started,
+            bars,
+            verbosity,
+            drawn: None,
+            lined_frame: start_frame,
+            unit,
+        }
+    }
+
+    /// One bar for everything together: frames are those of all sessions.
+    #[must_use]
+    pub fn together(self) -> Progress {
+        Progress { unit: "", ..self }
+    }
+
+    /// Frames that were done before, which say nothing of the speed.
+    pub fn skip(&mut self, frames: u64) {
+        self.start_frame += frames;
     }
 
     /// Whether enough time has passed to show where the run is.
@@ -72,7 +96,7 @@ impl Progress {
         }
         let is_last = frame >= self.max_frame;
         let elapsed_s = (now - self.started).as_secs_f64();
-        let fps = (frame - self.start_frame) as f64 / elapsed_s.max(1e-3);
+        let fps = frame.saturating_sub(self.start_frame) as f64 / elapsed_s.max(1e-3);
         let eta = HumanDuration(Duration::from_secs_f64((self.max_frame.saturating_sub(frame)) as f64 / fps.max(1.0)));
         if let Some((_, bars)) = &self.bars {
             for (bar, &(reward, stopped)) in bars.iter().zip(sessions) {
@@ -84,16 +108,17 @@ impl Progress {
                 }
             }
             self.drawn = Some(now);
-        } else if is_last || frame - self.lined_frame >= self.max_frame / LINES {
+        } else if is_last || frame.saturating_sub(self.lined_frame) >= self.max_frame / LINES {
             let running: Vec<f64> = sessions.iter().filter(|s| !s.1 && s.0.is_finite()).map(|s| s.0).collect();
             let mean = running.iter().sum::<f64>() / running.len() as f64;
             let done = HumanCount(frame);
             let percent = frame * 100 / self.max_frame.max(1);
             self.line(&format!(
-                "{}  frame {done}/{} ({percent} %)  {} frames/s per session  return {}  {eta:#} left",
+                "{}  frame {done}/{} ({percent} %)  {} frames/s{}  return {}  {eta:#} left",
                 self.label,
                 HumanCount(self.max_frame),
                 count(fps),
+                self.unit,
                 number(mean),
             ));
             self.drawn = Some(now);

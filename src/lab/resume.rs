@@ -64,7 +64,7 @@ pub fn seed(spec: &Spec, folder: &RunFolder) -> Result<u32> {
 }
 
 /// Refuses a checkpoint that was copied from a run of another spec or seed; says on which device it was written.
-fn belongs(checkpoint: &Checkpoint, spec: &Spec) -> Result<DeviceChoice> {
+pub(super) fn belongs(checkpoint: &Checkpoint, spec: &Spec) -> Result<DeviceChoice> {
     let written: Spec = serde_json::from_str(checkpoint.meta("spec")?)
         .map_err(|error| Error::new("", format!("the spec in its metadata cannot be read: {error}")))?;
     let same = written.agent == spec.agent

@@ -3,33 +3,27 @@
 //! The loop is `cohort.iterate()`, which at log points hands what there is to the report thread; everything a person or a
 //! file needs is made beside the training, never in it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::lab::cohort::{COLUMNS, Cohort, Row};
 use crate::lab::device::{self, Opened, choice};
 use crate::lab::git::Source;
 use crate::lab::progress::{Progress, Verbosity, count};
 use crate::lab::resume::{self, Found};
+use crate::lab::run::{self, FileMeta, Files, Part, Run, file_meta};
 use crate::lab::session::Session;
 use crate::plan::Plan;
 use crate::report::checkpoint::Checkpoint;
 use crate::report::files::RunFolder;
 use crate::report::log::Level;
-use crate::report::writer::{Options as ReportOptions, Reporter};
 use crate::report::{json, writer};
 use crate::spec::{DeviceChoice, Spec};
 
-/// Time to the first resumable checkpoint; the later ones come every [`Options::checkpoint_every`].
-const FIRST_CHECKPOINT: Duration = Duration::from_secs(1);
-/// TensorBoard's histograms of every parameter array, over a whole run.
-const HISTOGRAMS: u64 = 20;
 /// The only trial of a `train` run; a search counts on from here.
 pub(super) const TRIAL: u32 = 0;
 
@@ -86,12 +80,11 @@ pub struct Summary {
 /// A spec that cannot be planned, a folder that cannot be written. Nothing is written before the plan stands.
 pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
     let seed = *spec.meta.random_seed.get_or_insert_with(seed_from_system);
-    let plan = Plan::new(&spec)?;
-    let sessions = Session::all(&spec.name, TRIAL, plan.max_session);
+    let parts = vec![Part::new(TRIAL, Plan::new(&spec)?, seed)];
     let Opened { device, line } = open(&options, spec.meta.device)?;
     // what is saved says where it ran, not what was asked for
     spec.meta.device = choice(&device);
-    let cohort = cohort(&plan, seed, &sessions, device)?;
+    let cohort = run::cohort(&parts, device)?;
     let folder = RunFolder::create(&options.data, &spec.name)?;
     // reading the state of a large working tree, and two fsyncs, take longer than the first iteration
     let scribe = {
@@ -99,7 +92,7 @@ pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
         std::thread::spawn(move || write_specs(&folder, spec))
     };
     let notes = vec![format!("device: {line}")];
-    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::New(scribe), notes)
+    Trial { parts, cohort, folder, options }.run(Begin::New(scribe), notes)
 }
 
 /// Continues the run in `folder` from its last checkpoint, or from frame 0 where it has none.
@@ -114,7 +107,7 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
     };
     let seed = resume::seed(&spec, &folder)?;
     let plan = Plan::new(&spec).map_err(|error| error.within(&folder.trial_spec(TRIAL).display().to_string()))?;
-    let mut sessions = Session::all(&spec.name, TRIAL, plan.max_session);
+    let mut parts = vec![Part::new(TRIAL, plan, seed)];
     let Opened { device, line } = open(&options, written_on)?;
     let mut notes = vec![format!("device: {line}")];
     spec.meta.device = choice(&device);
@@ -124,13 +117,9 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
             spec.meta.device
         ));
     }
-    let mut cohort = cohort(&plan, seed, &sessions, device)?;
+    let mut cohort = run::cohort(&parts, device)?;
     if let Some(checkpoint) = &checkpoint {
-        let place = folder.resume(TRIAL).display().to_string();
-        cohort.restore(&checkpoint.tensors).map_err(|error| error.within(&place))?;
-        for (s, session) in sessions.iter_mut().enumerate() {
-            session.check(&cohort, s);
-        }
+        run::restore(&mut parts, &mut cohort, checkpoint, &folder)?;
     }
     if !folder.trial_spec(TRIAL).exists() {
         let mut spec = spec.clone();
@@ -138,7 +127,7 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
         json::write(&folder.trial_spec(TRIAL), &spec)?;
     }
     let meta = file_meta(&spec)?;
-    Trial { plan, seed, sessions, cohort, folder, options }.run(Begin::Again { meta, checkpoint }, notes)
+    Trial { parts, cohort, folder, options }.run(Begin::Again { meta, checkpoint }, notes)
 }
 
 /// Opens the device that the options name, or else the spec.
@@ -159,14 +148,6 @@ fn kind(choice: DeviceChoice) -> DeviceChoice {
     }
 }
 
-fn cohort(plan: &Plan, seed: u32, sessions: &[Session], device: Device) -> Result<Cohort> {
-    let indices: Vec<u32> = sessions.iter().map(|session| session.index).collect();
-    Cohort::new(plan, seed, &indices, device)
-}
-
-/// Strings that go into every model file and checkpoint.
-type FileMeta = BTreeMap<String, String>;
-
 /// Where a run begins, with what its files say about it.
 enum Begin {
     /// Frame 0; the thread writes the specs meanwhile.
@@ -175,11 +156,10 @@ enum Begin {
     Again { meta: FileMeta, checkpoint: Option<Checkpoint> },
 }
 
-/// A trial in training.
+/// A trial about to train.
 struct Trial<'a> {
-    plan: Plan,
-    seed: u32,
-    sessions: Vec<Session>,
+    /// The one trial.
+    parts: Vec<Part>,
     cohort: Cohort,
     folder: RunFolder,
     options: Options<'a>,
@@ -194,163 +174,96 @@ impl Trial<'_> {
         let started = self.options.started;
         let start_frame = self.cohort.frame();
         let label = format!("{}_t{TRIAL}", self.folder.spec_name());
-        let names: Vec<String> = self.sessions.iter().map(|session| session.name.clone()).collect();
+        let part = &self.parts[0];
+        let names: Vec<String> = part.sessions.iter().map(|session| session.name.clone()).collect();
+        let (seed, max_frame) = (part.seed, part.plan.max_frame);
         let resumed = matches!(begin, Begin::Again { .. });
         let root = self.folder.root().to_path_buf();
-        self.watch()?;
+        watch(&mut self.options, &self.cohort)?;
         // the first iteration runs while the specs are being written, which is waited for even where it fails
         let first = (!self.cohort.done()).then(|| self.cohort.iterate()).transpose();
         let first = first.and_then(|news| self.cohort.wait().map(|()| news));
         let first_ms = started.elapsed().as_secs_f64() * 1e3;
-        let mut reporter = self.reporter(begin)?;
+        let (meta, checkpoint) = match begin {
+            Begin::New(scribe) => (scribe.join().expect("the scribe returns its errors")?, None),
+            Begin::Again { meta, checkpoint } => (meta, checkpoint),
+        };
+        let files = Files { tensorboard: true, shared: false };
+        let mut reporter = run::reporter(&self.folder, &self.parts, vec![meta], checkpoint.as_ref(), files)?;
         let first = first.map_err(|error| continuable(error, &root))?;
-        let mut progress =
-            Progress::new(&label, &names, start_frame..self.plan.max_frame, started, self.options.verbosity);
+        let mut progress = Progress::new(&label, &names, start_frame..max_frame, started, self.options.verbosity);
         for note in notes {
             progress.line(&note);
             reporter.log(Level::Info, note)?;
         }
-        let from = if resumed { format!("continued from frame {start_frame}") } else { format!("seed {}", self.seed) };
-        let opening = format!("{label}: {} sessions, {from}, in {}", names.len(), self.folder.root().display());
+        let from = if resumed { format!("continued from frame {start_frame}") } else { format!("seed {seed}") };
+        let opening = format!("{label}: {} sessions, {from}, in {}", names.len(), root.display());
         progress.line(&opening);
         reporter.log(Level::Info, opening)?;
         reporter.log(Level::Info, format!("first iteration done {first_ms:.1} ms after the start of the program"))?;
-        self.go_on(reporter, &mut progress, start_frame, first).map_err(|error| continuable(error, &root))
+        let Trial { parts, cohort, mut options, .. } = self;
+        let run = Run::new(parts, cohort, reporter, started, options.checkpoint_every, true);
+        go_on(run, &root, &mut options, &mut progress, start_frame, first).map_err(|error| continuable(error, &root))
     }
+}
 
-    /// Trains to the last frame, or until it is stopped. `first`: an iteration is done that nobody has looked at yet, and
-    /// whether it came to a log point.
-    fn go_on(
-        mut self,
-        mut reporter: Reporter,
-        progress: &mut Progress,
-        start_frame: u64,
-        mut first: Option<bool>,
-    ) -> Result<Ending> {
-        let started = self.options.started;
-        let clock_offset_s = reporter.wall_t_s();
-        let mut next_checkpoint = started + FIRST_CHECKPOINT.min(self.options.checkpoint_every);
-        let max_frame = self.plan.max_frame.max(1);
-        let histograms_due = |frame: u64| frame * HISTOGRAMS / max_frame;
-        let mut histograms = histograms_due(start_frame);
-        while first.is_some() || !self.cohort.done() {
-            let has_news = match first.take() {
-                Some(has_news) => has_news,
-                None => self.cohort.iterate()?,
-            };
-            let now = Instant::now();
-            if has_news {
-                self.report(&mut reporter, progress, clock_offset_s + (now - started).as_secs_f64())?;
-            }
-            if histograms_due(self.cohort.frame()) > histograms {
-                histograms = histograms_due(self.cohort.frame());
-                self.histograms(&mut reporter)?;
-            }
-            if progress.is_due(self.cohort.frame(), now) {
-                let shown: Vec<(f64, bool)> = (self.sessions.iter().enumerate())
-                    .map(|(s, session)| (reporter.total_reward_ma(s), session.fault.is_some()))
-                    .collect();
-                progress.update(self.cohort.frame(), &shown);
-            }
-            self.watch()?;
-            if self.options.stop.load(Ordering::Relaxed) && !self.cohort.done() {
-                self.checkpoint(&mut reporter)?;
-                reporter.log(Level::Warning, format!("interrupted at frame {}", self.cohort.frame()))?;
-                reporter.sync()?;
-                progress.finish();
-                return Ok(Ending::Interrupted {
-                    folder: self.folder.root().to_path_buf(),
-                    frame: self.cohort.frame(),
-                });
-            }
-            if now >= next_checkpoint {
-                self.checkpoint(&mut reporter)?;
-                next_checkpoint = now + self.options.checkpoint_every;
-            }
-        }
-        progress.finish();
-        self.finish(reporter, start_frame)
-    }
-
-    /// Opens log and events: when the specs are on disk, or where the checkpoint left them.
-    fn reporter(&self, begin: Begin) -> Result<Reporter> {
-        let options = |meta| ReportOptions {
-            folder: self.folder.clone(),
-            trial: TRIAL,
-            sessions: self.sessions.iter().map(|session| session.index).collect(),
-            random_return: self.plan.env.random_return,
-            meta,
-            tensorboard: true,
-            graphs: true,
+/// Trains to the last frame, or until it is stopped. `first`: an iteration is done that nobody has looked at yet, and
+/// whether it came to a log point.
+fn go_on(
+    mut run: Run,
+    root: &Path,
+    options: &mut Options,
+    progress: &mut Progress,
+    start_frame: u64,
+    mut first: Option<bool>,
+) -> Result<Ending> {
+    while first.is_some() || !run.cohort.done() {
+        let warnings = match first.take() {
+            Some(has_news) => run.take(has_news)?,
+            None => run.iterate()?,
         };
-        match begin {
-            Begin::New(scribe) => Reporter::start(options(scribe.join().expect("the scribe returns its errors")?)),
-            Begin::Again { meta, checkpoint: Some(checkpoint) } => Reporter::resume(options(meta), &checkpoint),
-            Begin::Again { meta, checkpoint: None } => Reporter::start(options(meta)),
-        }
-    }
-
-    /// Hands on what the last iteration gave: rows, better models, faults.
-    fn report(&mut self, reporter: &mut Reporter, progress: &Progress, wall_t_s: f64) -> Result<()> {
-        for (s, session) in self.sessions.iter_mut().enumerate() {
-            let rows = self.cohort.rows(s);
-            let is_best = !rows.is_empty() && reporter.rows(s, wall_t_s, rows)?;
-            // the parameters that a fault left behind may be the numbers that are not finite
-            if is_best && self.cohort.fault(s).is_none() {
-                reporter.best_model(s, self.cohort.frame(), self.cohort.model(s)?)?;
-            }
-            if self.options.verbosity == Verbosity::Verbose {
-                for row in rows {
-                    progress.line(&describe_row(&session.name, row));
-                }
-            }
-            if let Some(message) = session.check(&self.cohort, s) {
-                progress.warn(&format!("warning: {message}"));
-                reporter.log(Level::Error, message)?;
+        warnings.iter().for_each(|warning| progress.warn(warning));
+        let (frame, sessions) = (run.cohort.frame(), &run.parts[0].sessions);
+        if options.verbosity == Verbosity::Verbose {
+            for (s, session) in sessions.iter().enumerate() {
+                run.cohort.rows(s).iter().for_each(|row| progress.line(&describe_row(&session.name, row)));
             }
         }
-        Ok(())
-    }
-
-    fn watch(&mut self) -> Result<()> {
-        self.options.watch.as_mut().map_or(Ok(()), |watch| watch(&self.plan, &self.cohort))
-    }
-
-    fn checkpoint(&self, reporter: &mut Reporter) -> Result<()> {
-        reporter.checkpoint(self.cohort.frame(), self.cohort.snapshot()?)
-    }
-
-    /// The parameters of every session that is still running, for TensorBoard.
-    fn histograms(&self, reporter: &mut Reporter) -> Result<()> {
-        let mut running = self.sessions.iter().enumerate().filter(|(_, session)| session.fault.is_none());
-        running.try_for_each(|(s, _)| reporter.histograms(s, self.cohort.frame(), self.cohort.model(s)?))
-    }
-
-    /// Final models, the last checkpoint, graphs and metrics.
-    fn finish(self, mut reporter: Reporter, start_frame: u64) -> Result<Ending> {
-        let started = self.options.started;
-        let frame = self.cohort.frame();
-        let faults = self.sessions.iter().filter(|session| session.fault.is_some()).count();
-        for (s, session) in self.sessions.iter().enumerate() {
-            match &session.fault {
-                None => reporter.model(s, frame, self.cohort.model(s)?)?,
-                Some(fault) => reporter.log(
-                    Level::Error,
-                    format!("{} has no final model: it stopped at frame {}", session.name, fault.frame),
-                )?,
-            }
+        if progress.is_due(frame, Instant::now()) {
+            let shown = |(s, session): (usize, &Session)| (run.reporter.total_reward_ma(s), session.fault.is_some());
+            progress.update(frame, &sessions.iter().enumerate().map(shown).collect::<Vec<_>>());
         }
-        self.checkpoint(&mut reporter)?;
-        // a session may have stopped before the checkpoint that this process began with
-        let frames_of =
-            |session: &Session| session.fault.as_ref().map_or(frame, |fault| fault.frame).saturating_sub(start_frame);
-        let frames: u64 = self.sessions.iter().map(frames_of).sum();
-        let rate = count(frames as f64 / started.elapsed().as_secs_f64());
-        reporter.log(Level::Info, format!("trained to frame {frame}: {rate} frames/s over all sessions"))?;
-        let outcome = reporter.finish()?;
-        let folder = self.folder.root().to_path_buf();
-        Ok(Ending::Finished(Summary { folder, outcome, frames, wall: started.elapsed(), faults }))
+        watch(options, &run.cohort)?;
+        if options.stop.load(Ordering::Relaxed) && !run.cohort.done() {
+            run.interrupt()?;
+            progress.finish();
+            return Ok(Ending::Interrupted { folder: root.to_path_buf(), frame });
+        }
+        run.checkpoint_if_due()?;
     }
+    progress.finish();
+    finish(run, root, options.started, start_frame)
+}
+
+/// Lets a person look at the training.
+fn watch(options: &mut Options, cohort: &Cohort) -> Result<()> {
+    options.watch.as_mut().map_or(Ok(()), |watch| watch(cohort.plan(), cohort))
+}
+
+/// Final models, the last checkpoint, graphs and metrics.
+fn finish(mut run: Run, root: &Path, started: Instant, start_frame: u64) -> Result<Ending> {
+    let frame = run.cohort.frame();
+    let sessions = &run.parts[0].sessions;
+    let faults = sessions.iter().filter(|session| session.fault.is_some()).count();
+    // a session may have stopped before the checkpoint that this process began with
+    let frames_of =
+        |session: &Session| session.fault.as_ref().map_or(frame, |fault| fault.frame).saturating_sub(start_frame);
+    let frames: u64 = sessions.iter().map(frames_of).sum();
+    let rate = count(frames as f64 / started.elapsed().as_secs_f64());
+    run.checkpoint()?;
+    run.reporter.log(Level::Info, format!("trained to frame {frame}: {rate} frames/s over all sessions"))?;
+    let outcome = run.finish()?.pop().expect("a run of one trial");
+    Ok(Ending::Finished(Summary { folder: root.to_path_buf(), outcome, frames, wall: started.elapsed(), faults }))
 }
 
 /// Says how a run that an error ended goes on, for example once there is space on the disk.
@@ -368,12 +281,20 @@ fn describe_row(session: &str, row: &Row) -> String {
 }
 
 /// Writes the spec at experiment and trial level, with what the run knows of itself.
-fn write_specs(folder: &RunFolder, mut spec: Spec) -> Result<FileMeta> {
+fn write_specs(folder: &RunFolder, spec: Spec) -> Result<FileMeta> {
     let source = Source::of(Path::new("."));
+    json::write(&folder.spec(), &stamped(folder, spec.clone(), None, &source))?;
+    let spec = stamped(folder, spec, Some(TRIAL), &source);
+    json::write(&folder.trial_spec(TRIAL), &spec)?;
+    file_meta(&spec)
+}
+
+/// A spec with what a run writes about itself into `meta`: of one trial, or of the whole experiment.
+pub(super) fn stamped(folder: &RunFolder, mut spec: Spec, trial: Option<u32>, source: &Source) -> Spec {
     let meta = &mut spec.meta;
-    let stem = format!("{}_t{TRIAL}", folder.spec_name());
+    let stem = format!("{}_t{}", folder.spec_name(), trial.unwrap_or(TRIAL));
     let below = |inner: &str| Some(folder.root().join(inner).join(&stem).display().to_string());
-    meta.git_sha = Some(source.sha);
+    meta.git_sha = Some(source.sha.clone());
     meta.git_dirty = source.dirty;
     let name = folder.root().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     meta.experiment_ts = name.strip_prefix(&format!("{}_", folder.spec_name())).map(str::to_string);
@@ -385,30 +306,12 @@ fn write_specs(folder: &RunFolder, mut spec: Spec) -> Result<FileMeta> {
     meta.info_prepath = below("info");
     meta.log_prepath = below("log");
     meta.model_prepath = below("model");
-    meta.trial = Some(-1);
-    json::write(&folder.spec(), &spec)?;
-    spec.meta.trial = Some(i64::from(TRIAL));
-    json::write(&folder.trial_spec(TRIAL), &spec)?;
-    file_meta(&spec)
-}
-
-/// What every model file and checkpoint of a run says about it.
-fn file_meta(spec: &Spec) -> Result<FileMeta> {
-    let text = serde_json::to_string(spec)
-        .map_err(|error| Error::new("", format!("the spec cannot be expressed in JSON: {error}")))?;
-    let mut meta = FileMeta::from([
-        ("spec".to_string(), text),
-        ("version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-        ("git_sha".to_string(), spec.meta.git_sha.clone().unwrap_or_default()),
-    ]);
-    if let Some(seed) = spec.meta.random_seed {
-        meta.insert("seed".to_string(), seed.to_string());
-    }
-    Ok(meta)
+    meta.trial = Some(trial.map_or(-1, i64::from));
+    spec
 }
 
 /// A seed that no two runs share: the standard library's own source of hash keys, which the system seeds.
-fn seed_from_system() -> u32 {
+pub(super) fn seed_from_system() -> u32 {
     use std::hash::{BuildHasher, Hasher};
     let word = std::collections::hash_map::RandomState::new().build_hasher().finish();
     (word ^ (word >> 32)) as u32

@@ -18,7 +18,7 @@ pub enum Kind {
 }
 
 /// Parameters that are clipped and stepped together: a net with its own optimiser.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     /// Which of the P parameters.
     pub range: Range<usize>,

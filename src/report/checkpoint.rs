@@ -188,6 +188,11 @@ impl Checkpoint {
         let text = self.meta(key)?;
         text.parse().map_err(|_| Error::new("", format!("the metadata `{key}` is `{text}`, not what was expected")))
     }
+
+    /// A metadata value that lists numbers with commas between; none where there is no such value.
+    pub fn numbers(&self, key: &str) -> Vec<u32> {
+        self.meta.get(key).into_iter().flat_map(|text| text.split(',')).filter_map(|part| part.parse().ok()).collect()
+    }
 }
 
 /// Metadata key of the data frames' column names, a JSON list of lists.

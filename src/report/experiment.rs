@@ -105,7 +105,9 @@ impl Experiment {
     /// # Errors
     /// Where there is none, or a cell is not what its column holds.
     pub fn open(folder: &RunFolder) -> Result<Experiment> {
-        let path = [folder.experiment_df(), folder.experiment_df_info()].into_iter().find(|path| path.exists());
+        let path = [folder.experiment_df(), folder.experiment_info("experiment_df.csv")]
+            .into_iter()
+            .find(|path| path.exists());
         let path = path.ok_or_else(|| {
             Error::new(folder.root().display().to_string(), "no search is here: there is no `*_experiment_df.csv`")
                 .hint("give the folder of a search that has ended a trial")

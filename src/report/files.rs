@@ -132,6 +132,21 @@ impl RunFolder {
         self.root.join(format!("{}_spec.json", self.spec))
     }
 
+    /// `{spec}_experiment_df.csv` in the root: a row per trial of a search; the last file that it writes.
+    pub fn experiment_df(&self) -> PathBuf {
+        self.root.join(format!("{}_experiment_df.csv", self.spec))
+    }
+
+    /// `info/{spec}_{kind}`: of the experiment as a whole, for example `experiment_df.csv` as it stands so far.
+    pub fn experiment_info(&self, kind: &str) -> PathBuf {
+        self.root.join("info").join(format!("{}_{kind}", self.spec))
+    }
+
+    /// `log/{spec}.log`: the log of a search.
+    pub fn experiment_log(&self) -> PathBuf {
+        self.log_dir().join(format!("{}.log", self.spec))
+    }
+
     /// `{spec}_t{T}_spec.json`: the spec of one trial.
     pub fn trial_spec(&self, trial: u32) -> PathBuf {
         self.root.join(format!("{}_t{trial}_spec.json", self.spec))
@@ -172,16 +187,6 @@ impl RunFolder {
         self.root.join(format!("{}_t{trial}_trial_graph_{kind}.{ext}", self.spec))
     }
 
-    /// `{spec}_experiment_df.csv`: a row per trial of a search, the best first; there once the search has ended.
-    pub fn experiment_df(&self) -> PathBuf {
-        self.root.join(format!("{}_experiment_df.csv", self.spec))
-    }
-
-    /// `info/{spec}_experiment_df.csv`: the same, rewritten while the search runs.
-    pub fn experiment_df_info(&self) -> PathBuf {
-        self.root.join("info").join(format!("{}_experiment_df.csv", self.spec))
-    }
-
     /// `{spec}_{kind}.{ext}`: a graph of a search, for example `experiment_graph`.
     pub fn experiment_graph(&self, kind: &str, ext: &str) -> PathBuf {
         self.root.join(format!("{}_{kind}.{ext}", self.spec))
@@ -200,11 +205,6 @@ impl RunFolder {
     /// `log/`, where TensorBoard looks.
     pub fn log_dir(&self) -> PathBuf {
         self.root.join("log")
-    }
-
-    /// `log/{spec}.log`: the log of a search.
-    pub fn experiment_log(&self) -> PathBuf {
-        self.log_dir().join(format!("{}.log", self.spec))
     }
 
     /// `log/{spec}_t{T}.log`.

@@ -123,7 +123,7 @@ impl DataFrame {
 }
 
 /// The shortest text of a number; NaN has none.
-pub(super) fn number_text(x: f64) -> String {
+pub fn number_text(x: f64) -> String {
     let mut text = String::new();
     push_number(&mut text, x);
     text

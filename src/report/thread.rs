@@ -14,7 +14,7 @@ use super::frame::DataFrame;
 use super::json;
 use super::log::{Level, Log};
 use super::plot::{Graph, Series};
-use super::writer::{Options, Outcome};
+use super::writer::{Options, Outcome, TrialOptions};
 use crate::device::Dtype;
 use crate::error::{Error, Result};
 use crate::metric::{self, LocalMetrics, SessionMetrics};
@@ -59,6 +59,10 @@ pub(super) enum Message {
         level: Level,
         text: String,
     },
+    /// Writes the last files of the trial at position `i` of [`Options::trials`], which goes no further.
+    FinishTrial {
+        i: usize,
+    },
     Finish,
 }
 
@@ -79,8 +83,10 @@ type Job<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
 /// State of the report thread.
 pub(super) struct Thread {
     options: Options,
-    /// One per session.
+    /// One per session, of all trials.
     frames: Vec<DataFrame>,
+    /// What a finished trial came to, per trial.
+    outcomes: Vec<Option<Outcome>>,
     /// Rows already in the event file, per session.
     sent_rows: Vec<usize>,
     /// Tags of the columns, per session.
@@ -106,35 +112,44 @@ impl Thread {
         in_events: Vec<usize>,
         waiting: Waiting,
         error: Arc<Mutex<Option<Error>>>,
+        ended: &[u32],
     ) -> Thread {
-        let tags = |s: &u32| {
-            frames[0].names.iter().map(|column| format!("{column}/trial{}_session{s}", options.trial)).collect()
+        let tags = |s: usize| {
+            let (trial, session) = options.place(s);
+            frames[s].names.iter().map(|column| format!("{column}/trial{trial}_session{session}")).collect()
         };
         let now = Instant::now();
-        Thread {
-            tags: options.sessions.iter().map(tags).collect(),
+        let mut thread = Thread {
+            tags: (0..frames.len()).map(tags).collect(),
             sent_rows: in_events,
             waiting,
             info_is_old: false,
             graphs_are_old: false,
             next_info: now + INFO_EVERY,
             next_graphs: now + GRAPHS_EVERY,
+            outcomes: vec![None; options.trials.len()],
             options,
             frames,
             log,
             events,
             error,
+        };
+        for i in 0..thread.outcomes.len() {
+            if ended.contains(&thread.options.trials[i].trial) {
+                thread.outcomes[i] = Some(thread.outcome(i).1);
+            }
         }
+        thread
     }
 
     /// Works until it is told to finish, or the trainer is gone. After an error it only empties the channel, so that the
     /// trainer never hangs before it sees the error.
-    pub(super) fn run(mut self, receiver: &Receiver<Message>) -> Option<Outcome> {
+    pub(super) fn run(mut self, receiver: &Receiver<Message>) -> Option<Vec<Outcome>> {
         loop {
             let wait = self.next_info.min(self.next_graphs).saturating_duration_since(Instant::now());
             let result = match receiver.recv_timeout(wait) {
                 Ok(Message::Finish) => match self.finish() {
-                    Ok(outcome) => return Some(outcome),
+                    Ok(outcomes) => return Some(outcomes),
                     Err(err) => Err(err),
                 },
                 Ok(message) => self.take(message),
@@ -160,7 +175,8 @@ impl Thread {
                 self.write_events(s)
             }
             Message::Model { s, frame, total_reward_ma, tensors } => {
-                let path = self.options.folder.model(self.options.trial, self.options.sessions[s]);
+                let (trial, session) = self.options.place(s);
+                let path = self.options.folder.model(trial, session);
                 self.model_file(s, frame, total_reward_ma, tensors).write(&path)
             }
             Message::Histograms { s, frame, tensors } => self.write_histograms(s, frame, &tensors),
@@ -174,6 +190,10 @@ impl Thread {
                 Ok(())
             }
             Message::Log { level, text } => self.log.line(level, &text),
+            Message::FinishTrial { i } => {
+                self.write_best()?;
+                self.finish_trial(i)
+            }
             Message::Finish => unreachable!("taken by `run`"),
         }
     }
@@ -189,7 +209,8 @@ impl Thread {
         if now >= self.next_graphs {
             let start = Instant::now();
             if self.options.graphs && self.graphs_are_old {
-                run_all(self.graph_jobs(), 1)?;
+                let running = (0..self.outcomes.len()).filter(|&i| self.outcomes[i].is_none());
+                run_all(running.flat_map(|i| self.graph_jobs(i)).collect(), 1)?;
                 self.graphs_are_old = false;
             }
             self.next_graphs = Instant::now() + GRAPHS_EVERY.max(start.elapsed() * 20);
@@ -211,19 +232,21 @@ impl Thread {
 
     fn write_histograms(&mut self, s: usize, frame: u64, tensors: &[Tensor]) -> Result<()> {
         let Some(events) = &mut self.events else { return Ok(()) };
+        let (trial, session) = self.options.place(s);
         for tensor in tensors.iter().filter(|tensor| tensor.dtype == Dtype::F32) {
             let values: Vec<f32> = tensor.words.iter().map(|&word| f32::from_bits(word)).collect();
-            let tag = format!("{}/trial{}_session{}", tensor.name, self.options.trial, self.options.sessions[s]);
+            let tag = format!("{}/trial{trial}_session{session}", tensor.name);
             events.histogram(frame, &tag, &values)?;
         }
         Ok(())
     }
 
     fn model_file(&self, s: usize, frame: u64, total_reward_ma: f64, tensors: Vec<Tensor>) -> Checkpoint {
-        let mut meta = self.options.meta.clone();
+        let (trial, session) = self.options.place(s);
+        let mut meta = self.options.trials[self.options.trial_of(s)].meta.clone();
         meta.insert("kind".into(), "model".into());
-        meta.insert("trial".into(), self.options.trial.to_string());
-        meta.insert("session".into(), self.options.sessions[s].to_string());
+        meta.insert("trial".into(), trial.to_string());
+        meta.insert("session".into(), session.to_string());
         meta.insert("frame".into(), frame.to_string());
         meta.insert("total_reward_ma".into(), total_reward_ma.to_string());
         Checkpoint { meta, tensors, frames: Vec::new() }
@@ -234,7 +257,8 @@ impl Thread {
         for s in 0..self.frames.len() {
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner)[s].take();
             if let Some(BestModel { frame, total_reward_ma, tensors }) = waiting {
-                let path = self.options.folder.best_model(self.options.trial, self.options.sessions[s]);
+                let (trial, session) = self.options.place(s);
+                let path = self.options.folder.best_model(trial, session);
                 self.model_file(s, frame, total_reward_ma, tensors).write(&path)?;
             }
         }
@@ -244,11 +268,13 @@ impl Thread {
     /// A resumable checkpoint. What it counts on, best models and events up to here, is on disk before it.
     fn write_checkpoint(&mut self, frame: u64, tensors: Vec<Tensor>) -> Result<()> {
         self.write_best()?;
-        let mut meta = self.options.meta.clone();
+        let mut meta = self.options.trials[0].meta.clone();
         meta.insert("kind".into(), "resume".into());
-        meta.insert("trial".into(), self.options.trial.to_string());
-        meta.insert("sessions".into(), join(&self.options.sessions));
+        meta.insert("trial".into(), self.options.first().to_string());
+        meta.insert("sessions".into(), self.options.describe());
         meta.insert("frame".into(), frame.to_string());
+        let ended = |(i, outcome): (usize, &Option<Outcome>)| outcome.as_ref().map(|_| self.options.trials[i].trial);
+        meta.insert("ended".into(), join(self.outcomes.iter().enumerate().filter_map(ended)));
         if let Some(events) = &mut self.events {
             events.sync()?;
             let name = events.path().file_name().unwrap_or_default().to_string_lossy();
@@ -256,7 +282,7 @@ impl Thread {
             meta.insert("events_bytes".into(), events.len_bytes().to_string());
         }
         let checkpoint = Checkpoint { meta, tensors, frames: self.frames.clone() };
-        checkpoint.write(&self.options.folder.resume(self.options.trial))
+        checkpoint.write(&self.options.folder.resume(self.options.first()))
     }
 
     /// Data frames and metrics of the sessions, and a line of the log for each.
@@ -264,7 +290,9 @@ impl Thread {
         if !self.info_is_old {
             return Ok(());
         }
-        for (s, frame) in self.frames.iter().enumerate() {
+        let running: Vec<usize> = (0..self.frames.len()).filter(|&s| !self.has_ended(s)).collect();
+        for &s in &running {
+            let frame = &self.frames[s];
             if let Some(row) = frame.rows.last() {
                 let cells: Vec<String> = frame
                     .names
@@ -273,66 +301,94 @@ impl Thread {
                     .filter(|(_, x)| x.is_finite())
                     .map(|(name, x)| format!("{name}:{}", metric::short(*x)))
                     .collect();
-                let text = format!("session {} | {}", self.options.sessions[s], cells.join(" | "));
+                let (trial, session) = self.options.place(s);
+                let trial = if self.options.trials.len() > 1 { format!("trial {trial} ") } else { String::new() };
+                let text = format!("{trial}session {session} | {}", cells.join(" | "));
                 self.log.line(Level::Info, &text)?;
             }
         }
-        run_all(self.info_jobs(&["train"]), 2)?;
+        run_all(self.info_jobs(&running, &["train"]), 2)?;
         self.info_is_old = false;
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Outcome> {
-        self.write_best()?;
-        self.info_is_old = true;
-        self.write_info()?;
-        let analyses: Vec<Analysis> = self.frames.iter().map(|frame| self.analysis(frame)).collect();
-        let strengths: Vec<Vec<f64>> = analyses.iter().map(|a| a.local.strengths.clone()).collect();
-        let sessions: Vec<SessionMetrics> = analyses.iter().map(|a| a.scalar).collect();
-        let frame = analyses.iter().filter_map(|a| a.local.frames.last().copied()).fold(f64::NAN, f64::max);
-        let trial = metric::trial(frame, &sessions, &strengths);
+    fn has_ended(&self, s: usize) -> bool {
+        self.outcomes[self.options.trial_of(s)].is_some()
+    }
 
-        let (folder, t) = (&self.options.folder, self.options.trial);
-        // the files of an evaluation: without a separate one it is the training itself, as in SLM Lab
-        let mut jobs = self.info_jobs(&["eval"]);
-        if self.options.graphs {
-            jobs.extend(self.graph_jobs());
+    /// Finishes every trial that is not finished yet.
+    fn finish(&mut self) -> Result<Vec<Outcome>> {
+        self.write_best()?;
+        for i in 0..self.outcomes.len() {
+            self.finish_trial(i)?;
         }
-        let local = trial_local(&analyses, &strengths);
-        let metrics = json!({ "scalar": trial, "local": local });
+        self.events.as_mut().map_or(Ok(()), EventWriter::sync)?;
+        Ok(self.outcomes.iter().flatten().cloned().collect())
+    }
+
+    /// Writes the last files of a trial, once.
+    fn finish_trial(&mut self, i: usize) -> Result<()> {
+        if self.outcomes[i].is_some() {
+            return Ok(());
+        }
+        let (analyses, outcome) = self.outcome(i);
+        let (folder, t) = (&self.options.folder, self.options.trials[i].trial);
+        // the files of an evaluation: without a separate one it is the training itself, as in SLM Lab
+        let positions: Vec<usize> = self.options.positions(i).collect();
+        let mut jobs = self.info_jobs(&positions, &["train", "eval"]);
+        if self.options.graphs {
+            jobs.extend(self.graph_jobs(i));
+        }
+        let trial = outcome.trial;
+        let metrics = json!({ "scalar": trial, "local": trial_local(&analyses) });
         let (full, scalar) =
             (folder.trial_info(t, "trial_metrics.json"), folder.trial_info(t, "trial_metrics_scalar.json"));
         jobs.push(Box::new(move || json::write(&full, &metrics)));
         jobs.push(Box::new(move || json::write(&scalar, &trial)));
         // last of all the root's copy: whoever sees it sees a finished trial
         run_all(jobs, LAST_THREADS)?;
-        self.log.line(Level::Info, &format!("trial_metrics: {trial}"))?;
+        let name = if self.options.trials.len() > 1 { format!("trial {t} ") } else { String::new() };
+        self.log.line(Level::Info, &format!("{name}trial_metrics: {trial}"))?;
         self.events.as_mut().map_or(Ok(()), EventWriter::sync)?;
         json::write(&folder.trial_metrics_scalar(t), &trial)?;
-        Ok(Outcome { sessions, trial })
+        self.outcomes[i] = Some(outcome);
+        Ok(())
     }
 
-    fn analysis(&self, frame: &DataFrame) -> Analysis {
+    /// What a trial has come to so far.
+    fn outcome(&self, i: usize) -> (Vec<Analysis>, Outcome) {
+        let random = self.options.trials[i].random_return;
+        let frames = &self.frames[self.options.positions(i)];
+        let analyses: Vec<Analysis> = frames.iter().map(|frame| Self::analysis(frame, random)).collect();
+        let strengths: Vec<Vec<f64>> = analyses.iter().map(|a| a.local.strengths.clone()).collect();
+        let sessions: Vec<SessionMetrics> = analyses.iter().map(|a| a.scalar).collect();
+        let frame = analyses.iter().filter_map(|a| a.local.frames.last().copied()).fold(f64::NAN, f64::max);
+        let trial = metric::trial(frame, &sessions, &strengths);
+        (analyses, Outcome { sessions, trial })
+    }
+
+    fn analysis(frame: &DataFrame, random: f64) -> Analysis {
         let column = |name| frame.column(name).unwrap_or_default();
         let (rewards, frames, opt_steps) = (column("total_reward"), column("frame"), column("opt_step"));
-        let random = self.options.random_return;
         Analysis {
             scalar: metric::session(&rewards, &frames, &opt_steps, random),
             local: metric::local(&rewards, &frames, &opt_steps, random),
         }
     }
 
-    /// Csv and json of every session under each name (`train`, `eval`).
-    fn info_jobs(&self, names: &'static [&'static str]) -> Vec<Job<'_>> {
+    /// Csv and json of sessions, by position, under each name (`train`, `eval`).
+    fn info_jobs(&self, positions: &[usize], names: &'static [&'static str]) -> Vec<Job<'_>> {
         let mut jobs: Vec<Job<'_>> = Vec::new();
-        for (frame, &session) in self.frames.iter().zip(&self.options.sessions) {
+        for &s in positions {
+            let (frame, (trial, session)) = (&self.frames[s], self.options.place(s));
+            let random = self.options.trials[self.options.trial_of(s)].random_return;
             for name in names {
                 let path = move |kind: &str, ext: &str| {
-                    self.options.folder.session_info(self.options.trial, session, &format!("{kind}_{name}.{ext}"))
+                    self.options.folder.session_info(trial, session, &format!("{kind}_{name}.{ext}"))
                 };
                 jobs.push(Box::new(move || write_whole(&path("df", "csv"), frame.to_csv().as_bytes())));
                 jobs.push(Box::new(move || {
-                    let Analysis { scalar, local } = self.analysis(frame);
+                    let Analysis { scalar, local } = Self::analysis(frame, random);
                     json::write(&path("metrics_scalar", "json"), &scalar)?;
                     json::write(&path("metrics", "json"), &json!({ "scalar": scalar, "local": local }))
                 }));
@@ -341,11 +397,13 @@ impl Thread {
         jobs
     }
 
-    /// Graphs of every session and of the trial, each as PNG and SVG.
-    fn graph_jobs(&self) -> Vec<Job<'_>> {
+    /// Graphs of a trial and of its sessions, each as PNG and SVG.
+    fn graph_jobs(&self, i: usize) -> Vec<Job<'_>> {
         let mut jobs: Vec<Job<'_>> = Vec::new();
-        let Options { folder, trial, sessions, .. } = &self.options;
-        for (frame, &session) in self.frames.iter().zip(sessions) {
+        let folder = &self.options.folder;
+        let TrialOptions { trial, sessions, .. } = &self.options.trials[i];
+        let frames = &self.frames[self.options.positions(i)];
+        for (frame, &session) in frames.iter().zip(sessions) {
             for &(kind, column, x_label, y_label) in &SESSION_GRAPHS {
                 let y = frame.column(column).unwrap_or_default();
                 if y.iter().any(|y| y.is_finite()) {
@@ -362,9 +420,9 @@ impl Thread {
         for &(kind, column, x_label, y_label) in &SESSION_GRAPHS[..TRIAL_GRAPHS] {
             jobs.push(Box::new(move || {
                 let column_of = |frame: &DataFrame, name| frame.column(name).unwrap_or_default();
-                let longest = self.frames.iter().max_by_key(|frame| frame.rows.len());
+                let longest = frames.iter().max_by_key(|frame| frame.rows.len());
                 let x = longest.map(|frame| column_of(frame, "frame")).unwrap_or_default();
-                let mut columns: Vec<Vec<f64>> = self.frames.iter().map(|frame| column_of(frame, column)).collect();
+                let mut columns: Vec<Vec<f64>> = frames.iter().map(|frame| column_of(frame, column)).collect();
                 // past the end of a session that stopped early the others are drawn
                 columns.iter_mut().for_each(|column| column.resize(x.len(), f64::NAN));
                 let (mean, std) = metric::mean_and_std(&columns);
@@ -433,7 +491,8 @@ fn run_all(jobs: Vec<Job<'_>>, threads: usize) -> Result<()> {
 }
 
 /// Series of a trial under SLM Lab's keys: a list per session, and the consistency over them.
-fn trial_local(analyses: &[Analysis], strengths: &[Vec<f64>]) -> serde_json::Value {
+fn trial_local(analyses: &[Analysis]) -> serde_json::Value {
+    let strengths: Vec<Vec<f64>> = analyses.iter().map(|analysis| analysis.local.strengths.clone()).collect();
     let each = |series: fn(&LocalMetrics) -> &Vec<f64>| -> Vec<&Vec<f64>> {
         analyses.iter().map(|analysis| series(&analysis.local)).collect()
     };
@@ -444,13 +503,13 @@ fn trial_local(analyses: &[Analysis], strengths: &[Vec<f64>]) -> serde_json::Val
         "sample_efficiencies": each(|local| &local.sample_efficiencies),
         "training_efficiencies": each(|local| &local.training_efficiencies),
         "stabilities": each(|local| &local.stabilities),
-        "consistencies": metric::consistencies(strengths),
+        "consistencies": metric::consistencies(&strengths),
         "frames": first(|local| &local.frames),
         "opt_steps": first(|local| &local.opt_steps),
     })
 }
 
 /// Numbers with commas between.
-pub(super) fn join(numbers: &[u32]) -> String {
-    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+pub(super) fn join(numbers: impl IntoIterator<Item = u32>) -> String {
+    numbers.into_iter().map(|number| number.to_string()).collect::<Vec<_>>().join(",")
 }

@@ -1,6 +1,7 @@
 //! The report thread: the trainer sends plain data through a bounded channel, the thread writes every file.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -11,7 +12,7 @@ use super::events::EventWriter;
 use super::files::RunFolder;
 use super::frame::{DataFrame, SESSION_COLUMNS, Source};
 use super::log::{Level, Log};
-use super::thread::{BestModel, Message, Thread, Waiting};
+use super::thread::{BestModel, Message, Thread, Waiting, join};
 use crate::error::{Error, Result};
 use crate::metric::{self, SessionMetrics, TrialMetrics};
 use crate::net::Tensor;
@@ -20,11 +21,24 @@ use crate::op::log::{COLUMNS, Row};
 /// Messages that may wait. The thread answers none of them for as long as it draws graphs, well under a second.
 const CAPACITY: usize = 4096;
 
-/// What a [`Reporter`] needs to know of a trial.
+/// What a [`Reporter`] needs to know of the trials of a run. Log and checkpoint bear the number of the first.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where the files go.
     pub folder: RunFolder,
+    /// At least one; their sessions follow each other in the cohort.
+    pub trials: Vec<TrialOptions>,
+    /// Writes TensorBoard events.
+    pub tensorboard: bool,
+    /// Draws graphs.
+    pub graphs: bool,
+    /// Others write into the folder too, so that what looks left behind may be theirs.
+    pub shared: bool,
+}
+
+/// One trial of a run.
+#[derive(Debug, Clone)]
+pub struct TrialOptions {
     /// Index of the trial.
     pub trial: u32,
     /// Session indices within the trial, in the order of the cohort.
@@ -33,16 +47,70 @@ pub struct Options {
     pub random_return: f64,
     /// Goes into every model file and checkpoint: `spec` (JSON text), `git_sha`, `seed`, ...
     pub meta: BTreeMap<String, String>,
-    /// Writes TensorBoard events.
-    pub tensorboard: bool,
-    /// Draws graphs.
-    pub graphs: bool,
+}
+
+impl Options {
+    /// Removes what a kill left behind; done once the log is this process's own.
+    fn clean(&self) {
+        if !self.shared {
+            self.folder.remove_leftovers();
+        }
+    }
+
+    /// Number of the first trial.
+    pub(super) fn first(&self) -> u32 {
+        self.trials[0].trial
+    }
+
+    /// Sessions of all trials.
+    fn sessions(&self) -> usize {
+        self.trials.iter().map(|trial| trial.sessions.len()).sum()
+    }
+
+    /// Session positions of the trial at position `i`.
+    pub(super) fn positions(&self, i: usize) -> Range<usize> {
+        let start = self.trials[..i].iter().map(|trial| trial.sessions.len()).sum();
+        start..start + self.trials[i].sessions.len()
+    }
+
+    /// Position of the trial that session position `s` belongs to.
+    pub(super) fn trial_of(&self, s: usize) -> usize {
+        self.locate(s).0
+    }
+
+    /// Trial and session index of session position `s`.
+    pub(super) fn place(&self, s: usize) -> (u32, u32) {
+        let (i, within) = self.locate(s);
+        (self.trials[i].trial, self.trials[i].sessions[within])
+    }
+
+    /// Position of a session's trial, and of the session within it.
+    fn locate(&self, mut s: usize) -> (usize, usize) {
+        for (i, trial) in self.trials.iter().enumerate() {
+            if s < trial.sessions.len() {
+                return (i, s);
+            }
+            s -= trial.sessions.len();
+        }
+        panic!("session position {s} past the last one")
+    }
+
+    /// The sessions as a checkpoint names them: `0,1`, and with several trials `3:0,1;4:0,1`.
+    pub(super) fn describe(&self) -> String {
+        match self.trials.as_slice() {
+            [only] => join(only.sessions.iter().copied()),
+            all => {
+                let each = |t: &TrialOptions| format!("{}:{}", t.trial, join(t.sessions.iter().copied()));
+                all.iter().map(each).collect::<Vec<_>>().join(";")
+            }
+        }
+    }
 }
 
 /// What a trial came to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// In the order of [`Options::sessions`].
+    /// In the order of [`TrialOptions::sessions`].
     pub sessions: Vec<SessionMetrics>,
     /// Over the sessions.
     pub trial: TrialMetrics,
@@ -53,7 +121,7 @@ pub struct Outcome {
 pub struct Reporter {
     /// `None` once the thread was told to end.
     sender: Option<Sender<Message>>,
-    thread: Option<JoinHandle<Option<Outcome>>>,
+    thread: Option<JoinHandle<Option<Vec<Outcome>>>>,
     /// The thread's first error.
     error: Arc<Mutex<Option<Error>>>,
     waiting: Waiting,
@@ -64,8 +132,9 @@ pub struct Reporter {
 
 /// What the next row of a session needs to know of the rows before it.
 struct Tail {
-    /// `total_reward` of every row.
+    /// `total_reward`, and `(frame, total_reward_ma)`, of every row.
     rewards: Vec<f64>,
+    averages: Vec<(f64, f64)>,
     frame: f64,
     wall_t_s: f64,
     total_reward_ma: f64,
@@ -78,12 +147,18 @@ impl Tail {
         let column = |name| frame.column(name).unwrap_or_default();
         let ma = column("total_reward_ma");
         Tail {
+            averages: column("frame").into_iter().zip(ma.iter().copied()).collect(),
             rewards: column("total_reward"),
             frame: column("frame").last().copied().unwrap_or(0.0),
             wall_t_s: column("wall_t").last().copied().unwrap_or(0.0),
             total_reward_ma: ma.last().copied().unwrap_or(f64::NAN),
             best: ma.into_iter().fold(f64::NEG_INFINITY, f64::max),
         }
+    }
+
+    /// `total_reward_ma` of the first row at or past a frame.
+    fn at(&self, frame: f64) -> f64 {
+        self.averages.get(self.averages.partition_point(|row| row.0 < frame)).map_or(f64::NAN, |row| row.1)
     }
 
     /// The row of the data frame for a log row; true where it reached the best score.
@@ -93,6 +168,7 @@ impl Tail {
         self.total_reward_ma = metric::total_reward_ma(&self.rewards);
         self.frame = value("frame");
         self.wall_t_s = wall_t_s;
+        self.averages.push((self.frame, self.total_reward_ma));
         let is_best = self.total_reward_ma >= self.best;
         self.best = self.best.max(self.total_reward_ma);
         let cell = |source: Source| match source {
@@ -117,16 +193,22 @@ impl Reporter {
     /// # Errors
     /// Where the log or the event file cannot be made, or another process trains this run.
     pub fn start(options: Options) -> Result<Reporter> {
-        let log = Log::open(&options.folder.trial_log(options.trial))?;
-        options.folder.remove_leftovers();
-        EventWriter::remove_all(&options.folder.log_dir())?;
-        let frames = vec![DataFrame::session(); options.sessions.len()];
-        let mut events = options.tensorboard.then(|| EventWriter::create(&options.folder.log_dir())).transpose()?;
-        if let (Some(events), Some(spec)) = (&mut events, options.meta.get("spec")) {
-            events.text(0, &format!("spec/trial{}", options.trial), &format!("```json\n{spec}\n```"))?;
+        let log = Log::open(&options.folder.trial_log(options.first()))?;
+        options.clean();
+        let mut events = None;
+        if options.tensorboard {
+            EventWriter::remove_all(&options.folder.log_dir())?;
+            let mut file = EventWriter::create(&options.folder.log_dir())?;
+            for trial in &options.trials {
+                if let Some(spec) = trial.meta.get("spec") {
+                    file.text(0, &format!("spec/trial{}", trial.trial), &format!("```json\n{spec}\n```"))?;
+                }
+            }
+            events = Some(file);
         }
+        let frames = vec![DataFrame::session(); options.sessions()];
         let in_events = vec![0; frames.len()];
-        Reporter::spawn(options, frames, log, events, in_events)
+        Reporter::spawn(options, frames, log, events, in_events, &[])
     }
 
     /// As [`Reporter::start`], continuing the data frames, best scores and event file of a resumable checkpoint.
@@ -136,15 +218,15 @@ impl Reporter {
     pub fn resume(options: Options, from: &Checkpoint) -> Result<Reporter> {
         let frames = from.frames.clone();
         let columns = DataFrame::session().names;
-        if from.meta("sessions")? != super::thread::join(&options.sessions)
-            || frames.len() != options.sessions.len()
+        if from.meta("sessions")? != options.describe()
+            || frames.len() != options.sessions()
             || frames.iter().any(|frame| frame.names != columns)
         {
             return Err(Error::new("", "the checkpoint is of other sessions or has other columns")
                 .hint("resume with the spec and the program that began the run"));
         }
-        let mut log = Log::open(&options.folder.trial_log(options.trial))?;
-        options.folder.remove_leftovers();
+        let mut log = Log::open(&options.folder.trial_log(options.first()))?;
+        options.clean();
         log.line(Level::Info, &format!("resumed at frame {}", from.meta("frame")?))?;
         let mut in_events: Vec<usize> = frames.iter().map(|frame| frame.rows.len()).collect();
         let events = if options.tensorboard {
@@ -160,21 +242,24 @@ impl Reporter {
         } else {
             None
         };
-        Reporter::spawn(options, frames, log, events, in_events)
+        Reporter::spawn(options, frames, log, events, in_events, &from.numbers("ended"))
     }
 
+    /// `ended`: trials that have their last files already.
     fn spawn(
         options: Options,
         frames: Vec<DataFrame>,
         log: Log,
         events: Option<EventWriter>,
         in_events: Vec<usize>,
+        ended: &[u32],
     ) -> Result<Reporter> {
         let (sender, receiver) = bounded(CAPACITY);
         let error = Arc::new(Mutex::new(None));
         let waiting: Waiting = Arc::new(Mutex::new(frames.iter().map(|_| None).collect()));
         let tails = frames.iter().map(Tail::new).collect();
-        let thread = Thread::new(options, frames, log, events, in_events, Arc::clone(&waiting), Arc::clone(&error));
+        let (waits, errors) = (Arc::clone(&waiting), Arc::clone(&error));
+        let thread = Thread::new(options, frames, log, events, in_events, waits, errors, ended);
         let thread = std::thread::Builder::new()
             .name("report".to_string())
             .spawn(move || thread.run(&receiver))
@@ -215,6 +300,11 @@ impl Reporter {
         self.tails.iter().map(|tail| tail.wall_t_s).fold(0.0, f64::max)
     }
 
+    /// Frame of the latest row of any session; 0 before the first.
+    pub fn last_frame(&self) -> f64 {
+        self.tails.iter().map(|tail| tail.frame).fold(0.0, f64::max)
+    }
+
     /// `total_reward_ma` of the last row of session position `s`; NaN before the first.
     pub fn total_reward_ma(&self, s: usize) -> f64 {
         self.tails[s].total_reward_ma
@@ -231,6 +321,11 @@ impl Reporter {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)[s] =
             Some(BestModel { frame, total_reward_ma, tensors });
         Ok(())
+    }
+
+    /// `total_reward_ma` of the first row of session position `s` at or past `frame`; NaN where there is none.
+    pub fn total_reward_ma_at(&self, s: usize, frame: u64) -> f64 {
+        self.tails[s].at(frame as f64)
     }
 
     /// Sends a session's final parameters.
@@ -286,15 +381,24 @@ impl Reporter {
         self.send(Message::Log { level, text: text.into() })
     }
 
-    /// Writes all that is left, draws the last graphs and the trial's metrics, and returns when everything is on disk.
+    /// Has the last files of the trial at position `i` written, its metrics and graphs: it goes no further.
     ///
     /// # Errors
     /// The thread's first error.
-    pub fn finish(mut self) -> Result<Outcome> {
+    pub fn finish_trial(&mut self, i: usize) -> Result<()> {
+        self.send(Message::FinishTrial { i })
+    }
+
+    /// Writes all that is left, draws the last graphs and the trials' metrics, and returns when everything is on disk:
+    /// what each trial came to.
+    ///
+    /// # Errors
+    /// The thread's first error.
+    pub fn finish(mut self) -> Result<Vec<Outcome>> {
         self.send(Message::Finish)?;
-        let outcome = self.join();
+        let outcomes = self.join();
         self.check()?;
-        outcome.ok_or_else(gone)
+        outcomes.ok_or_else(gone)
     }
 
     fn wait_for_checkpoint(&mut self) {
@@ -314,7 +418,7 @@ impl Reporter {
     }
 
     /// Closes the channel and waits for the thread's end.
-    fn join(&mut self) -> Option<Outcome> {
+    fn join(&mut self) -> Option<Vec<Outcome>> {
         self.sender = None;
         self.thread.take().and_then(|thread| thread.join().unwrap_or(None))
     }

@@ -198,6 +198,7 @@ fn meta(meta: &Meta) -> Result<()> {
     above("meta.eval_frequency", meta.eval_frequency as f64, 0.0)?;
     counted("meta.max_session", meta.max_session, MAX_SESSIONS)?;
     positive("meta.max_trial", meta.max_trial.unwrap_or(1))?;
+    positive("meta.search_wave", meta.search_wave.unwrap_or(1))?;
     if let Some(s) = &meta.search_scheduler {
         above("meta.search_scheduler.reduction_factor", s.reduction_factor, 1.0)?;
     }

@@ -88,6 +88,22 @@ pub fn from_value(mut value: Value, name: &str, sets: &[(String, String)]) -> Re
     Ok(Loaded { spec, warnings })
 }
 
+impl Spec {
+    /// This spec with other values at dotted places, read as strictly as a file; without its `search` section.
+    ///
+    /// # Errors
+    /// A place that does not exist, a value of the wrong kind or out of its range.
+    pub fn with(&self, values: &[(String, Value)]) -> Result<Spec> {
+        let bare = Spec { search: None, ..self.clone() };
+        let mut value = serde_json::to_value(&bare)
+            .map_err(|err| Error::new("", format!("the spec cannot be expressed in JSON: {err}")))?;
+        for (key, with) in values {
+            text::set(&mut value, key, with.clone())?;
+        }
+        from_value(value, &self.name, &[]).map(|loaded| loaded.spec)
+    }
+}
+
 /// Reads the sections, setting aside keys that are known to mean nothing.
 fn typed(value: &mut Value, warnings: &mut Vec<String>) -> Result<Spec> {
     loop {

@@ -129,6 +129,13 @@ pub struct Meta {
     /// CPU cores and GPUs of one trial in a search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_resources: Option<SearchResources>,
+    /// How a search draws its trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_sampler: Option<SearchSampler>,
+    /// Trials that a search draws at once; the next are drawn when these are done. null: all for `random` and `grid`,
+    /// 16 for `tpe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_wave: Option<usize>,
     /// When a search stops a trial early (ASHA, Li et al. 2020).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search_scheduler: Option<SearchScheduler>,
@@ -230,6 +237,18 @@ pub struct SearchResources {
     /// GPUs of one trial.
     #[serde(default)]
     pub gpu: f64,
+}
+
+/// How a search draws its trials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchSampler {
+    /// Each value from its own distribution.
+    Random,
+    /// Every combination of the listed values, in order.
+    Grid,
+    /// Tree-structured Parzen estimator (Bergstra et al. 2011), from the trials that are done.
+    Tpe,
 }
 
 /// `meta.search_scheduler`: the arguments of asynchronous successive halving.

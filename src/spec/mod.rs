@@ -29,7 +29,7 @@ pub use algorithm::{
 pub use by_name::Args;
 pub use env::{Clip, Env};
 pub use load::{Loaded, from_value, load, names};
-pub use meta::{DeviceChoice, Distributed, Meta, Precision, SearchResources, SearchScheduler};
+pub use meta::{DeviceChoice, Distributed, Meta, Precision, SearchResources, SearchSampler, SearchScheduler};
 pub use missing::Missing;
 pub use net::{Activation, Gpu, InitFn, Net, NetType, Tower, UpdateType};
 pub use optim::{

@@ -30,11 +30,15 @@ pub enum Distribution {
     Lograndint,
     /// `[low, high]`, whole multiples of a step uniform in the logarithm.
     Qlograndint,
+    /// `[mean, std]`: another name of `randn`.
+    Normal,
+    /// Every one of the listed values, with every one of the other lists: the grid is run as often as there are trials.
+    GridSearch,
 }
 
 impl Distribution {
     /// Every distribution with its name and the least and greatest number of its arguments.
-    pub const ALL: [(&'static str, Distribution, usize, usize); 11] = [
+    pub const ALL: [(&'static str, Distribution, usize, usize); 13] = [
         ("choice", Distribution::Choice, 1, usize::MAX),
         ("uniform", Distribution::Uniform, 2, 2),
         ("quniform", Distribution::Quniform, 3, 3),
@@ -46,6 +50,8 @@ impl Distribution {
         ("qrandint", Distribution::Qrandint, 2, 3),
         ("lograndint", Distribution::Lograndint, 2, 3),
         ("qlograndint", Distribution::Qlograndint, 3, 4),
+        ("normal", Distribution::Normal, 2, 2),
+        ("grid_search", Distribution::GridSearch, 1, usize::MAX),
     ];
 
     /// Its name in specs.
@@ -69,9 +75,46 @@ impl SearchParam {
     /// The listed values, or the bounds: what a drawn value lies between.
     pub fn samples(&self) -> &[Value] {
         match self.distribution {
-            Distribution::Choice => &self.args,
-            Distribution::Randn | Distribution::Qrandn => &[],
+            Distribution::Choice | Distribution::GridSearch => &self.args,
+            Distribution::Randn | Distribution::Qrandn | Distribution::Normal => &[],
             _ => &self.args[..2],
+        }
+    }
+}
+
+impl SearchParam {
+    /// What is wrong with the arguments, if anything is.
+    fn fault(&self) -> Option<String> {
+        use Distribution as D;
+        if matches!(self.distribution, D::Choice | D::GridSearch) {
+            return None;
+        }
+        let numbers: Option<Vec<f64>> = self.args.iter().map(Value::as_f64).collect();
+        let Some(numbers) = numbers else {
+            return Some("takes numbers alone".to_string());
+        };
+        let is_whole = |x: &f64| x.fract() == 0.0;
+        match self.distribution {
+            D::Randn | D::Normal if numbers.get(1).is_some_and(|std| *std < 0.0) => {
+                Some("its deviation is negative".to_string())
+            }
+            D::Qrandn if numbers[1] < 0.0 || numbers[2] <= 0.0 => {
+                Some("needs a deviation and a step above 0".to_string())
+            }
+            D::Randn | D::Normal | D::Qrandn => None,
+            _ if numbers[0] >= numbers[1] => Some(format!("{} is not below {}", numbers[0], numbers[1])),
+            D::Loguniform | D::Qloguniform | D::Lograndint | D::Qlograndint if numbers[0] <= 0.0 => {
+                Some("takes bounds above 0, being logarithmic".to_string())
+            }
+            D::Quniform | D::Qloguniform | D::Qrandint | D::Qlograndint
+                if numbers.get(2).is_some_and(|step| *step <= 0.0) =>
+            {
+                Some("needs a step above 0".to_string())
+            }
+            D::Randint | D::Qrandint | D::Lograndint | D::Qlograndint if !numbers.iter().all(is_whole) => {
+                Some("takes whole numbers".to_string())
+            }
+            _ => None,
         }
     }
 }
@@ -130,7 +173,11 @@ fn flatten(place: &str, map: &Map<String, Value>, params: &mut Vec<SearchParam>)
                     let range = if least == most { least.to_string() } else { format!("{least} or more") };
                     return Err(format!("{full}{PLACE_END}`{name}` takes {range} arguments, found {}", args.len()));
                 }
-                params.push(SearchParam { key: path.to_string(), distribution, args: args.clone() });
+                let param = SearchParam { key: path.to_string(), distribution, args: args.clone() };
+                if let Some(fault) = param.fault() {
+                    return Err(format!("{full}{PLACE_END}`{name}` {fault}"));
+                }
+                params.push(param);
             }
             other => return Err(format!("{full}{PLACE_END}invalid type: {other}, expected a list of arguments")),
         }

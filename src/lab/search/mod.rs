@@ -1,0 +1,432 @@
+//! Search: an experiment of many trials whose searched keys differ, from a spec with a `search` section.
+//!
+//! Trials are drawn in waves, those of one shape travel in one cohort (a job), and a scheduler may stop some of them at its
+//! rungs. Who computes is an [`Engine`]: this process, or a cluster. What an experiment comes to follows from its spec and
+//! seed alone: not from the engine, the machine's size, or how often it was stopped.
+
+mod asha;
+mod axis;
+mod experiment;
+mod job;
+mod local;
+mod sampler;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::lab::device::{self, choice};
+use crate::lab::git::Source;
+use crate::lab::progress::{Progress, Verbosity, count, number};
+use crate::lab::resume;
+use crate::lab::trial::{seed_from_system, stamped};
+use crate::plan::Plan;
+use crate::report::files::RunFolder;
+use crate::report::json;
+use crate::report::log::{Level, Log};
+use crate::spec::{self, DeviceChoice, Spec};
+use asha::Asha;
+use experiment::{Drawn, draw, into_jobs};
+pub use experiment::{Record, Status};
+pub use job::{News, Order, State};
+use local::Local;
+use sampler::{Sampler, Told};
+
+/// Time between two writes of the table of an experiment that runs.
+const TABLE_EVERY: Duration = Duration::from_secs(10);
+
+/// How a search is run; nothing here changes a result.
+pub struct Options {
+    /// Receives the experiment's folder.
+    pub data: PathBuf,
+    /// Where to run, if not where the spec says.
+    pub device: Option<DeviceChoice>,
+    /// CPU threads, 0 for one per core.
+    pub threads: usize,
+    /// Time between resumable checkpoints.
+    pub checkpoint_every: Duration,
+    pub verbosity: Verbosity,
+    /// Set from outside to stop after the iterations in progress, with checkpoints.
+    pub stop: Arc<AtomicBool>,
+    /// When the process started.
+    pub started: Instant,
+    /// Trials whose models are kept, best first; none: all.
+    pub keep: Option<usize>,
+}
+
+/// How a search ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Every trial has ended.
+    Finished(Summary),
+    /// Stopped from outside; every job has a checkpoint on disk.
+    Interrupted { folder: PathBuf },
+    /// Was finished before; nothing was done.
+    AlreadyComplete { folder: PathBuf },
+}
+
+/// What a finished search came to.
+#[derive(Debug)]
+pub struct Summary {
+    pub folder: PathBuf,
+    /// Every trial, best first.
+    pub ranking: Vec<Record>,
+    /// Frames done in this process, summed over sessions.
+    pub frames: u64,
+    /// Wall time since the process started, files included.
+    pub wall: Duration,
+}
+
+/// A job with what it is to do next.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub trials: Vec<Drawn>,
+    pub order: Order,
+}
+
+impl Task {
+    /// The number that names the job: its first trial's.
+    fn first(&self) -> u32 {
+        self.trials[0].trial
+    }
+
+    fn sessions(&self) -> usize {
+        self.trials.iter().map(|trial| trial.plan.max_session as usize).sum()
+    }
+}
+
+/// Who computes.
+trait Engine {
+    /// Sessions of a plan that one job may have.
+    fn most_sessions(&self, plan: &Plan) -> usize;
+
+    /// Carries out every task, and returns when all of them have; `tell` hears of each job by its first trial.
+    fn advance(
+        &mut self,
+        tasks: &[Task],
+        stop: &Arc<AtomicBool>,
+        tell: &(dyn Fn(u32, News) + Sync),
+    ) -> Result<Vec<State>>;
+}
+
+/// `info/{spec}_jobs.json`: how the waves begun so far were split, so that a resumed search finds its checkpoints whatever
+/// machine it goes on with.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Jobs {
+    waves: Vec<Vec<Vec<u32>>>,
+}
+
+/// Searches from frame 0 in a new folder below [`Options::data`].
+///
+/// # Errors
+/// A spec without a `search` section or whose trials cannot be planned, a folder that cannot be written. Nothing is
+/// written before the first wave stands.
+pub fn search(mut spec: Spec, options: Options) -> Result<Ending> {
+    let seed = *spec.meta.random_seed.get_or_insert_with(seed_from_system);
+    let sampler = Sampler::new(&spec, seed)?;
+    Plan::new(&spec)?;
+    for wave in sampler.waves().into_iter().take(1) {
+        draw(&sampler, &spec, wave, &[])?;
+    }
+    let device = device::open(options.device.unwrap_or(spec.meta.device), options.threads)?;
+    spec.meta.device = choice(&device.device);
+    let folder = RunFolder::create(&options.data, &spec.name)?;
+    let source = Source::of(Path::new("."));
+    json::write(&folder.spec(), &stamped(&folder, spec.clone(), None, &source))?;
+    let engine = Local::new(&device.device, options.threads, folder.clone(), options.checkpoint_every, options.started);
+    Search::new(spec, seed, sampler, folder, source, options)?.run(engine, &device.line)
+}
+
+/// Continues the search in `folder`.
+///
+/// # Errors
+/// A folder that is no search, a checkpoint that is damaged, of another program or of a newer version.
+pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
+    let folder = RunFolder::open(folder)?;
+    if folder.experiment_df().exists() {
+        return Ok(Ending::AlreadyComplete { folder: folder.root().to_path_buf() });
+    }
+    let path = folder.spec();
+    let spec = spec::load(&path, Some(folder.spec_name()), &[])?.spec;
+    let seed = resume::seed(&spec, &folder)?;
+    let sampler = Sampler::new(&spec, seed).map_err(|error| {
+        error.within(&path.display().to_string()).hint("`slm-fast train --resume` continues a run of `train`")
+    })?;
+    let device = device::open(options.device.unwrap_or(spec.meta.device), options.threads)?;
+    // as the files that are there say, whatever binary goes on
+    let source = Source { sha: spec.meta.git_sha.clone().unwrap_or_default(), dirty: spec.meta.git_dirty };
+    let engine = Local::new(&device.device, options.threads, folder.clone(), options.checkpoint_every, options.started);
+    Search::new(spec, seed, sampler, folder, source, options)?.run(engine, &device.line)
+}
+
+/// A search under way.
+struct Search {
+    spec: Spec,
+    seed: u32,
+    sampler: Sampler,
+    folder: RunFolder,
+    source: Source,
+    log: Mutex<Log>,
+    options: Options,
+    jobs: Jobs,
+    /// Every trial drawn so far, in order.
+    drawn: Vec<Drawn>,
+    /// Trials that the scheduler stopped.
+    stopped: Vec<u32>,
+    /// Of trials still running, at the frame where they wait.
+    scores: BTreeMap<(u32, u64), f64>,
+    asha: Option<Asha>,
+}
+
+/// What is shown of the jobs under way.
+struct Board {
+    progress: Progress,
+    /// Frames behind each job, over all its sessions; by first trial.
+    behind: BTreeMap<u32, u64>,
+    /// Frames done by this process.
+    frames: u64,
+    best: f64,
+    next_table: Instant,
+}
+
+impl Search {
+    fn new(
+        spec: Spec,
+        seed: u32,
+        sampler: Sampler,
+        folder: RunFolder,
+        source: Source,
+        options: Options,
+    ) -> Result<Search> {
+        let log = Log::open(&folder.experiment_log())?;
+        // nobody else writes here now
+        folder.remove_leftovers();
+        let path = folder.experiment_info("jobs.json");
+        let jobs = if path.exists() { json::read(&path)? } else { Jobs::default() };
+        let asha = spec.meta.search_scheduler.clone().map(|scheduler| Asha::new(scheduler, spec.env.max_frame));
+        Ok(Search {
+            spec,
+            seed,
+            sampler,
+            folder,
+            source,
+            log: Mutex::new(log),
+            options,
+            jobs,
+            drawn: Vec::new(),
+            stopped: Vec::new(),
+            scores: BTreeMap::new(),
+            asha,
+        })
+    }
+
+    /// Runs every wave. `line`: what to tell of the engine.
+    fn run(mut self, mut engine: impl Engine, line: &str) -> Result<Ending> {
+        let root = self.folder.root().to_path_buf();
+        self.all_waves(&mut engine, line).map_err(|error| continuable(error, &root))
+    }
+
+    fn all_waves(&mut self, engine: &mut dyn Engine, line: &str) -> Result<Ending> {
+        let (trials, sessions) = (self.sampler.trials(), self.spec.meta.max_session);
+        let total = (trials * sessions) as u64 * self.spec.env.max_frame;
+        let label = format!("{} {trials} trials", self.spec.name);
+        let names = [label.clone()];
+        let progress = Progress::new(&label, &names, 0..total, Instant::now(), self.options.verbosity).together();
+        progress.line(&format!("device: {line}"));
+        let opening = format!(
+            "{}: {trials} trials x {sessions} sessions x {} frames, sampler {}, seed {}, in {}",
+            self.spec.name,
+            count(self.spec.env.max_frame as f64),
+            format!("{:?}", self.sampler.kind()).to_lowercase(),
+            self.seed,
+            self.folder.root().display()
+        );
+        progress.line(&opening);
+        self.note(&opening)?;
+        let board = Mutex::new(Board {
+            progress,
+            behind: BTreeMap::new(),
+            frames: 0,
+            best: f64::NAN,
+            next_table: Instant::now() + TABLE_EVERY,
+        });
+        let mut told: Vec<Told> = Vec::new();
+        for (number, wave) in self.sampler.waves().into_iter().enumerate() {
+            let trials = draw(&self.sampler, &self.spec, wave, &told)?;
+            self.write_specs(&trials)?;
+            if self.jobs.waves.len() == number {
+                self.jobs.waves.push(into_jobs(&trials, |plan| engine.most_sessions(plan)));
+                json::write(&self.folder.experiment_info("jobs.json"), &self.jobs)?;
+            }
+            self.drawn.extend(trials.iter().cloned());
+            if !self.wave(number, &trials, engine, &board)? {
+                lock(&board).progress.finish();
+                self.note("interrupted")?;
+                return Ok(Ending::Interrupted { folder: self.folder.root().to_path_buf() });
+            }
+            for trial in trials {
+                let score = experiment::metrics(&self.folder, trial.trial)?.total_reward_ma;
+                told.push(Told { positions: trial.positions, score });
+            }
+        }
+        let board = board.into_inner().unwrap_or_else(PoisonError::into_inner);
+        board.progress.finish();
+        self.finish(board.frames)
+    }
+
+    /// Runs a wave to its end; false where it was interrupted.
+    fn wave(&mut self, number: usize, trials: &[Drawn], engine: &mut dyn Engine, board: &Mutex<Board>) -> Result<bool> {
+        let find = |trial: &u32| trials.iter().find(|drawn| drawn.trial == *trial).cloned();
+        let mut tasks = Vec::new();
+        for group in &self.jobs.waves[number] {
+            let members: Option<Vec<Drawn>> = group.iter().map(find).collect();
+            let members = members.filter(|members| !members.is_empty()).ok_or_else(|| {
+                let place = self.folder.experiment_info("jobs.json").display().to_string();
+                Error::new(place, "it names trials that the spec does not draw")
+                    .hint("put the folder's own spec back, or search anew")
+            })?;
+            tasks.push(Task { trials: members, order: Order { stop: Vec::new(), until: 0 } });
+        }
+        let max_frame = self.spec.env.max_frame;
+        let rungs = self.asha.as_ref().map(Asha::rungs).unwrap_or_default();
+        let mut ended: Vec<u32> = Vec::new();
+        for until in rungs.into_iter().chain([max_frame]) {
+            tasks.iter_mut().for_each(|task| task.order.until = until);
+            if !self.advance(&tasks, engine, board)? {
+                return Ok(false);
+            }
+            if until == max_frame {
+                break;
+            }
+            let mut arrived = Vec::new();
+            for drawn in trials.iter().filter(|drawn| !ended.contains(&drawn.trial)) {
+                let known = self.scores.get(&(drawn.trial, until)).copied();
+                let score = known.map_or_else(|| experiment::score(&self.folder, drawn, until), Ok)?;
+                arrived.push((drawn.trial, score));
+            }
+            let stopped = self.asha.as_mut().expect("rungs are the scheduler's").judge(until, &arrived);
+            let (on, of) = (arrived.len() - stopped.len(), arrived.len());
+            self.note(&format!("frame {until}: {on} of {of} trials go on"))?;
+            for task in &mut tasks {
+                task.order.stop.extend(task.trials.iter().map(|t| t.trial).filter(|trial| stopped.contains(trial)));
+            }
+            ended.extend(&stopped);
+            self.stopped.extend(&stopped);
+        }
+        self.write_table(&self.folder.experiment_info("experiment_df.csv"))?;
+        Ok(true)
+    }
+
+    /// Carries out the tasks that are not done yet; false where they were interrupted.
+    fn advance(&mut self, tasks: &[Task], engine: &mut dyn Engine, board: &Mutex<Board>) -> Result<bool> {
+        let is_done = |task: &&Task| task.trials.iter().all(|t| experiment::has_ended(&self.folder, t.trial));
+        let (done, open): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(is_done);
+        let whole = |task: &Task| self.spec.env.max_frame * task.sessions() as u64;
+        lock(board).behind.extend(done.iter().map(|task| (task.first(), whole(task))));
+        let open: Vec<Task> = open.into_iter().cloned().collect();
+        let sessions: BTreeMap<u32, u64> = open.iter().map(|t| (t.first(), t.sessions() as u64)).collect();
+        let tell = |first: u32, news: News| self.tell(board, first, sessions[&first], news);
+        let states = engine.advance(&open, &self.options.stop, &tell)?;
+        for (task, state) in open.iter().zip(&states) {
+            if let State::Waiting(scores) = state {
+                let until = task.order.until;
+                self.scores.extend(scores.iter().map(|(trial, score)| ((*trial, until), *score)));
+            }
+        }
+        Ok(!states.contains(&State::Interrupted))
+    }
+
+    /// Shows what a job tells.
+    fn tell(&self, board: &Mutex<Board>, first: u32, sessions: u64, news: News) {
+        let mut board = lock(board);
+        let now = news.frame * sessions;
+        if board.behind.insert(first, now).is_none() {
+            // what an earlier process did is not this one's speed
+            board.progress.skip(now.saturating_sub(news.frames));
+        }
+        board.frames += news.frames;
+        board.best = board.best.max(news.best);
+        news.warnings.iter().for_each(|warning| board.progress.warn(warning));
+        let (behind, best) = (board.behind.values().sum(), board.best);
+        if board.progress.is_due(behind, Instant::now()) {
+            board.progress.update(behind, &[(best, false)]);
+        }
+        if Instant::now() >= board.next_table {
+            // a table that cannot be written now is written, or complained of, at the next rung
+            let _ = self.write_table(&self.folder.experiment_info("experiment_df.csv"));
+            board.next_table = Instant::now() + TABLE_EVERY;
+        }
+    }
+
+    fn note(&self, text: &str) -> Result<()> {
+        lock(&self.log).line(Level::Info, text)
+    }
+
+    fn write_specs(&self, trials: &[Drawn]) -> Result<()> {
+        for drawn in trials {
+            let path = self.folder.trial_spec(drawn.trial);
+            if !path.exists() {
+                json::write(&path, &stamped(&self.folder, drawn.spec.clone(), Some(drawn.trial), &self.source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every trial drawn so far, best first.
+    fn ranking(&self) -> Result<Vec<Record>> {
+        let record = |drawn: &Drawn| experiment::record(&self.folder, drawn, self.stopped.contains(&drawn.trial));
+        let mut records = self.drawn.iter().map(record).collect::<Result<Vec<_>>>()?;
+        experiment::rank(&mut records);
+        Ok(records)
+    }
+
+    fn write_table(&self, path: &Path) -> Result<()> {
+        experiment::write_table(path, &self.ranking()?)
+    }
+
+    /// Tables, and only the models that are worth keeping.
+    fn finish(&self, frames: u64) -> Result<Ending> {
+        let ranking = self.ranking()?;
+        experiment::write_dict(&self.folder.experiment_info("trial_data_dict.json"), &ranking)?;
+        experiment::write_table(&self.folder.experiment_info("experiment_df.csv"), &ranking)?;
+        let kept = self.options.keep.unwrap_or(usize::MAX);
+        for record in ranking.iter().skip(kept) {
+            for session in 0..self.spec.meta.max_session as u32 {
+                for path in [self.folder.model(record.trial, session), self.folder.best_model(record.trial, session)] {
+                    match fs::remove_file(&path) {
+                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(Error::io(&path, "cannot remove a model that is not kept", &error));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if let Some(best) = ranking.first() {
+            let values: Vec<String> = best.values.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            let (trial, score) = (best.trial, number(best.metrics.total_reward_ma));
+            self.note(&format!("best trial {trial}: total_reward_ma {score}; {}", values.join(", ")))?;
+        }
+        // last of all: whoever sees it sees a finished search
+        experiment::write_table(&self.folder.experiment_df(), &ranking)?;
+        let (folder, wall) = (self.folder.root().to_path_buf(), self.options.started.elapsed());
+        Ok(Ending::Finished(Summary { folder, ranking, frames, wall }))
+    }
+}
+
+/// Says how a search that an error ended goes on.
+fn continuable(error: Error, root: &Path) -> Error {
+    let again = format!("`slm-fast search --resume {}` continues this search", root.display());
+    let hint = if error.hint.is_empty() { again } else { format!("{}; {again}", error.hint) };
+    error.hint(hint)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
