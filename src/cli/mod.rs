@@ -4,6 +4,7 @@ mod check;
 mod dev;
 mod devices;
 mod enjoy;
+mod report;
 mod screen;
 mod search;
 mod train;
@@ -73,6 +74,8 @@ enum Command {
     Dev(DevArgs),
     /// Replay the best model of a finished run; never writes into its folder
     Enjoy(EnjoyArgs),
+    /// Write the graphs of a search and the report pages of runs again, from the data in their folders
+    Report(ReportArgs),
     /// Print the resolved plan of each spec, or everything that is wrong with it
     Check(CheckArgs),
     /// Print the JSON Schema of a spec file, for editors
@@ -182,6 +185,13 @@ struct EnjoyArgs {
 }
 
 #[derive(Debug, Args)]
+struct ReportArgs {
+    /// Folders of runs
+    #[arg(required = true)]
+    folders: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct CheckArgs {
     /// Spec files (JSON or YAML)
     #[arg(required = true)]
@@ -227,6 +237,7 @@ pub fn run(around: &Surroundings) -> ExitCode {
         Command::Search(args) => search::search(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
+        Command::Report(args) => report::report(&args),
         Command::Check(args) => Ok(check::check(&args)),
         Command::Schema => Ok(check::schema()),
         Command::VerifyEnv(args) => verify::verify_env(&args),

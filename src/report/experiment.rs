@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::files::{RunFolder, write_whole};
 use super::frame::number_text;
+use super::html;
 use super::panels;
 use super::picture::Picture;
 use super::runs::{self, Curve};
@@ -185,7 +186,7 @@ pub fn write(folder: &RunFolder) -> Result<()> {
         write_whole(&folder.experiment_graph(kind, "png"), &picture.to_png())?;
         write_whole(&folder.experiment_graph(kind, "svg"), picture.to_svg().as_bytes())?;
     }
-    Ok(())
+    html::experiment(folder, &experiment, &curves)
 }
 
 /// The graphs under the names of their files.

@@ -9,6 +9,7 @@ pub mod events;
 pub mod experiment;
 pub mod files;
 pub mod frame;
+pub mod html;
 pub mod json;
 pub mod log;
 mod panels;
