@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{expect, files, only_run, slm_fast, small_spec, write_spec};
+use common::{expect, files, only_run, outcome, slm_fast, small_spec, write_spec};
 use slm_fast::device::Device;
 use slm_fast::lab::cohort::Cohort;
 use slm_fast::op::lib::rng::{philox, unit};
@@ -28,30 +28,6 @@ fn start(folder: &Path, args: &[&str]) -> std::process::Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts")
-}
-
-/// Everything of a run that must repeat: models, the resumable checkpoint, data frames without their clocks.
-fn outcome(run: &Path) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let frame = |frame: DataFrame| frame.without(&CLOCK_COLUMNS).to_csv();
-    for name in files(run) {
-        if name.ends_with(".safetensors") {
-            let checkpoint = Checkpoint::read(&run.join(&name)).expect("whole");
-            let frames: Vec<String> = checkpoint.frames.into_iter().map(frame).collect();
-            // the digest keeps a failure readable
-            let digest = fnv(&format!("{:?}{frames:?}{:?}", checkpoint.tensors, checkpoint.meta.get("frame")));
-            found.insert(name, format!("{} tensors, {digest:016x}", checkpoint.tensors.len()));
-        } else if name.ends_with("df_train.csv") {
-            let text = std::fs::read_to_string(run.join(&name)).expect("readable");
-            found.insert(name, frame(DataFrame::from_csv(&text, "csv").expect("as written")));
-        }
-    }
-    found
-}
-
-/// FNV-1a.
-fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[test]

@@ -70,6 +70,9 @@ enum Command {
     Train(TrainArgs),
     /// Search: many trials of a spec whose `search` section says what differs between them
     Search(SearchArgs),
+    /// One job of a search, as a cluster's worker runs it
+    #[command(hide = true)]
+    SearchJob(JobArgs),
     /// One quick session with debug output of every update, in a window where a display exists
     Dev(DevArgs),
     /// Replay the best model of a finished run; never writes into its folder
@@ -138,6 +141,15 @@ struct SearchArgs {
     /// Continue the search in this folder, with its own spec and seed
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["spec", "name", "set", "seed", "data"])]
     resume: Option<PathBuf>,
+    /// Who computes: this process, or a Ray cluster (see tools/ray)
+    #[arg(long, value_enum, default_value_t = EngineName::Local)]
+    engine: EngineName,
+    /// Ray's address: auto, HOST:PORT, ray://HOST:PORT, or local to start Ray on this machine
+    #[arg(long, value_name = "ADDRESS", default_value = "auto")]
+    address: String,
+    /// The Python interpreter that has Ray and tools/ray
+    #[arg(long, value_name = "FILE", default_value = "python3")]
+    python: PathBuf,
     /// Trials whose models are kept, best first; -1: all
     #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true)]
     keep: i64,
@@ -150,6 +162,19 @@ struct SearchArgs {
     /// Print only the result
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// Who computes a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum EngineName {
+    Local,
+    Ray,
+}
+
+#[derive(Debug, Args)]
+struct JobArgs {
+    /// A folder with a `job.json`
+    folder: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -235,6 +260,7 @@ pub fn run(around: &Surroundings) -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => train::train(&args, around),
         Command::Search(args) => search::search(&args, around),
+        Command::SearchJob(args) => search::job(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
         Command::Report(args) => report::report(&args),

@@ -2,10 +2,10 @@
 
 use slm_fast::error::Result;
 use slm_fast::lab::progress::{count, number};
-use slm_fast::lab::search::{self, Options, Status, Summary};
+use slm_fast::lab::search::{self, Cluster, Options, Status, Summary, worker};
 
 use super::train::{load, stop_on_ctrl_c, verbosity};
-use super::{Ending, SearchArgs, Surroundings, say};
+use super::{Ending, EngineName, JobArgs, SearchArgs, Surroundings, say};
 
 /// Trials that are shown at the end.
 const SHOWN: usize = 5;
@@ -22,6 +22,8 @@ pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
         stop: stop_on_ctrl_c()?,
         started: around.started,
         keep: usize::try_from(args.keep).ok(),
+        cluster: (args.engine == EngineName::Ray)
+            .then(|| Cluster { address: args.address.clone(), python: args.python.clone() }),
     };
     let ended = match (&args.resume, &args.spec) {
         (Some(folder), _) => search::resume(folder, options),
@@ -40,6 +42,11 @@ pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
             Ending::Success
         }
     })
+}
+
+/// Does one job of a search for a cluster.
+pub fn job(args: &JobArgs, around: &Surroundings) -> Result<Ending> {
+    worker::work(&args.folder, around.started).map(|()| Ending::Success)
 }
 
 /// Prints the best trials, what became of the others, folder and speed.

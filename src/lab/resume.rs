@@ -25,6 +25,10 @@ pub enum Found {
 /// newer version or of another run.
 pub fn find(root: &Path) -> Result<Found> {
     let folder = RunFolder::open(root)?;
+    if folder.experiment_log().exists() {
+        return Err(Error::new(root.display().to_string(), "this is a search, not a run of one trial")
+            .hint(format!("`slm-fast search --resume {}` continues it", root.display())));
+    }
     // the last file of a run: once it is there, so are all others
     if folder.trial_metrics_scalar(TRIAL).exists() {
         return Ok(Found::Complete(folder));

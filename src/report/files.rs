@@ -90,6 +90,18 @@ impl RunFolder {
         unreachable!("2^32 runs within one second")
     }
 
+    /// A folder that is there, with the four inner folders of a run made in it.
+    ///
+    /// # Errors
+    /// Where they cannot be made.
+    pub fn within(root: &Path, spec: &str) -> Result<RunFolder> {
+        for inner in INNER {
+            let path = root.join(inner);
+            fs::create_dir_all(&path).map_err(|err| Error::io(&path, "cannot make the folder", &err))?;
+        }
+        Ok(RunFolder { root: root.to_path_buf(), spec: spec.to_string() })
+    }
+
     /// The folder of an earlier run; the spec's name is read from the `{spec}_spec.json` in it.
     ///
     /// # Errors

@@ -7,8 +7,12 @@ pub mod gpu;
 pub mod ops;
 pub mod wgpu;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use slm_fast::report::checkpoint::Checkpoint;
+use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
 
 /// The repository: where this was compiled, or where a carried test binary runs.
 pub fn root() -> PathBuf {
@@ -117,4 +121,28 @@ pub fn files(root: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Everything of a run that must repeat: models, the resumable checkpoint, data frames without their clocks.
+pub fn outcome(run: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let frame = |frame: DataFrame| frame.without(&CLOCK_COLUMNS).to_csv();
+    for name in files(run) {
+        if name.ends_with(".safetensors") {
+            let checkpoint = Checkpoint::read(&run.join(&name)).expect("whole");
+            let frames: Vec<String> = checkpoint.frames.into_iter().map(frame).collect();
+            // the digest keeps a failure readable
+            let digest = fnv(&format!("{:?}{frames:?}{:?}", checkpoint.tensors, checkpoint.meta.get("frame")));
+            found.insert(name, format!("{} tensors, {digest:016x}", checkpoint.tensors.len()));
+        } else if name.ends_with("df_train.csv") {
+            let text = std::fs::read_to_string(run.join(&name)).expect("readable");
+            found.insert(name, frame(DataFrame::from_csv(&text, "csv").expect("as written")));
+        }
+    }
+    found
+}
+
+/// FNV-1a.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -100,8 +100,8 @@ pub fn draw(sampler: &Sampler, spec: &Spec, wave: std::ops::Range<u32>, told: &[
     wave.map(one).collect()
 }
 
-/// Splits trials into jobs: of one shape each, and of at most `most` sessions, where `most(plan)` says how many.
-pub fn into_jobs(trials: &[Drawn], most: impl Fn(&Plan) -> usize) -> Vec<Vec<u32>> {
+/// Splits trials into jobs: of one shape each, and of at most `most(plan, trials of that shape)` sessions.
+pub fn into_jobs(trials: &[Drawn], most: impl Fn(&Plan, usize) -> usize) -> Vec<Vec<u32>> {
     let mut shapes: Vec<(&Plan, Vec<u32>)> = Vec::new();
     for drawn in trials {
         match shapes.iter_mut().find(|(plan, _)| plan.has_shape_of(&drawn.plan) && same_sessions(plan, &drawn.plan)) {
@@ -110,7 +110,7 @@ pub fn into_jobs(trials: &[Drawn], most: impl Fn(&Plan) -> usize) -> Vec<Vec<u32
         }
     }
     let split = |(plan, members): (&Plan, Vec<u32>)| {
-        let count = (most(plan) / plan.max_session.max(1) as usize).max(1);
+        let count = (most(plan, members.len()) / plan.max_session.max(1) as usize).max(1);
         // alike in size: a job with one trial left over would run alone
         let jobs = members.len().div_ceil(count);
         let size = members.len().div_ceil(jobs);

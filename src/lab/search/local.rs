@@ -95,7 +95,7 @@ impl Local {
 }
 
 impl Engine for Local {
-    fn most_sessions(&self, plan: &Plan) -> usize {
+    fn most_sessions(&self, plan: &Plan, _: usize) -> usize {
         let one = cohort::bytes(plan, self.kind, 1).max(1);
         // guards and tables grow with the sessions too: what is left of the division is theirs
         (self.most / one).saturating_sub(1).max(1)

@@ -9,7 +9,9 @@ mod axis;
 mod experiment;
 mod job;
 mod local;
+mod ray;
 mod sampler;
+pub mod worker;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +27,7 @@ use crate::lab::device::{self, choice};
 use crate::lab::git::Source;
 use crate::lab::progress::{Progress, Verbosity, count, number};
 use crate::lab::resume;
-use crate::lab::trial::{seed_from_system, stamped};
+use crate::lab::trial::{TRIAL, seed_from_system, stamped};
 use crate::plan::Plan;
 use crate::report::files::RunFolder;
 use crate::report::json;
@@ -36,6 +38,8 @@ use experiment::{Drawn, draw, into_jobs};
 pub use experiment::{Record, Status};
 pub use job::{News, Order, State};
 use local::Local;
+pub use ray::Cluster;
+use ray::Ray;
 use sampler::{Sampler, Told};
 
 /// Time between two writes of the table of an experiment that runs.
@@ -58,6 +62,8 @@ pub struct Options {
     pub started: Instant,
     /// Trials whose models are kept, best first; none: all.
     pub keep: Option<usize>,
+    /// A Ray cluster that computes; none: this process.
+    pub cluster: Option<Cluster>,
 }
 
 /// How a search ended.
@@ -103,8 +109,8 @@ impl Task {
 
 /// Who computes.
 trait Engine {
-    /// Sessions of a plan that one job may have.
-    fn most_sessions(&self, plan: &Plan) -> usize;
+    /// Sessions that one job of this plan may have, where a wave has `trials` trials of its shape.
+    fn most_sessions(&self, plan: &Plan, trials: usize) -> usize;
 
     /// Carries out every task, and returns when all of them have; `tell` hears of each job by its first trial.
     fn advance(
@@ -134,13 +140,12 @@ pub fn search(mut spec: Spec, options: Options) -> Result<Ending> {
     for wave in sampler.waves().into_iter().take(1) {
         draw(&sampler, &spec, wave, &[])?;
     }
-    let device = device::open(options.device.unwrap_or(spec.meta.device), options.threads)?;
-    spec.meta.device = choice(&device.device);
+    let opened = open(&options, &spec)?;
+    spec.meta.device = opened.choice;
     let folder = RunFolder::create(&options.data, &spec.name)?;
     let source = Source::of(Path::new("."));
     json::write(&folder.spec(), &stamped(&folder, spec.clone(), None, &source))?;
-    let engine = Local::new(&device.device, options.threads, folder.clone(), options.checkpoint_every, options.started);
-    Search::new(spec, seed, sampler, folder, source, options)?.run(engine, &device.line)
+    Search::new(spec, seed, sampler, folder, source, options)?.run(opened)
 }
 
 /// Continues the search in `folder`.
@@ -154,15 +159,46 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
     }
     let path = folder.spec();
     let spec = spec::load(&path, Some(folder.spec_name()), &[])?.spec;
+    if !folder.experiment_log().exists() && folder.trial_log(TRIAL).exists() {
+        return Err(Error::new(folder.root().display().to_string(), "this is a run of one trial, not a search")
+            .hint(format!("`slm-fast train --resume {}` continues it", folder.root().display())));
+    }
     let seed = resume::seed(&spec, &folder)?;
-    let sampler = Sampler::new(&spec, seed).map_err(|error| {
-        error.within(&path.display().to_string()).hint("`slm-fast train --resume` continues a run of `train`")
-    })?;
-    let device = device::open(options.device.unwrap_or(spec.meta.device), options.threads)?;
+    let sampler = Sampler::new(&spec, seed).map_err(|error| error.within(&path.display().to_string()))?;
+    let opened = open(&options, &spec)?;
     // as the files that are there say, whatever binary goes on
     let source = Source { sha: spec.meta.git_sha.clone().unwrap_or_default(), dirty: spec.meta.git_dirty };
-    let engine = Local::new(&device.device, options.threads, folder.clone(), options.checkpoint_every, options.started);
-    Search::new(spec, seed, sampler, folder, source, options)?.run(engine, &device.line)
+    Search::new(spec, seed, sampler, folder, source, options)?.run(opened)
+}
+
+/// Who computes, ready to begin.
+struct Opened {
+    /// The device, here or of a cluster's workers.
+    choice: DeviceChoice,
+    site: Site,
+}
+
+enum Site {
+    Here(device::Opened),
+    There(Box<Ray>),
+}
+
+/// Opens the device that the options name, or else the spec, or a cluster; before anything is written.
+fn open(options: &Options, spec: &Spec) -> Result<Opened> {
+    let asked = options.device.unwrap_or(spec.meta.device);
+    let Some(cluster) = &options.cluster else {
+        let opened = device::open(asked, options.threads)?;
+        return Ok(Opened { choice: choice(&opened.device), site: Site::Here(opened) });
+    };
+    let gpus = spec.meta.search_resources.as_ref().map_or(0.0, |resources| resources.gpu);
+    let choice = match asked {
+        // a worker sees the gpus that it was given, counted from 0
+        DeviceChoice::Auto if gpus > 0.0 => DeviceChoice::Cuda(0),
+        DeviceChoice::Auto => DeviceChoice::Cpu,
+        named => named,
+    };
+    let ray = Ray::connect(cluster, spec, choice, options.checkpoint_every)?;
+    Ok(Opened { choice, site: Site::There(Box::new(ray)) })
 }
 
 /// A search under way.
@@ -226,10 +262,22 @@ impl Search {
         })
     }
 
-    /// Runs every wave. `line`: what to tell of the engine.
-    fn run(mut self, mut engine: impl Engine, line: &str) -> Result<Ending> {
+    /// Runs every wave.
+    fn run(mut self, opened: Opened) -> Result<Ending> {
         let root = self.folder.root().to_path_buf();
-        self.all_waves(&mut engine, line).map_err(|error| continuable(error, &root))
+        let ending = match opened.site {
+            Site::There(mut ray) => {
+                ray.write_into(&self.folder);
+                let line = ray.line();
+                self.all_waves(ray.as_mut(), &line)
+            }
+            Site::Here(device::Opened { device, line }) => {
+                let Options { threads, checkpoint_every, started, .. } = self.options;
+                let mut local = Local::new(&device, threads, self.folder.clone(), checkpoint_every, started);
+                self.all_waves(&mut local, &line)
+            }
+        };
+        ending.map_err(|error| continuable(error, &root))
     }
 
     fn all_waves(&mut self, engine: &mut dyn Engine, line: &str) -> Result<Ending> {
@@ -261,7 +309,7 @@ impl Search {
             let trials = draw(&self.sampler, &self.spec, wave, &told)?;
             self.write_specs(&trials)?;
             if self.jobs.waves.len() == number {
-                self.jobs.waves.push(into_jobs(&trials, |plan| engine.most_sessions(plan)));
+                self.jobs.waves.push(into_jobs(&trials, |plan, trials| engine.most_sessions(plan, trials)));
                 json::write(&self.folder.experiment_info("jobs.json"), &self.jobs)?;
             }
             self.drawn.extend(trials.iter().cloned());
@@ -346,8 +394,8 @@ impl Search {
     fn tell(&self, board: &Mutex<Board>, first: u32, sessions: u64, news: News) {
         let mut board = lock(board);
         let now = news.frame * sessions;
-        if board.behind.insert(first, now).is_none() {
-            // what an earlier process did is not this one's speed
+        // what an earlier process did is not this one's speed
+        if news.frames > 0 && board.behind.insert(first, now).is_none() {
             board.progress.skip(now.saturating_sub(news.frames));
         }
         board.frames += news.frames;

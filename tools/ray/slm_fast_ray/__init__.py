@@ -1,0 +1,1 @@
+"""Places the jobs of `slm-fast search --engine ray` on a Ray cluster."""
