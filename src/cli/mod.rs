@@ -4,6 +4,7 @@ mod check;
 mod dev;
 mod devices;
 mod enjoy;
+mod list;
 mod report;
 mod screen;
 mod search;
@@ -77,6 +78,10 @@ enum Command {
     Dev(DevArgs),
     /// Replay the best model of a finished run; never writes into its folder
     Enjoy(EnjoyArgs),
+    /// List the runs of a data folder with their state and score
+    List(ListArgs),
+    /// Draw runs over each other: the mean return of each with its deviation
+    Plot(PlotArgs),
     /// Write the graphs of a search and the report pages of runs again, from the data in their folders
     Report(ReportArgs),
     /// Print the resolved plan of each spec, or everything that is wrong with it
@@ -210,6 +215,32 @@ struct EnjoyArgs {
 }
 
 #[derive(Debug, Args)]
+struct ListArgs {
+    /// The folder that holds the runs
+    #[arg(value_name = "DATA", default_value = "data")]
+    data: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PlotArgs {
+    /// Folders of runs; of a search the best trial is drawn
+    #[arg(required = true)]
+    folders: Vec<PathBuf>,
+    /// Where to draw, as PNG and SVG (default: `{env}_multi_trial_graph_mean_returns_ma_vs_frames` here)
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Above the graph (default: the environment)
+    #[arg(long)]
+    title: Option<String>,
+    /// A name per folder (default: the algorithms)
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    legends: Option<Vec<String>>,
+}
+
+#[derive(Debug, Args)]
 struct ReportArgs {
     /// Folders of runs
     #[arg(required = true)]
@@ -263,6 +294,8 @@ pub fn run(around: &Surroundings) -> ExitCode {
         Command::SearchJob(args) => search::job(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
+        Command::List(args) => list::list(&args),
+        Command::Plot(args) => list::plot(&args),
         Command::Report(args) => report::report(&args),
         Command::Check(args) => Ok(check::check(&args)),
         Command::Schema => Ok(check::schema()),

@@ -4,7 +4,7 @@
 
 use super::axis::Axis;
 use super::experiment::{Experiment, METRICS, TrialRow, Value};
-use super::picture::{Anchor, Colour, Picture, Shape, text};
+use super::picture::{Anchor, Colour, Picture, Shape, fit, text};
 use super::plot::{FAINT, GRID, INK};
 use super::runs::Curve;
 
@@ -12,6 +12,8 @@ use super::runs::Curve;
 const SCALE: [Colour; 3] = [Colour(0xc6, 0xd0, 0xda), Colour(0x2a, 0x9d, 0x9f), Colour(0x3f, 0x1d, 0x6e)];
 /// A trial without a strength.
 const NO_STRENGTH: Colour = Colour(0xe0, 0xe4, 0xe9);
+/// Behind a label.
+const PAPER: Colour = Colour(0xff, 0xff, 0xff);
 /// Room for the scale of colours at the right, in pixels.
 const SCALE_WIDTH: f32 = 110.0;
 /// Lowest number that is drawn of the two metrics that have no lower end: where strength is near zero they divide by it.
@@ -138,7 +140,7 @@ pub(super) fn parallel(title: &str, experiment: &Experiment) -> Picture {
     let apart = (820.0 / (axes - 1) as f32).max(190.0);
     let width = left + apart * (axes - 1) as f32 + 120.0;
     let mut shapes = vec![text((width / 2.0, 44.0), 26.0, Anchor::Middle, INK, title)];
-    let mut places: Vec<Vec<Option<f32>>> = Vec::new();
+    let (mut places, mut labels): (Vec<Vec<Option<f32>>>, Vec<Shape>) = (Vec::new(), Vec::new());
     for a in 0..axes {
         let values: Vec<Value> = match a.checked_sub(experiment.variables.len()) {
             None => experiment.rows.iter().map(|row| row.values[a].clone()).collect(),
@@ -150,7 +152,11 @@ pub(super) fn parallel(title: &str, experiment: &Experiment) -> Picture {
         shapes.push(text((x, top - 22.0), 15.0, Anchor::Middle, INK, &fit(name, apart - 10.0, 15.0)));
         shapes.push(Shape::Line { points: vec![(x, top), (x, bottom)], width: 1.6, colour: FAINT });
         for (y, label) in axis.marks() {
-            shapes.push(text((x - 8.0, y + 5.0), 13.0, Anchor::End, FAINT, &fit(&label, 0.45 * apart, 13.0)));
+            let label = fit(&label, 0.45 * apart, 13.0);
+            // on paper of its own, above the lines
+            let long = 0.56 * 13.0 * label.chars().count() as f32;
+            labels.push(Shape::Line { points: vec![(x - 10.0 - long, y), (x - 10.0, y)], width: 17.0, colour: PAPER });
+            labels.push(text((x - 9.0, y + 5.0), 13.0, Anchor::End, INK, &label));
         }
         let place = |(row, value): (&TrialRow, &Value)| axis.place_value(value, jitter(row.trial));
         places.push(experiment.rows.iter().zip(&values).map(place).collect());
@@ -163,6 +169,7 @@ pub(super) fn parallel(title: &str, experiment: &Experiment) -> Picture {
             shapes.push(Shape::Line { points, width: 1.8, colour: colour(shares[i]) });
         }
     }
+    shapes.extend(labels);
     Picture { size: (width as usize, 650), shapes }
 }
 
@@ -200,17 +207,6 @@ fn every_other(marks: Vec<(f32, String)>) -> Vec<(f32, String)> {
     marks.into_iter().step_by(step).collect()
 }
 
-/// The end of a text that would be wider than `width`: of a dotted key that is what tells it from others.
-fn fit(text: &str, width: f32, size: f32) -> String {
-    let letters = (width / (0.56 * size)) as usize;
-    let n = text.chars().count();
-    if n <= letters {
-        return text.to_string();
-    }
-    let tail: String = text.chars().skip(n - letters.saturating_sub(2)).collect();
-    format!("..{tail}")
-}
-
 /// A number in -1..1 that is a trial's own: places trials with the same name beside each other.
 fn jitter(trial: u32) -> f64 {
     // the golden ratio spreads consecutive numbers evenly
@@ -225,12 +221,5 @@ mod tests {
     fn colours_go_from_the_weakest_to_the_strongest() {
         assert_eq!([0.0, 0.5, 1.0].map(|share| colour(Some(share))), SCALE);
         assert_eq!(colour(None), NO_STRENGTH);
-    }
-
-    #[test]
-    fn a_long_key_keeps_its_end() {
-        assert_eq!(fit("agent.net.lr", 200.0, 14.0), "agent.net.lr");
-        let cut = fit("agent.net.actor_optim_spec.lr", 100.0, 16.0);
-        assert!(cut.starts_with("..") && cut.ends_with("spec.lr") && cut.len() < 14, "{cut}");
     }
 }

@@ -65,6 +65,17 @@ pub fn text(at: (f32, f32), size: f32, anchor: Anchor, colour: Colour, text: &st
     Shape::Text { at, size, anchor, upwards: false, colour, text: text.to_string() }
 }
 
+/// The end of a text that would be wider than `width`: of a dotted key that is what tells it from others.
+pub(super) fn fit(text: &str, width: f32, size: f32) -> String {
+    let letters = (width / (0.56 * size)) as usize;
+    let n = text.chars().count();
+    if n <= letters {
+        return text.to_string();
+    }
+    let tail: String = text.chars().skip(n - letters.saturating_sub(2)).collect();
+    format!("..{tail}")
+}
+
 fn push_svg(svg: &mut String, shape: &Shape) -> std::fmt::Result {
     let hex = |Colour(r, g, b): &Colour| format!("#{r:02x}{g:02x}{b:02x}");
     match shape {
@@ -105,4 +116,16 @@ fn push_svg(svg: &mut String, shape: &Shape) -> std::fmt::Result {
     }
     svg.push_str("\"/>\n");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_key_keeps_its_end() {
+        assert_eq!(fit("agent.net.lr", 200.0, 14.0), "agent.net.lr");
+        let cut = fit("agent.net.actor_optim_spec.lr", 100.0, 16.0);
+        assert!(cut.starts_with("..") && cut.ends_with("spec.lr") && cut.len() < 14, "{cut}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Graphs: lines with a band of one standard deviation, laid out once as a list of shapes and rendered to PNG and SVG.
 
 use super::axis::Axis;
-use super::picture::{Anchor, Colour, Picture, Shape, text};
+use super::picture::{Anchor, Colour, Picture, Shape, fit, text};
 
 /// One line of a graph.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,7 @@ pub struct Graph {
     pub x_label: String,
     /// Along the vertical axis.
     pub y_label: String,
-    /// Drawn in order, in the colours of a palette of six.
+    /// Drawn in order, in the colours of a palette of eight.
     pub series: Vec<Series>,
 }
 
@@ -34,13 +34,18 @@ pub const SIZE: (usize, usize) = (1000, 700);
 
 /// Inner edges of the axes: left, right, top, bottom.
 const FRAME: (f32, f32, f32, f32) = (120.0, 965.0, 84.0, 604.0);
-const PALETTE: [Colour; 6] = [
+/// Names side by side in a legend, and the height of a row of them.
+const LEGEND_COLUMNS: usize = 4;
+const LEGEND_ROW: f32 = 26.0;
+const PALETTE: [Colour; 8] = [
     Colour(0x1b, 0x7f, 0x8c),
     Colour(0xd9, 0x6c, 0x2c),
     Colour(0x5b, 0x5f, 0xc7),
     Colour(0xb8, 0x3a, 0x6b),
     Colour(0x6a, 0x8f, 0x2a),
     Colour(0x7a, 0x5c, 0x45),
+    Colour(0x2f, 0x74, 0xc0),
+    Colour(0x9a, 0x6f, 0xb0),
 ];
 pub(super) const INK: Colour = Colour(0x2b, 0x2f, 0x36);
 pub(super) const FAINT: Colour = Colour(0x6b, 0x72, 0x7d);
@@ -75,6 +80,8 @@ impl Graph {
     /// Axes, bands below lines, texts.
     fn shapes(&self) -> Vec<Shape> {
         let (left, right, top, bottom) = FRAME;
+        let legend_rows = if self.series.len() > 1 { self.series.len().div_ceil(LEGEND_COLUMNS) } else { 1 };
+        let top = top + LEGEND_ROW * (legend_rows - 1) as f32;
         let mut shapes = Vec::new();
         let x_axis = Axis::new(self.series.iter().flat_map(|s| s.x.iter().copied()), left..right, 0.0);
         let y_axis = Axis::new(self.series.iter().flat_map(Series::extent), bottom..top, 0.04);
@@ -122,11 +129,13 @@ impl Graph {
             shapes.push(text((middle, (top + bottom) / 2.0), 22.0, Anchor::Middle, FAINT, "no data yet"));
         }
         if self.series.len() > 1 {
-            let step = (right - left) / self.series.len() as f32;
+            let columns = self.series.len().min(LEGEND_COLUMNS);
+            let step = (right - left) / columns as f32;
             for (i, (series, &colour)) in self.series.iter().zip(PALETTE.iter().cycle()).enumerate() {
-                let x = left + step * i as f32;
-                shapes.push(Shape::Line { points: vec![(x, 67.0), (x + 26.0, 67.0)], width: 4.0, colour });
-                shapes.push(text((x + 36.0, 73.0), 18.0, Anchor::Start, INK, &series.name));
+                let (x, y) = (left + step * (i % columns) as f32, 67.0 + LEGEND_ROW * (i / columns) as f32);
+                shapes.push(Shape::Line { points: vec![(x, y), (x + 26.0, y)], width: 4.0, colour });
+                let name = fit(&series.name, step - 44.0, 18.0);
+                shapes.push(text((x + 36.0, y + 6.0), 18.0, Anchor::Start, INK, &name));
             }
         }
         shapes

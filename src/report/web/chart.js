@@ -36,7 +36,7 @@ function tickText(x, largest) {
   const [unit, letter] = largest >= 1e9 ? [1e9, 'G'] : largest >= 1e6 ? [1e6, 'M'] : largest >= 1e4 ? [1e3, 'k'] : [1, ''];
   const y = x / unit;
   if (y === 0) return '0';
-  const plain = Math.abs(y) < 1e-3 ? y.toExponential(0) : String(+y.toPrecision(4));
+  const plain = Math.abs(y) < 1e-3 ? Number(y.toPrecision(3)).toExponential() : String(+y.toPrecision(4));
   return (plain + letter).replace('-', '\u2212');
 }
 
@@ -159,7 +159,7 @@ function lineChart(id, { series, xLabel = 'frames', height = 300, legend = true,
   const py = (v) => area[3] - yAxis.place(v) * (area[3] - area[2]);
   const inside = (v) => !state.zoom || (v >= state.zoom[0] && v <= state.zoom[1]);
   const chart = chartBox(height, label, (picture, width) => {
-    area = [52, width - 10, 8, height - (xLabel ? 38 : 22)];
+    area = [52, width - 20, 8, height - (xLabel ? 38 : 22)];
     const xs = state.zoom || shown().flatMap((s) => [s.x[0], s.x[s.x.length - 1]]);
     xAxis = axisOf(xs, { tight: true, count: width < 500 ? 4 : 8 });
     const ys = [];
@@ -258,7 +258,7 @@ function lineChart(id, { series, xLabel = 'frames', height = 300, legend = true,
 function scatterChart({ height = 340, label }) {
   let dots = [], xLabel = '', placed = [];
   const chart = chartBox(height, label, (picture, width) => {
-    const area = [58, width - 12, 8, height - 40];
+    const area = [58, width - 20, 8, height - 40];
     const x = axisOf(dots.map((d) => d.x), { count: width < 500 ? 4 : 7 });
     const y = axisOf(dots.map((d) => d.y));
     picture.replaceChildren();
@@ -304,7 +304,7 @@ function parallelChart({ names, rows, height = 360, label }) {
       const short = name.length > letters ? `\u2026${name.slice(1 - letters)}` : name;
       const anchor = i === 0 ? 'start' : i === names.length - 1 ? 'end' : 'middle';
       picture.append(svg('text', { x: i === 0 ? 2 : i === names.length - 1 ? width - 2 : at(i), y: i % 2 ? 14 : 32, 'text-anchor': anchor }, svg('title', {}, name), short));
-      for (const [share, mark] of axes[i].marks) picture.append(svg('text', { x: at(i) + 4, y: bottom - share * (bottom - top) + 4 }, mark.slice(0, letters)));
+      for (const [share, mark] of axes[i].marks) picture.append(svg('text', { class: 'above', x: at(i) + 4, y: bottom - share * (bottom - top) + 4 }, mark.slice(0, letters)));
     });
   });
   const cool = () => { for (const [, , line] of ways) line.classList.remove('hot'); };

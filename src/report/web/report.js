@@ -3,6 +3,8 @@
 
 const METRICS = ['total_reward_ma', 'strength', 'max_strength', 'final_strength', 'sample_efficiency', 'training_efficiency', 'stability', 'consistency'];
 
+const CLOCKS = ['t', 'epi', 'opt_step', 'fps', 'wall_t'];
+
 const card = (title, tools, ...inside) => el('section', { class: 'card' },
   el('div', { class: 'head' }, el('h2', {}, title), el('span', { class: 'space' }), tools || []), inside);
 const tile = (name, value) => el('div', { class: 'tile' }, el('span', {}, name), el('b', {}, typeof value === 'number' || value === null ? text(value) : value));
@@ -55,7 +57,15 @@ function trialPage(root, data, extra = []) {
   const [how, howButtons] = choice(`${id}-how`, ['sessions', 'mean \u00b1 std'], (v) => { now.how = v; redraw(); });
   [now.which, now.how] = [which, how];
   chart = lineChart(`${id}-return`, { series: series(which, how), label: 'Return over frames', height: 320 });
-  const others = [...new Set(data.sessions.flatMap((s) => Object.keys(s.columns)))];
+  const all = [...new Set(data.sessions.flatMap((s) => Object.keys(s.columns)))];
+  // a column that is one number in every session is told, not drawn; counters and clocks come last
+  const single = (name) => {
+    const values = new Set(data.sessions.map((s) => s.columns[name]).map((c) => (c && !Array.isArray(c) ? c.every : NaN)));
+    return values.size === 1 && isNumber([...values][0]) ? [...values][0] : null;
+  };
+  const constant = all.filter((name) => single(name) !== null);
+  const varying = all.filter((name) => single(name) === null);
+  const others = [...varying.filter((name) => !CLOCKS.includes(name)), ...varying.filter((name) => CLOCKS.includes(name))];
   const small = others.map((name) => {
     const lines = data.sessions.filter((s) => s.columns[name] !== undefined).map((s) => {
       const x = s.columns_frame;
@@ -73,6 +83,7 @@ function trialPage(root, data, extra = []) {
     card('Return', [...whichButtons, ...howButtons], chart.node, hint('Drag to zoom, double click to see everything; click a session to hide it.')),
     ...extra,
     el('div', { class: 'grid' }, small),
+    constant.length ? chips(constant.map((name) => [`${name} = ${text(single(name))}`])) : chips([]),
     card('Sessions', null, table),
     provenance(data), specCard(data),
     hint(`Curves show ${text(data.points)} rows or fewer; info/${data.spec_name}_t${data.trial}_s*_session_df_train.csv has all ${text(data.rows)}.`));
@@ -96,7 +107,7 @@ function experimentPage(root, data, extra = []) {
   const drawn = [...rows].sort((a, b) => (a.share ?? -1) - (b.share ?? -1));
   const of = (status) => rows.filter((row) => row.status === status).length;
   const best = rows.find((row) => isNumber(row.metric.strength));
-  const scale = () => el('span', { class: 'scale' }, text(strengths.length ? +low.toPrecision(3) : null), el('i'), text(strengths.length ? +high.toPrecision(3) : null), 'strength');
+  const scale = () => el('span', { class: 'scale' }, el('span', {}, text(strengths.length ? +low.toPrecision(3) : null)), el('i'), el('span', {}, text(strengths.length ? +high.toPrecision(3) : null)), 'strength');
 
   const byTrial = new Map(data.curves.map((curve) => [curve.trial, curve]));
   const series = (which) => drawn.filter((row) => byTrial.has(row.trial)).map((row) => {
