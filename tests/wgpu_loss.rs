@@ -8,6 +8,7 @@ use common::gpu;
 use common::wgpu::adapter;
 use slm_fast::device::Device;
 use slm_fast::lab::progress::Verbosity;
+use slm_fast::lab::provenance::Program;
 use slm_fast::lab::trial::{Ending, Options, resume, train};
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::files::RunFolder;
@@ -29,6 +30,7 @@ fn options(data: &Path) -> Options<'static> {
         verbosity: Verbosity::Quiet,
         stop: Arc::new(AtomicBool::new(false)),
         started: Instant::now(),
+        program: Program { git_sha: "unknown".into(), git_dirty: None, command: "slm-fast".into() },
         watch: None,
     }
 }
