@@ -28,10 +28,15 @@ fn wgpu() {
     match survey() {
         Err(reason) => say(&format!("wgpu  none: {reason}")),
         Ok(adapters) => adapters.into_iter().for_each(|facts| {
-            let Facts { ordinal, name, backend, driver, is_software, most_bytes, shared_bytes, threads } = facts;
+            let Facts { ordinal, name, backend, driver, is_software, most_bytes, shared_bytes, threads, subgroups } = facts;
+            let subgroups = match subgroups {
+                Some((few, most)) if few == most => format!("subgroups of {most}"),
+                Some((few, most)) => format!("subgroups of {few} to {most}"),
+                None => "no subgroups".to_string(),
+            };
             say(&format!(
                 "wgpu:{ordinal}  {name}{}, {backend}, {driver}; at most {} a cohort, {} of workgroup memory, {threads} threads a \
-                 workgroup",
+                 workgroup, {subgroups}",
                 if is_software { " (software)" } else { "" },
                 human_bytes(most_bytes as usize),
                 human_bytes(shared_bytes as usize),

@@ -14,6 +14,13 @@ use std::process::{Command, Output};
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
 
+/// Says why a test does not run; fails if `SLM_REQUIRE` asks for it.
+#[track_caller]
+pub fn skip(what: &str, reason: &str) {
+    assert!(!wgpu::is_required(what), "SLM_REQUIRE asks for {what}: {reason}");
+    println!("skipped: {reason}");
+}
+
 /// The repository: where this was compiled, or where a carried test binary runs.
 pub fn root() -> PathBuf {
     let compiled = Path::new(env!("CARGO_MANIFEST_DIR"));
