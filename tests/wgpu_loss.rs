@@ -8,6 +8,7 @@ use common::gpu;
 use common::wgpu::adapter;
 use slm_fast::device::Device;
 use slm_fast::lab::progress::Verbosity;
+use slm_fast::lab::provenance::Program;
 use slm_fast::lab::trial::{Ending, Options, resume, train};
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::files::RunFolder;
@@ -28,6 +29,7 @@ fn options(data: &Path) -> Options<'static> {
         checkpoint_every: Duration::from_millis(20),
         verbosity: Verbosity::Quiet,
         stop: Arc::new(AtomicBool::new(false)),
+        program: Program::unknown(),
         started: Instant::now(),
         watch: None,
     }
