@@ -5,6 +5,8 @@ mod dev;
 mod devices;
 mod enjoy;
 mod hub;
+mod list;
+mod report;
 mod reproduce;
 mod screen;
 mod search;
@@ -104,6 +106,12 @@ enum Command {
     Push(PushArgs),
     /// Bring runs from a dataset of the Hugging Face hub, or list them
     Pull(PullArgs),
+    /// List the runs of a data folder with their state and score
+    List(ListArgs),
+    /// Draw runs over each other: the mean return of each with its deviation
+    Plot(PlotArgs),
+    /// Write the graphs of a search and the report pages of runs again, from the data in their folders
+    Report(ReportArgs),
     /// Print the resolved plan of each spec, or everything that is wrong with it
     Check(CheckArgs),
     /// Print the JSON Schema of a spec file, for editors
@@ -287,6 +295,39 @@ struct PullArgs {
 }
 
 #[derive(Debug, Args)]
+struct ListArgs {
+    /// The folder that holds the runs
+    #[arg(value_name = "DATA", default_value = "data")]
+    data: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PlotArgs {
+    /// Folders of runs; of a search the best trial is drawn
+    #[arg(required = true)]
+    folders: Vec<PathBuf>,
+    /// Where to draw, as PNG and SVG (default: `{env}_multi_trial_graph_mean_returns_ma_vs_frames` here)
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Above the graph (default: the environment)
+    #[arg(long)]
+    title: Option<String>,
+    /// A name per folder (default: the algorithms)
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    legends: Option<Vec<String>>,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// Folders of runs
+    #[arg(required = true)]
+    folders: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct CheckArgs {
     /// Spec files (JSON or YAML)
     #[arg(required = true)]
@@ -338,6 +379,9 @@ pub fn run(around: &Surroundings) -> ExitCode {
         Command::Reproduce(args) => reproduce::reproduce(&args, around),
         Command::Push(args) => hub::push(&args),
         Command::Pull(args) => hub::pull(&args),
+        Command::List(args) => list::list(&args),
+        Command::Plot(args) => list::plot(&args),
+        Command::Report(args) => report::report(&args),
         Command::Check(args) => Ok(check::check(&args)),
         Command::Schema => Ok(check::schema()),
         Command::VerifyEnv(args) => verify::verify_env(&args),

@@ -235,6 +235,21 @@ impl RunFolder {
         self.root.join(format!("{}_t{trial}_trial_graph_{kind}.{ext}", self.spec))
     }
 
+    /// `{spec}_{kind}.{ext}`: a graph of a search, for example `experiment_graph`.
+    pub fn experiment_graph(&self, kind: &str, ext: &str) -> PathBuf {
+        self.root.join(format!("{}_{kind}.{ext}", self.spec))
+    }
+
+    /// `{spec}_report.html`: the report of a search.
+    pub fn report(&self) -> PathBuf {
+        self.root.join(format!("{}_report.html", self.spec))
+    }
+
+    /// `{spec}_t{T}_report.html`: the report of a trial.
+    pub fn trial_report(&self, trial: u32) -> PathBuf {
+        self.root.join(format!("{}_t{trial}_report.html", self.spec))
+    }
+
     /// `log/`, where TensorBoard looks.
     pub fn log_dir(&self) -> PathBuf {
         self.root.join("log")

@@ -129,6 +129,7 @@ pub fn number_text(x: f64) -> String {
     text
 }
 
+/// Appends the shortest text of a number; NaN has none.
 fn push_number(text: &mut String, x: f64) {
     let written = if x.is_nan() {
         Ok(())

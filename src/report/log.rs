@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -16,6 +17,16 @@ pub enum Level {
     Warning,
     /// Something stopped.
     Error,
+}
+
+/// How often, and after which pause, a lock is asked for again.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Whether a process has the log open, which is to say, trains the run.
+pub fn is_open(path: &Path) -> bool {
+    // shared, so that those who look do not see each other
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// A log file, opened for appending.
@@ -32,8 +43,17 @@ impl Log {
     pub fn open(path: &Path) -> Result<Log> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|err| Error::io(path, "cannot open the log", &err))?;
+        // who only looks whether the run is being trained holds it for a moment
+        let is_taken = || matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         // a file system without locks is no reason not to train
-        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        let is_taken = (1..=LOOKS).all(|n| {
+            let taken = is_taken();
+            if taken && n < LOOKS {
+                std::thread::sleep(LOOK);
+            }
+            taken
+        });
+        if is_taken {
             return Err(Error::new(path.display().to_string(), "this run is being trained by another process")
                 .hint("wait until it ends, or stop it with Ctrl-C"));
         }
@@ -68,7 +88,9 @@ mod tests {
         let first = Log::open(&path).expect("opened");
         let err = Log::open(&path).err().expect("taken");
         assert_eq!(err.what, "this run is being trained by another process");
+        assert!(is_open(&path));
         drop(first);
+        assert!(!is_open(&path) && !is_open(&folder.path().join("none.log")));
         Log::open(&path).expect("free again");
     }
 

@@ -2,15 +2,15 @@
 
 use ab_glyph::{Font, FontRef, Glyph, PxScale, ScaleFont, point};
 
-use super::plot::{Anchor, BAND_ALPHA, Colour, SIZE, Shape};
+use super::picture::{Anchor, BAND_ALPHA, Colour, Shape};
 
 /// The font of every text.
 static FONT: &[u8] = include_bytes!("../../assets/inter-ascii.ttf");
 
 /// Renders shapes, first below last, on white.
-pub(super) fn png(shapes: &[Shape]) -> Vec<u8> {
+pub(super) fn png(size: (usize, usize), shapes: &[Shape]) -> Vec<u8> {
     let font = FontRef::try_from_slice(FONT).expect("the embedded font is whole");
-    let mut canvas = Canvas::new();
+    let mut canvas = Canvas::new(size);
     for shape in shapes {
         match shape {
             Shape::Line { points, width, colour } => canvas.line(points, *width, *colour),
@@ -25,19 +25,21 @@ pub(super) fn png(shapes: &[Shape]) -> Vec<u8> {
 
 /// `[H, W, 3]` bytes, and `[H, W]` coverages of the line that is being drawn.
 struct Canvas {
+    /// W, H.
+    size: (usize, usize),
     rgb: Vec<u8>,
     cover: Vec<f32>,
 }
 
 impl Canvas {
-    fn new() -> Canvas {
-        let (w, h) = SIZE;
-        Canvas { rgb: vec![255; w * h * 3], cover: vec![0.0; w * h] }
+    fn new(size: (usize, usize)) -> Canvas {
+        let (w, h) = size;
+        Canvas { size, rgb: vec![255; w * h * 3], cover: vec![0.0; w * h] }
     }
 
     /// Mixes a colour into a pixel; outside the canvas nothing happens.
     fn blend(&mut self, x: i32, y: i32, Colour(r, g, b): Colour, alpha: f32) {
-        let (w, h) = SIZE;
+        let (w, h) = self.size;
         let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else { return };
         if x >= w || y >= h {
             return;
@@ -50,19 +52,20 @@ impl Canvas {
 
     /// A pixel's coverage is that of the nearest segment, so joins are round and an overlap is not drawn twice.
     fn line(&mut self, points: &[(f32, f32)], width: f32, colour: Colour) {
-        let (w, h) = SIZE;
+        let (w, h) = self.size;
         let reach = width / 2.0 + 0.5;
         let bound = |x: f32, end: usize| (x.max(0.0) as usize).min(end);
         let segments = points.windows(2).map(|pair| (pair[0], pair[1]));
         // a point alone is a dot
         let dot = (points.len() == 1).then(|| (points[0], points[0]));
-        let (mut first, mut last) = (h, 0);
+        let (mut first, mut last, mut left, mut right) = (h, 0, w, 0);
         for ((ax, ay), (bx, by)) in segments.chain(dot) {
             let (dx, dy) = (bx - ax, by - ay);
             let inverse = 1.0 / (dx * dx + dy * dy).max(1e-12);
             let rows = bound(ay.min(by) - reach, h)..bound(ay.max(by) + reach + 1.0, h);
             let columns = bound(ax.min(bx) - reach, w)..bound(ax.max(bx) + reach + 1.0, w);
             (first, last) = (first.min(rows.start), last.max(rows.end));
+            (left, right) = (left.min(columns.start), right.max(columns.end));
             for y in rows {
                 let row = &mut self.cover[y * w..][columns.clone()];
                 let py = y as f32 + 0.5 - ay;
@@ -77,7 +80,7 @@ impl Canvas {
             }
         }
         for y in first..last {
-            for x in 0..w {
+            for x in left..right {
                 let alpha = std::mem::take(&mut self.cover[y * w + x]);
                 if alpha > 0.0 {
                     self.blend(x as i32, y as i32, colour, alpha);
@@ -149,7 +152,7 @@ impl Canvas {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let (w, h) = SIZE;
+        let (w, h) = self.size;
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, w as u32, h as u32);
         encoder.set_color(png::ColorType::Rgb);
@@ -169,12 +172,12 @@ mod tests {
     use super::*;
 
     fn pixel(canvas: &Canvas, x: usize, y: usize) -> [u8; 3] {
-        canvas.rgb[(y * SIZE.0 + x) * 3..][..3].try_into().expect("three bytes")
+        canvas.rgb[(y * canvas.size.0 + x) * 3..][..3].try_into().expect("three bytes")
     }
 
     #[test]
     fn a_line_covers_its_middle_and_shares_its_edges() {
-        let mut canvas = Canvas::new();
+        let mut canvas = Canvas::new((1000, 700));
         canvas.line(&[(10.0, 20.0), (60.0, 20.0), (110.0, 20.0)], 3.0, Colour(0, 0, 0));
         assert_eq!(pixel(&canvas, 60, 19), [0, 0, 0]);
         // rows 18.5 to 21.5 are covered: half of row 18 and half of row 21
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn nothing_outside_the_canvas_matters() {
-        let mut canvas = Canvas::new();
+        let mut canvas = Canvas::new((1000, 700));
         canvas.line(&[(-50.0, -50.0), (-10.0, 9e3)], 3.0, Colour(0, 0, 0));
         canvas.band(&[(-9.0, -9.0, 9.0), (-5.0, -9.0, 9.0)], Colour(0, 0, 0));
         assert!(canvas.rgb.iter().all(|&x| x == 255));
@@ -198,11 +201,11 @@ mod tests {
         let dark = |canvas: &Canvas, xs: std::ops::Range<usize>, ys: std::ops::Range<usize>| {
             ys.flat_map(|y| xs.clone().map(move |x| (x, y))).filter(|&(x, y)| pixel(canvas, x, y)[0] < 128).count()
         };
-        let mut canvas = Canvas::new();
+        let mut canvas = Canvas::new((1000, 700));
         canvas.text(&font, (500.0, 300.0), 20.0, Anchor::End, false, Colour(0, 0, 0), "200k");
         assert!(dark(&canvas, 450..501, 280..302) > 40);
         assert_eq!(dark(&canvas, 0..450, 0..700) + dark(&canvas, 502..1000, 0..700), 0);
-        let mut canvas = Canvas::new();
+        let mut canvas = Canvas::new((1000, 700));
         canvas.text(&font, (500.0, 300.0), 20.0, Anchor::Start, true, Colour(0, 0, 0), "200k");
         assert!(dark(&canvas, 480..502, 250..301) > 40);
     }

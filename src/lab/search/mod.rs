@@ -30,6 +30,7 @@ use crate::lab::reproduce::write_script;
 use crate::lab::resume;
 use crate::lab::trial::{TRIAL, seed_from_system, stamped};
 use crate::plan::Plan;
+use crate::report;
 use crate::report::files::RunFolder;
 use crate::report::json;
 use crate::report::log::{Level, Log};
@@ -471,6 +472,7 @@ impl Search {
             let (trial, score) = (best.trial, number(best.metrics.total_reward_ma));
             self.note(&format!("best trial {trial}: total_reward_ma {score}; {}", values.join(", ")))?;
         }
+        report::experiment::write(&self.folder)?;
         // last of all: whoever sees it sees a finished search
         experiment::write_table(&self.folder.experiment_df(), &ranking)?;
         let (folder, wall) = (self.folder.root().to_path_buf(), self.options.started.elapsed());
