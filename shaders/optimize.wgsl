@@ -14,6 +14,7 @@
 // order is a function of P, the groups, the number of tiles and the size of blocks.
 
 #import lib/core
+#import lib/sums
 
 struct Group {
     begin: u32,
@@ -61,8 +62,6 @@ const SCRATCH_LOSSES = FLAGS + d.chunks;
 const NO_GROUP = 0xffffffffu;
 // Parameters whose words a lane has under way at once.
 const BATCH = 4u;
-// Numbers that are left when lanes have met once.
-const MEETING = 32u;
 
 // Numbers of a group that one step needs.
 struct Step {
@@ -78,53 +77,15 @@ struct Step {
     correction: f32,
 }
 
-var<workgroup> parts: array<f32, THREADS>;
 var<workgroup> losses: array<f32, SUMS_LOSSES + 1u>;
 var<workgroup> squares: array<f32, OPTIMIZERS_GROUPS>;
 var<workgroup> steps: array<Step, OPTIMIZERS_GROUPS>;
-var<workgroup> words: array<u32, THREADS>;
 var<workgroup> told: u32;
-
 
 // Whether the session has had no fault before; the same for the whole block.
 fn sound(s: u32, lane: u32) -> bool {
     if (lane == 0u) { told = get_u(a.fault.at + s * a.fault.stride + FAULT_OP); }
     return workgroupUniformLoad(&told) == 0u;
-}
-
-// Sum over the block of one number per lane, in lane 0. All lanes must come here.
-fn block_sum(x: f32, lane: u32) -> f32 {
-    parts[lane] = x;
-    workgroupBarrier();
-    var sum = x;
-    if (lane < MEETING) {
-        for (var other = lane + MEETING; other < THREADS; other += MEETING) { sum += parts[other]; }
-        parts[lane] = sum;
-    }
-    workgroupBarrier();
-    if (lane == 0u) {
-        for (var other = 1u; other < MEETING; other++) { sum += parts[other]; }
-    }
-    workgroupBarrier();
-    return sum;
-}
-
-// Smallest of one word per lane, the same for the whole block.
-fn block_min(x: u32, lane: u32) -> u32 {
-    words[lane] = x;
-    workgroupBarrier();
-    if (lane < MEETING) {
-        var least = x;
-        for (var other = lane + MEETING; other < THREADS; other += MEETING) { least = min(least, words[other]); }
-        words[lane] = least;
-    }
-    workgroupBarrier();
-    if (lane == 0u) {
-        var least = words[0];
-        for (var other = 1u; other < MEETING; other++) { least = min(least, words[other]); }
-        told = least;
-    }
-    return workgroupUniformLoad(&told);
 }
 
 // 1 - base^exponent by squaring. What is carried is the distance from 1, so nothing cancels.
@@ -151,15 +112,15 @@ fn mean_losses(s: u32, lane: u32) {
             sum += get_f(partial_loss + tile * SUMS_LOSSES + lane % COLUMNS);
         }
     }
-    parts[lane] = sum;
+    lane_parts[lane] = sum;
     workgroupBarrier();
     if (lane < FEW) {
-        for (var other = lane + FEW; other < THREADS; other += FEW) { sum += parts[other]; }
-        parts[lane] = sum;
+        for (var other = lane + FEW; other < THREADS; other += FEW) { sum += lane_parts[other]; }
+        lane_parts[lane] = sum;
     }
     workgroupBarrier();
     if (lane < SUMS_LOSSES) {
-        for (var other = lane + COLUMNS; other < FEW; other += COLUMNS) { sum += parts[other]; }
+        for (var other = lane + COLUMNS; other < FEW; other += COLUMNS) { sum += lane_parts[other]; }
         losses[lane] = sum / f32(d.rows);
     }
     workgroupBarrier();
@@ -370,10 +331,10 @@ fn optimize_sum(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
         }
         // the ways in order
         if (WAYS > 1u) {
-            parts[lane] = x;
+            lane_parts[lane] = x;
             workgroupBarrier();
             if (way == 0u) {
-                for (var other = 1u; other < WAYS; other++) { x += parts[other * d.width + column]; }
+                for (var other = 1u; other < WAYS; other++) { x += lane_parts[other * d.width + column]; }
             }
             workgroupBarrier();
         }
@@ -399,12 +360,12 @@ fn gather_squares(s: u32, lane: u32) {
             sum += get_f(scratch + SQUARES + chunk);
         }
     }
-    parts[lane] = sum;
+    lane_parts[lane] = sum;
     if (lane <= SUMS_LOSSES) { losses[lane] = get_f(scratch + SCRATCH_LOSSES + lane); }
     workgroupBarrier();
     if (lane < d.groups.count) {
         sum = 0.0;
-        for (var other = lane * SHARE; other < (lane + 1u) * SHARE; other++) { sum += parts[other]; }
+        for (var other = lane * SHARE; other < (lane + 1u) * SHARE; other++) { sum += lane_parts[other]; }
         squares[lane] = sum;
     }
     workgroupBarrier();

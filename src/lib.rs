@@ -7,6 +7,8 @@ pub mod algorithm;
 pub mod device;
 pub mod env;
 pub mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod lab;
 pub mod metric;
 pub mod net;

@@ -25,6 +25,8 @@ fn train_writes_every_promised_file() {
         "small_spec.json".into(),
         "small_t0_spec.json".into(),
         "small_t0_trial_metrics_scalar.json".into(),
+        "info/small_run.json".into(),
+        "reproduce.sh".into(),
         "info/small_t0_trial_metrics.json".into(),
         "info/small_t0_trial_metrics_scalar.json".into(),
         "log/small_t0.log".into(),
@@ -58,7 +60,15 @@ fn train_writes_every_promised_file() {
     let spec = json(&run.join("small_t0_spec.json"));
     let meta = &spec["meta"];
     assert_eq!((&meta["random_seed"], &meta["device"], &meta["precision"]), (&7.into(), &"cpu".into(), &"f32".into()));
-    assert_eq!(meta["git_sha"], "unknown");
+    // the commit of the program, not of the folder it runs in
+    let version = expect(folder.path(), &["--version"], 0);
+    let (number, sha) = (env!("CARGO_PKG_VERSION"), meta["git_sha"].as_str().expect("text"));
+    let changes = if meta["git_dirty"] == true { " with changes" } else { "" };
+    assert_eq!(version.trim(), format!("slm-fast {number} ({sha}{changes})"));
+    let facts = json(&run.join("info/small_run.json"));
+    assert_eq!((&facts["binary_git_sha"], &facts["version"]), (&meta["git_sha"], &number.into()));
+    assert_eq!((&facts["device"], &facts["command"]), (&"cpu".into(), &"slm-fast train small.json".into()));
+    assert!(["cpu", "os", "started", "device_name", "isa"].iter().all(|key| facts[*key].is_string()), "{facts}");
     assert_eq!(meta["trial"], 0);
     assert!(spec["name"] == "small" && meta["experiment_ts"].is_string(), "{spec}");
 
@@ -290,6 +300,22 @@ fn verify_env_compares_with_a_trace() {
 }
 
 #[test]
+#[cfg(not(feature = "hub"))]
+fn without_the_hub_its_commands_say_how_to_get_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = write_spec(folder.path(), &small_spec(128, 1, Some(0)));
+    for args in [&["push", "data/x", "--repo", "user/name"][..], &["pull", "x"], &["pull", "--list"]] {
+        let text = expect(folder.path(), args, 2);
+        assert!(text.contains("without the Hugging Face hub") && text.contains("--features hub"), "{text}");
+    }
+    let mut train = slm_fast();
+    let output = train.current_dir(folder.path()).args(["train", spec, "--quiet"]).env("UPLOAD_HF", "true").output();
+    let output = output.expect("the program starts");
+    let text = common::text(&output);
+    assert!(output.status.success() && text.contains("is not uploaded") && text.contains("--features hub"), "{text}");
+}
+
+#[test]
 fn schema_devices_and_help_print() {
     let folder = tempfile::tempdir().unwrap();
     let schema: Value = serde_json::from_str(&expect(folder.path(), &["schema"], 0)).expect("a JSON schema");
@@ -297,7 +323,7 @@ fn schema_devices_and_help_print() {
     let devices = expect(folder.path(), &["devices"], 0);
     assert!(devices.starts_with("cpu ") && devices.contains("core"), "{devices}");
     let help = expect(folder.path(), &["--help"], 0);
-    for command in ["train", "dev", "enjoy", "check", "schema", "verify-env", "devices"] {
+    for command in ["train", "dev", "enjoy", "reproduce", "push", "pull", "check", "schema", "verify-env", "devices"] {
         assert!(help.contains(command), "{command}:\n{help}");
     }
 }

@@ -35,6 +35,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("report", &["error", "metric", "net::Tensor", "device::Dtype", "op::log::COLUMNS", "op::log::Row"]),
     ("render", &["env", "error"]),
     ("lab", &["algorithm", "device", "env", "error", "metric", "net", "op", "plan", "report", "spec"]),
+    // files of a finished run, there and back
+    ("hub", &["error", "report::files::RunFolder"]),
     // shows what others read and play: nothing of how a run is trained
     ("serve", &["error", "lab::enjoy", "render", "report"]),
     // the program sees the library from outside, as `slm_fast`

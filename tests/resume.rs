@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,7 +11,6 @@ use slm_fast::device::Device;
 use slm_fast::lab::cohort::Cohort;
 use slm_fast::op::lib::rng::{philox, unit};
 use slm_fast::report::checkpoint::Checkpoint;
-use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
 
 /// Frames of a run: about half a second of training.
 const FRAMES: u64 = 60_000;

@@ -5,15 +5,20 @@
 mod common;
 
 use common::wgpu::read_shaders;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, proc::Layouter};
 use slm_fast::device::wgpu::text::{FILES, Slice, compose, members};
 use slm_fast::device::{Dtype, Limits, Shader};
 use slm_fast::op::{ALL, Arg, Entry, Role};
 use std::collections::BTreeSet;
 
-/// Limits that shaders are composed for: WebGPU's own, and those of a large GPU.
-const LIMITS: [Limits; 2] = [Limits::WEBGPU, Limits { threads: 1024, shared_bytes: 48 << 10, subgroups: true }];
+/// Limits that shaders are composed for: WebGPU's own, and those of a large GPU, each without subgroups and with them.
+const LIMITS: [Limits; 4] = [
+    Limits::WEBGPU,
+    Limits { subgroups: true, ..Limits::WEBGPU },
+    Limits { threads: 1024, shared_bytes: 48 << 10, subgroups: false },
+    Limits { threads: 1024, shared_bytes: 48 << 10, subgroups: true },
+];
 
 /// One op, while it is being written.
 fn ops() -> impl Iterator<Item = &'static &'static Entry> {
@@ -35,18 +40,21 @@ fn slices(args: &[Arg]) -> Vec<Slice> {
     slices
 }
 
-fn validated(text: &str, place: &str) -> Module {
+/// What a kernel may use of an adapter with such limits.
+fn capabilities(limits: &Limits) -> Capabilities {
+    if limits.subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() }
+}
+
+fn validated(text: &str, limits: &Limits, place: &str) -> (Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{place}: {}", error.emit_to_string(text)));
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
-    validator.validate(&module).unwrap_or_else(|error| panic!("{place}: {}", error.emit_to_string(text)));
-    module
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities(limits));
+    let info = validator.validate(&module).unwrap_or_else(|error| panic!("{place}: {}", error.emit_to_string(text)));
+    (module, info)
 }
 
 /// Bytes of workgroup variables that an entry point uses.
-fn shared_bytes(module: &Module, entry: &str) -> u32 {
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
-    let info = validator.validate(module).expect("it was valid before");
+fn shared_bytes(module: &Module, info: &ModuleInfo, entry: &str) -> u32 {
     let number = module.entry_points.iter().position(|point| point.name == entry).expect("it is there");
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx()).expect("sizes are known");
@@ -61,12 +69,12 @@ fn check(entry: &Entry, case: usize, shader: &Shader, limits: &Limits) {
     let place = format!("{} case {case}, `{}`, {limits:?}", entry.name, shader.entry);
     let args = (entry.args)(case);
     let composed = compose(entry.name, shader, &slices(&args)).unwrap_or_else(|what| panic!("{place}: {what}"));
-    let module = validated(&composed.text, &place);
+    let (module, info) = validated(&composed.text, limits, &place);
     let point = module.entry_points.iter().find(|point| point.name == shader.entry);
     let point = point.unwrap_or_else(|| panic!("{place}: no such entry point"));
     assert_eq!(point.workgroup_size, [shader.threads, 1, 1], "{place}: threads of a block");
     assert!(shader.threads as usize <= limits.threads, "{place}: {} threads", shader.threads);
-    let bytes = shared_bytes(&module, &shader.entry);
+    let bytes = shared_bytes(&module, &info, &shader.entry);
     assert!(bytes as usize <= limits.shared_bytes, "{place}: {bytes} bytes of workgroup memory");
     let bindings: Vec<u32> =
         module.global_variables.iter().filter_map(|(_, v)| v.binding.as_ref().map(|b| b.binding)).collect();
@@ -95,6 +103,22 @@ fn every_kernel_is_valid_in_every_case() {
                 shaders.iter().for_each(|shader| check(entry, case, shader, limits));
             }
         }
+    }
+}
+
+#[test]
+fn lanes_that_meet_do_so_in_subgroups_where_there_are_any() {
+    read_shaders();
+    let meet = |entry: &Entry, limits: &Limits| {
+        (0..(entry.cases)()).flat_map(|case| (entry.shaders)(case, limits)).any(|shader| {
+            let text = compose(entry.name, &shader, &slices(&(entry.args)(0))).expect("it was composed before").text;
+            text.contains("subgroupShuffleXor(")
+        })
+    };
+    for limits in &LIMITS {
+        let found: BTreeSet<&str> = ALL.iter().filter(|entry| meet(entry, limits)).map(|entry| entry.name).collect();
+        let all = ["advantage", "log", "obs_moments", "optimize", "shuffle"];
+        assert_eq!(found, all.into_iter().filter(|_| limits.subgroups).collect());
     }
 }
 

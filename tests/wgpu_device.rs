@@ -6,7 +6,7 @@ mod common;
 use common::gpu::{self, check};
 use common::wgpu::adapter;
 use slm_fast::device::{Device, Limits};
-use slm_fast::op::ALL;
+use slm_fast::op::{ALL, Entry};
 
 fn open() -> Device {
     Device::wgpu(0).expect("it was there a moment ago")
@@ -26,18 +26,41 @@ fn every_op_equals_its_definition_within_the_limits_of_webgpu() {
     }
 }
 
+#[test]
+fn every_op_equals_its_definition_with_subgroups_and_without() {
+    let Some(Device::Wgpu(wgpu)) = adapter() else { return };
+    let has = wgpu.limits();
+    if !has.subgroups {
+        println!("skipped: {} has no subgroups", wgpu.describe());
+        return;
+    }
+    // the two other tests have the rest
+    for limits in [Limits { subgroups: true, ..Limits::WEBGPU }, Limits { subgroups: false, ..has }] {
+        let device = Device::Wgpu(wgpu.clone().within(limits));
+        for_each_case(&device, |entry, case| {
+            let shaders = |subgroups| (entry.shaders)(case, &Limits { subgroups, ..limits });
+            if shaders(true) != shaders(false) {
+                check(entry, case, &device);
+            }
+        });
+    }
+}
+
 fn every_op(device: &Device) {
+    for_each_case(device, |entry, case| check(entry, case, device));
+}
+
+/// Every case that the device takes.
+fn for_each_case(device: &Device, check: impl Fn(&Entry, usize)) {
     // one alone, while it is being written
     let only = std::env::var("OP").ok();
     for entry in ALL.iter().filter(|entry| only.as_ref().is_none_or(|only| only == entry.name)) {
-        for case in (0..(entry.cases)()).filter(|&case| has_kernels(device, entry, case)) {
-            check(entry, case, device);
-        }
+        (0..(entry.cases)()).filter(|&case| has_kernels(device, entry, case)).for_each(|case| check(entry, case));
     }
 }
 
 /// Whether the device takes a case. All that the cpu takes are taken; bf16 is not.
-fn has_kernels(device: &Device, entry: &slm_fast::op::Entry, case: usize) -> bool {
+fn has_kernels(device: &Device, entry: &Entry, case: usize) -> bool {
     let Device::Wgpu(wgpu) = device else { unreachable!("an adapter is a wgpu device") };
     let has = !(entry.shaders)(case, &wgpu.limits()).is_empty();
     assert!(has || !(entry.on_cpu)(case), "{} case {case} has no kernel", entry.name);
@@ -100,8 +123,11 @@ fn a_run_from_the_command_line_is_written_and_continues_elsewhere() {
         slm_fast::report::checkpoint::Checkpoint::read(&path).expect("a model").tensors
     };
     assert!(model("one") == model("two"), "equal runs");
+    let Device::Wgpu(wgpu) = &device else { unreachable!("an adapter is a wgpu device") };
+    let has_subgroups = wgpu.limits().subgroups;
     let text = run(&["devices"]);
     assert!(text.contains("wgpu:0  ") && text.contains(" of workgroup memory"), "{text}");
+    assert!(text.contains(if has_subgroups { ", subgroups of " } else { ", no subgroups" }), "{text}");
     // its results are there, so that nothing is left to do; without them it goes on from its checkpoint on the cpu
     let first = common::only_run(&folder.path().join("one"));
     std::fs::remove_file(first.join("small_t0_trial_metrics_scalar.json")).expect("it was written");

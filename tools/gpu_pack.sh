@@ -23,7 +23,7 @@ rm -rf "$pack"
 mkdir -p "$pack/tests" "$pack/benches"
 cargo build --locked --release
 strip -o "$pack/slm-fast" target/release/slm-fast
-built test --release --test cuda_device --test wgpu_device --test wgpu_lib --test wgpu_wide | while read -r name path; do strip -o "$pack/tests/$name" "$path"; done
+built test --release --test cuda_device --test wgpu_device --test wgpu_lib --test wgpu_wide --test wgpu_lanes --test wgpu_loss | while read -r name path; do strip -o "$pack/tests/$name" "$path"; done
 built bench --bench ops --bench training | while read -r name path; do strip -o "$pack/benches/$name" "$path"; done
 git rev-parse --short HEAD >"$pack/commit"
 git diff --quiet HEAD || echo "+" >>"$pack/commit"

@@ -117,7 +117,7 @@ if command -v compute-sanitizer >/dev/null; then
 else
     for tool in memcheck racecheck initcheck; do absent "$tool" "compute-sanitizer is not here"; done
 fi
-for test in wgpu_lib wgpu_wide wgpu_device; do SLM_REQUIRE=wgpu stage wgpu 200 "$pack/tests/$test"; done
+for test in wgpu_lib wgpu_wide wgpu_lanes wgpu_device wgpu_loss; do SLM_REQUIRE=wgpu stage wgpu 200 "$pack/tests/$test"; done
 stage ops 300 "$pack/benches/ops" --device cuda
 stage ops_wgpu 200 "$pack/benches/ops" --device wgpu
 stage trial 60 bash -c trial

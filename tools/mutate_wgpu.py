@@ -23,8 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# what is wrong, file below shaders, right text, wrong text, op whose parity must fail; `wide` and `lib` are the tests
-# of numbers and of functions that shaders share
+# what is wrong, file below shaders, right text, wrong text, op whose parity must fail; `wide`, `lib` and
+# `lanes` are the tests of numbers, of functions that shaders share and of lanes that meet
 FAULTS = [
     ("halves that are too long for exact products", "lib/wide.wgsl", "bitcast<u32>(a) & 0xfffff000u",
      "bitcast<u32>(a) & 0xffffff00u", "wide"),
@@ -36,10 +36,26 @@ FAULTS = [
      "return U64((right << 16u) | (low & 0xffffu), (a >> 16u) * (b >> 16u) + (left >> 16u));", "wide"),
     ("what lies between two means left out", "lib/sums.wgsl", "wide_add(wide_add(a.m2, b.m2), between)",
      "wide_add(a.m2, b.m2)", "advantage"),
-    ("a barrier missing before the tree of sums", "lib/sums.wgsl", "pair_parts[lane] = x;\n    workgroupBarrier();",
+    ("a barrier missing before the tree of sums", "lib/lanes.wgsl", "pair_parts[lane] = x;\n    workgroupBarrier();",
      "pair_parts[lane] = x;", "advantage"),
-    ("a scan that counts its own lane", "lib/sums.wgsl", "Scan(scan_parts[at + lane] - x,",
+    ("a scan that counts its own lane", "lib/lanes.wgsl", "Scan(scan_parts[at + lane] - x,",
      "Scan(scan_parts[at + lane],", "log"),
+    ("a subgroup's half left out of a sum", "lib/lanes_subgroup.wgsl",
+     "for (var apart = 1u; apart < reach; apart *= 2u) { sum += subgroupShuffleXor(sum, apart); }",
+     "for (var apart = 2u; apart < reach; apart *= 2u) { sum += subgroupShuffleXor(sum, apart); }", "optimize"),
+    ("the parts of other subgroups' lanes", "lib/lanes_subgroup.wgsl", "sums = pair_parts[first + lane % many * span];",
+     "sums = pair_parts[first + lane % many];", "advantage"),
+    ("a subgroup that counts itself as before", "lib/lanes_subgroup.wgsl", "first + reach <= lane", "first <= lane",
+     "log"),
+    ("moments joined with themselves", "lib/lanes_subgroup.wgsl",
+     "merge(choose(x, other, is_upper), choose(other, x, is_upper))",
+     "merge(x, choose(other, x, is_upper))", "lanes"),
+    ("half a sum where lanes are in no order", "lib/lanes_subgroup.wgsl",
+     "sum = lane_parts[first] + lane_parts[first + span];", "sum = lane_parts[first];", "lanes"),
+    ("neighbours that a subgroup does not hold", "lib/lanes_subgroup.wgsl", "min(size, MOST_REACH)",
+     "2u * min(size, MOST_REACH)", "lanes"),
+    ("a barrier missing before other subgroups' parts are read", "lib/lanes_subgroup.wgsl",
+     "lane_parts[lane] = sum;\n        workgroupBarrier();", "lane_parts[lane] = sum;", "optimize"),
     ("the session axis is dropped", "schedule.wgsl", "let out = a.schedule.at + s * a.schedule.stride;",
      "let out = a.schedule.at;", "schedule"),
     ("sessions by place, not by table", "schedule.wgsl", "let s = sessions[1u + block.y];", "let s = block.y;",
@@ -128,7 +144,7 @@ FAULTS = [
 ]
 
 # tests that are not of an op
-SHARED = {"wide": "wgpu_wide", "lib": "wgpu_lib"}
+SHARED = {"wide": "wgpu_wide", "lib": "wgpu_lib", "lanes": "wgpu_lanes"}
 
 
 def test_binary(name):

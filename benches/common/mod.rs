@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, SamplingMode};
 use slm_fast::device::{Device, Kind, Precision};
 use slm_fast::lab::device::open;
-use slm_fast::lab::git::Source;
 use slm_fast::spec::DeviceChoice;
 
 /// What stands behind `cargo bench --`: `--device cuda` or `wgpu`, with `:N` or without, for that device (default: cpu),
@@ -159,9 +158,9 @@ impl Csv {
         if file.metadata().map_err(failed)?.len() == 0 {
             file.write_all(b"date,sha,machine,name,value,unit\n").map_err(failed)?;
         }
-        let source = Source::of(Path::new("."));
-        let sha = source.sha.get(..9).unwrap_or(&source.sha);
-        let changed = if source.dirty == Some(true) { "+" } else { "" };
+        let (sha, dirty): (&str, Option<bool>) = slm_fast_commit::commit!("benches");
+        let sha = sha.get(..9).unwrap_or(sha);
+        let changed = if dirty == Some(true) { "+" } else { "" };
         Ok(Csv { file, stamp: format!("{date},{sha}{changed},{machine}") })
     }
 }

@@ -1,9 +1,10 @@
 // Sums, moments and counts over the lanes of a block. Twin of src/op/lib/sums.rs in meaning, not in order: the order
-// here is a tree over the lanes, the upper half onto the lower one, and depends on the size of the block alone, a power
-// of two. All lanes of a block must come to functions whose names begin with `block`; each leaves its workgroup memory
-// free.
+// here is a tree over the lanes and depends on the size of the block alone, a power of two. How lanes meet, and by
+// which tree, is the matter of lib/lanes.wgsl, or of lib/lanes_subgroup.wgsl where the adapter has subgroups. All lanes
+// of a block must come to functions whose names begin with `block`; each leaves its workgroup memory free.
 
 #import lib/core
+#import lib/lanes
 #import lib/wide
 
 // Number of values, their mean and sum of squared deviations.
@@ -13,28 +14,14 @@ struct Moments {
     m2: Wide,
 }
 
+// What each lane has found so far.
+var<workgroup> lane_parts: array<f32, THREADS>;
 var<workgroup> pair_parts: array<vec4<f32>, THREADS>;
 var<workgroup> moment_parts: array<Moments, THREADS>;
-var<workgroup> scan_parts: array<u32, 2u * THREADS>;
 
 // Two sums side by side.
 fn pair_add(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(wide_add(a.xy, b.xy), wide_add(a.zw, b.zw));
-}
-
-// Sums of two numbers over every `width` neighbouring lanes, a power of two; each lane has those of its group.
-fn block_group_sums(x: vec4<f32>, lane: u32, width: u32) -> vec4<f32> {
-    pair_parts[lane] = x;
-    workgroupBarrier();
-    for (var half = width / 2u; half > 0u; half /= 2u) {
-        if (lane % width < half) {
-            pair_parts[lane] = pair_add(pair_parts[lane], pair_parts[lane + half]);
-        }
-        workgroupBarrier();
-    }
-    let sums = pair_parts[lane / width * width];
-    workgroupBarrier();
-    return sums;
 }
 
 // Sums of two numbers over the block; every lane has them.
@@ -46,14 +33,12 @@ fn no_moments() -> Moments {
     return Moments(Wide(0.0, 0.0), Wide(0.0, 0.0), Wide(0.0, 0.0));
 }
 
-// Joins the moments of two sets (Chan et al. 1979).
+// Joins the moments of two sets (Chan et al. 1979). No branch, since lanes of a subgroup must stay together.
 fn merge(a: Moments, b: Moments) -> Moments {
     let count = wide_add(a.count, b.count);
-    if (count.x == 0.0) {
-        return a;
-    }
     let delta = wide_sub(b.mean, a.mean);
-    let share = wide_div(b.count, count);
+    // two empty sets make one
+    let share = wide_div(b.count, select(count, wide(1.0), count.x == 0.0));
     let between = wide_mul(wide_square(delta), wide_mul(a.count, share));
     return Moments(count, wide_add(a.mean, wide_mul(delta, share)), wide_add(wide_add(a.m2, b.m2), between));
 }
@@ -74,46 +59,13 @@ fn add_distance(sums: vec4<f32>, off: Wide) -> vec4<f32> {
     return pair_add(sums, vec4<f32>(off, wide_square(off)));
 }
 
-// Joins the moments of every `width` neighbouring lanes, a power of two; each lane has those of its group.
-fn block_group_merge(x: Moments, lane: u32, width: u32) -> Moments {
-    moment_parts[lane] = x;
-    workgroupBarrier();
-    for (var half = width / 2u; half > 0u; half /= 2u) {
-        if (lane % width < half) {
-            moment_parts[lane] = merge(moment_parts[lane], moment_parts[lane + half]);
-        }
-        workgroupBarrier();
-    }
-    let joined = moment_parts[lane / width * width];
-    workgroupBarrier();
-    return joined;
-}
-
 // Joins the moments of a block's lanes; every lane has them.
 fn block_merge(x: Moments, lane: u32) -> Moments {
     return block_group_merge(x, lane, THREADS);
 }
 
+// Sum of what the lanes before one have, and of what all have.
 struct Scan {
     before: u32,
     total: u32,
-}
-
-// Sum of `x` over the lanes before this one, and over all lanes of the block.
-fn block_scan(x: u32, lane: u32) -> Scan {
-    var at = 0u;
-    scan_parts[lane] = x;
-    workgroupBarrier();
-    for (var apart = 1u; apart < THREADS; apart *= 2u) {
-        var sum = scan_parts[at + lane];
-        if (lane >= apart) {
-            sum += scan_parts[at + lane - apart];
-        }
-        at = THREADS - at;
-        scan_parts[at + lane] = sum;
-        workgroupBarrier();
-    }
-    let scan = Scan(scan_parts[at + lane] - x, scan_parts[at + THREADS - 1u]);
-    workgroupBarrier();
-    return scan;
 }

@@ -1,17 +1,18 @@
 //! `slm-fast devices`: what this machine can run on.
 
 use slm_fast::device::cpu::Isa;
+use slm_fast::device::{host, human_bytes};
 
 use super::{Ending, say};
 
 /// Lists the devices, one line each.
 pub fn list() -> Ending {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = host::cores();
     let mut line = format!("cpu   {cores} core{}, {}", if cores == 1 { "" } else { "s" }, Isa::detect().name());
-    if let Some(gib) = memory_gib() {
-        line += &format!(", {gib:.1} GiB memory");
+    if let Some(bytes) = host::memory_bytes() {
+        line += &format!(", {} memory", human_bytes(bytes as usize));
     }
-    if let Some(model) = cpu_model() {
+    if let Some(model) = host::cpu_model() {
         line += &format!(" ({model})");
     }
     say(&line);
@@ -23,15 +24,19 @@ pub fn list() -> Ending {
 /// A line per wgpu adapter, or why there is none.
 #[cfg(feature = "wgpu")]
 fn wgpu() {
-    use slm_fast::device::human_bytes;
     use slm_fast::device::wgpu::{Facts, survey};
     match survey() {
         Err(reason) => say(&format!("wgpu  none: {reason}")),
         Ok(adapters) => adapters.into_iter().for_each(|facts| {
-            let Facts { ordinal, name, backend, driver, is_software, most_bytes, shared_bytes, threads } = facts;
+            let Facts { ordinal, name, backend, driver, is_software, most_bytes, shared_bytes, threads, subgroups } = facts;
+            let subgroups = match subgroups {
+                Some((few, most)) if few == most => format!("subgroups of {most}"),
+                Some((few, most)) => format!("subgroups of {few} to {most}"),
+                None => "no subgroups".to_string(),
+            };
             say(&format!(
                 "wgpu:{ordinal}  {name}{}, {backend}, {driver}; at most {} a cohort, {} of workgroup memory, {threads} threads a \
-                 workgroup",
+                 workgroup, {subgroups}",
                 if is_software { " (software)" } else { "" },
                 human_bytes(most_bytes as usize),
                 human_bytes(shared_bytes as usize),
@@ -50,7 +55,6 @@ fn wgpu() {
 #[cfg(feature = "cuda")]
 fn cuda() {
     use slm_fast::device::cuda::{Ceilings, Cuda, Facts, survey};
-    use slm_fast::device::human_bytes;
     let speed = |ordinal| match Cuda::open(ordinal).and_then(|device| device.ceilings()) {
         Ok(Ceilings { copy, fma, mma }) => {
             format!("copies {copy:.0} GB/s, f32 {:.1} TFLOP/s, bf16 {:.0} TFLOP/s", fma / 1e3, mma / 1e3)
@@ -78,19 +82,4 @@ fn cuda() {
 #[cfg(not(feature = "cuda"))]
 fn cuda() {
     say("cuda  not built into this version");
-}
-
-/// Physical memory, where the system tells it as Linux does.
-fn memory_gib() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: f64 =
-        text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.split_whitespace().next()?.parse().ok()?;
-    Some(kib / (1024.0 * 1024.0))
-}
-
-/// The processor's name, where the system tells it as Linux does.
-fn cpu_model() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_string())
 }

@@ -4,8 +4,10 @@ mod check;
 mod dev;
 mod devices;
 mod enjoy;
+mod hub;
 mod list;
 mod report;
+mod reproduce;
 mod screen;
 mod search;
 mod serve;
@@ -18,9 +20,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use slm_fast::env::verify::DEFAULT_TOLERANCE;
 use slm_fast::error::Error;
+use slm_fast::lab::provenance::Program;
 use slm_fast::spec::DeviceChoice;
 
 /// What the program found around itself when it started.
@@ -29,6 +32,25 @@ pub struct Surroundings {
     pub started: Instant,
     /// Whether a window can be opened.
     pub has_display: bool,
+    /// The commit that the program was built from, and whether its sources differed from it.
+    pub built_from: (&'static str, Option<bool>),
+    /// The command line.
+    pub command: String,
+}
+
+impl Surroundings {
+    /// What a run's files say about this program.
+    fn program(&self) -> Program {
+        let (sha, git_dirty) = self.built_from;
+        Program { git_sha: sha.to_string(), git_dirty, command: self.command.clone() }
+    }
+
+    /// `0.1.0 (1a2b3c4d5 with changes)`.
+    fn version(&self) -> String {
+        let (sha, dirty) = self.built_from;
+        let changes = if dirty == Some(true) { " with changes" } else { "" };
+        format!("{} ({sha}{changes})", env!("CARGO_PKG_VERSION"))
+    }
 }
 
 /// How a command ended, as the process tells its parent.
@@ -36,7 +58,7 @@ pub struct Surroundings {
 pub enum Ending {
     /// 0.
     Success,
-    /// 1: an environment does not match its trace.
+    /// 1: an environment does not match its trace, a run not itself made again.
     Mismatch,
     /// 2: the command could not do what was asked; the message is already printed.
     Failure,
@@ -64,7 +86,7 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 verify-env found a difference; 2 something is wrong (the message says what and where);
+Exit codes: 0 done; 1 verify-env or reproduce found a difference; 2 something is wrong (the message says what and where);
 130 stopped by Ctrl-C with a checkpoint saved.";
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +102,12 @@ enum Command {
     Dev(DevArgs),
     /// Replay the best model of a finished run; never writes into its folder
     Enjoy(EnjoyArgs),
+    /// Make a finished run again from its saved spec and seed, and say whether every bit is the same
+    Reproduce(ReproduceArgs),
+    /// Send a run to a dataset of the Hugging Face hub (HF_TOKEN, HF_ENDPOINT)
+    Push(PushArgs),
+    /// Bring runs from a dataset of the Hugging Face hub, or list them
+    Pull(PullArgs),
     /// List the runs of a data folder with their state and score
     List(ListArgs),
     /// Show the runs of a data folder live, in a browser
@@ -219,6 +247,58 @@ struct EnjoyArgs {
 }
 
 #[derive(Debug, Args)]
+struct ReproduceArgs {
+    /// The folder of a finished run; it is only read from
+    folder: PathBuf,
+    /// Folder that receives the folder of the run made again
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Where it runs (default: where the run was made)
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
+    /// CPU threads (default: one per core); changes the speed, never a result
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Print only the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct PushArgs {
+    /// The folder of a run
+    folder: PathBuf,
+    /// The dataset (default: the variable HF_REPO); it is made where there is none
+    #[arg(long, value_name = "USER/NAME")]
+    repo: Option<String>,
+    /// Print what would be sent, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Make the dataset a private one, where it is made
+    #[arg(long)]
+    private: bool,
+    /// Send the checkpoints that continue the run, too
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct PullArgs {
+    /// A part of the names of the runs' folders, or USER/NAME/PART
+    #[arg(required_unless_present = "list")]
+    what: Option<String>,
+    /// The dataset (default: the variable HF_REPO)
+    #[arg(long, value_name = "USER/NAME")]
+    repo: Option<String>,
+    /// Folder that receives the runs' folders; one that is there is never written to
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Print the names of the runs, and bring none
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Debug, Args)]
 struct ListArgs {
     /// The folder that holds the runs
     #[arg(value_name = "DATA", default_value = "data")]
@@ -308,12 +388,17 @@ fn seconds(text: &str) -> std::result::Result<Duration, String> {
 
 /// Reads the arguments, does what they say, prints what went wrong.
 pub fn run(around: &Surroundings) -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = Cli::command().version(&*around.version().leak()).get_matches();
+    let cli = Cli::from_arg_matches(&cli).unwrap_or_else(|error| error.exit());
+    let outcome = match cli.command {
         Command::Train(args) => train::train(&args, around),
         Command::Search(args) => search::search(&args, around),
         Command::SearchJob(args) => search::job(&args, around),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
+        Command::Reproduce(args) => reproduce::reproduce(&args, around),
+        Command::Push(args) => hub::push(&args),
+        Command::Pull(args) => hub::pull(&args),
         Command::List(args) => list::list(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Plot(args) => list::plot(&args),

@@ -5,7 +5,7 @@ use slm_fast::lab::progress::{count, number};
 use slm_fast::lab::search::{self, Cluster, Options, Status, Summary, worker};
 
 use super::train::{load, stop_on_ctrl_c, verbosity};
-use super::{Ending, EngineName, JobArgs, SearchArgs, Surroundings, say};
+use super::{Ending, EngineName, JobArgs, SearchArgs, Surroundings, hub, say};
 
 /// Trials that are shown at the end.
 const SHOWN: usize = 5;
@@ -21,6 +21,7 @@ pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
         verbosity,
         stop: stop_on_ctrl_c()?,
         started: around.started,
+        program: around.program(),
         keep: usize::try_from(args.keep).ok(),
         cluster: (args.engine == EngineName::Ray)
             .then(|| Cluster { address: args.address.clone(), python: args.python.clone() }),
@@ -31,7 +32,11 @@ pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
         (None, None) => unreachable!("clap asks for SPEC or --resume"),
     }?;
     Ok(match ended {
-        search::Ending::Finished(summary) => summarise(&summary),
+        search::Ending::Finished(summary) => {
+            let ending = summarise(&summary);
+            hub::after_run(&summary.folder);
+            ending
+        }
         search::Ending::Interrupted { folder } => {
             say("interrupted; every trial has a checkpoint");
             say(&format!("continue with: slm-fast search --resume {}", folder.display()));

@@ -11,7 +11,7 @@ use slm_fast::lab::trial::{self, Options, Summary};
 use slm_fast::spec::{self, Spec};
 
 use super::dev::{Stage, Updates};
-use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, note, say};
+use super::{DevArgs, Ending, SpecArgs, Surroundings, TrainArgs, hub, note, say};
 
 /// Frames of a `dev` session, unless the command sets them.
 const DEV_FRAMES: u64 = 10_000;
@@ -28,6 +28,7 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
         verbosity,
         stop: stop_on_ctrl_c()?,
         started: around.started,
+        program: around.program(),
         watch: None,
     };
     let ended = match (&args.resume, &args.spec) {
@@ -38,7 +39,12 @@ pub fn train(args: &TrainArgs, around: &Surroundings) -> Result<Ending> {
         }
         (None, None) => unreachable!("clap asks for SPEC or --resume"),
     }?;
-    Ok(tell(ended))
+    let finished = if let trial::Ending::Finished(summary) = &ended { Some(summary.folder.clone()) } else { None };
+    let ending = tell(ended);
+    if let Some(folder) = finished {
+        hub::after_run(&folder);
+    }
+    Ok(ending)
 }
 
 /// Trains one quick session and shows what every update does.
@@ -61,6 +67,7 @@ pub fn dev(args: &DevArgs, around: &Surroundings) -> Result<Ending> {
         verbosity: Verbosity::Verbose,
         stop: stop_on_ctrl_c()?,
         started: around.started,
+        program: around.program(),
         watch: Some(Box::new(move |plan, cohort| {
             updates.see(cohort)?;
             stage.as_mut().map_or(Ok(()), |stage| stage.see(plan, cohort))

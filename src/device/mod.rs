@@ -7,6 +7,7 @@
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod host;
 mod queue;
 mod remote;
 #[cfg(feature = "wgpu")]

@@ -3,8 +3,9 @@
 pub mod cohort;
 pub mod device;
 pub mod enjoy;
-pub mod git;
 pub mod progress;
+pub mod provenance;
+pub mod reproduce;
 pub mod resume;
 mod run;
 pub mod search;

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::lab::cohort::{COLUMNS, Cohort, Row};
 use crate::lab::device::{self, Opened, choice};
-use crate::lab::git::Source;
 use crate::lab::progress::{Progress, Verbosity, count};
+use crate::lab::provenance::{Facts, Program};
+use crate::lab::reproduce::write_script;
 use crate::lab::resume::{self, Found};
 use crate::lab::run::{self, FileMeta, Files, Part, Run, file_meta};
 use crate::lab::session::Session;
@@ -47,6 +48,8 @@ pub struct Options<'a> {
     pub stop: Arc<AtomicBool>,
     /// When the process started; the clock of `wall_t` and of the summary.
     pub started: Instant,
+    /// What a run's files say about who made it.
+    pub program: Program,
     pub watch: Option<Box<Watch<'a>>>,
 }
 
@@ -84,12 +87,19 @@ pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
     let Opened { device, line } = open(&options, spec.meta.device)?;
     // what is saved says where it ran, not what was asked for
     spec.meta.device = choice(&device);
+    spec.meta.git_sha = Some(options.program.git_sha.clone());
+    spec.meta.git_dirty = options.program.git_dirty;
+    let (program, device_name) = (options.program.clone(), device.describe());
     let cohort = run::cohort(&parts, device)?;
     let folder = RunFolder::create(&options.data, &spec.name)?;
-    // reading the state of a large working tree, and two fsyncs, take longer than the first iteration
+    // fsyncs, and asking what this machine is, take longer than the first iteration
     let scribe = {
         let (folder, spec) = (folder.clone(), spec);
-        std::thread::spawn(move || write_specs(&folder, spec))
+        std::thread::spawn(move || {
+            Facts::now(&program, spec.meta.device, &device_name).write(&folder)?;
+            write_script(&folder, &program.git_sha)?;
+            write_specs(&folder, spec)
+        })
     };
     let notes = vec![format!("device: {line}")];
     Trial { parts, cohort, folder, options }.run(Begin::New(scribe), notes)
@@ -117,17 +127,19 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
             spec.meta.device
         ));
     }
+    let device_name = device.describe();
     let mut cohort = run::cohort(&parts, device)?;
     if let Some(checkpoint) = &checkpoint {
         run::restore(&mut parts, &mut cohort, checkpoint, &folder)?;
     }
+    let facts = Facts::now(&options.program, spec.meta.device, &device_name);
     if !folder.trial_spec(TRIAL).exists() {
         let mut spec = spec.clone();
         spec.meta.trial = Some(i64::from(TRIAL));
         json::write(&folder.trial_spec(TRIAL), &spec)?;
     }
     let meta = file_meta(&spec)?;
-    Trial { parts, cohort, folder, options }.run(Begin::Again { meta, checkpoint }, notes)
+    Trial { parts, cohort, folder, options }.run(Begin::Again { meta, checkpoint, facts }, notes)
 }
 
 /// Opens the device that the options name, or else the spec.
@@ -153,7 +165,7 @@ enum Begin {
     /// Frame 0; the thread writes the specs meanwhile.
     New(JoinHandle<Result<FileMeta>>),
     /// A checkpoint, or frame 0 where there was no time to save one.
-    Again { meta: FileMeta, checkpoint: Option<Checkpoint> },
+    Again { meta: FileMeta, checkpoint: Option<Checkpoint>, facts: Facts },
 }
 
 /// A trial about to train.
@@ -184,12 +196,14 @@ impl Trial<'_> {
         let first = (!self.cohort.done()).then(|| self.cohort.iterate()).transpose();
         let first = first.and_then(|news| self.cohort.wait().map(|()| news));
         let first_ms = started.elapsed().as_secs_f64() * 1e3;
-        let (meta, checkpoint) = match begin {
-            Begin::New(scribe) => (scribe.join().expect("the scribe returns its errors")?, None),
-            Begin::Again { meta, checkpoint } => (meta, checkpoint),
+        let (meta, checkpoint, facts) = match begin {
+            Begin::New(scribe) => (scribe.join().expect("the scribe returns its errors")?, None, None),
+            Begin::Again { meta, checkpoint, facts } => (meta, checkpoint, Some(facts)),
         };
         let files = Files { tensorboard: true, shared: false };
         let mut reporter = run::reporter(&self.folder, &self.parts, vec![meta], checkpoint.as_ref(), files)?;
+        // once the folder is ours
+        facts.map_or(Ok(()), |facts| facts.write_again(&self.folder))?;
         let first = first.map_err(|error| continuable(error, &root))?;
         let mut progress = Progress::new(&label, &names, start_frame..max_frame, started, self.options.verbosity);
         for note in notes {
@@ -282,20 +296,17 @@ fn describe_row(session: &str, row: &Row) -> String {
 
 /// Writes the spec at experiment and trial level, with what the run knows of itself.
 fn write_specs(folder: &RunFolder, spec: Spec) -> Result<FileMeta> {
-    let source = Source::of(Path::new("."));
-    json::write(&folder.spec(), &stamped(folder, spec.clone(), None, &source))?;
-    let spec = stamped(folder, spec, Some(TRIAL), &source);
+    json::write(&folder.spec(), &stamped(folder, spec.clone(), None))?;
+    let spec = stamped(folder, spec, Some(TRIAL));
     json::write(&folder.trial_spec(TRIAL), &spec)?;
     file_meta(&spec)
 }
 
 /// A spec with what a run writes about itself into `meta`: of one trial, or of the whole experiment.
-pub(super) fn stamped(folder: &RunFolder, mut spec: Spec, trial: Option<u32>, source: &Source) -> Spec {
+pub(super) fn stamped(folder: &RunFolder, mut spec: Spec, trial: Option<u32>) -> Spec {
     let meta = &mut spec.meta;
     let stem = format!("{}_t{}", folder.spec_name(), trial.unwrap_or(TRIAL));
     let below = |inner: &str| Some(folder.root().join(inner).join(&stem).display().to_string());
-    meta.git_sha = Some(source.sha.clone());
-    meta.git_dirty = source.dirty;
     let name = folder.root().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     meta.experiment_ts = name.strip_prefix(&format!("{}_", folder.spec_name())).map(str::to_string);
     meta.experiment = Some(0);

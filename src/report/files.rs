@@ -1,5 +1,6 @@
 //! Where the files of a run are and how one is written: whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,24 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     temp.as_file().sync_all().map_err(failed)?;
     temp.persist(path).map_err(|err| failed(err.error))?;
     sync_folder(folder).map_err(failed)
+}
+
+/// Writes a script, whole or not at all, that may be run.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_program(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, bytes)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let failed = |err: std::io::Error| Error::io(path, "cannot write", &err);
+        let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
+        // whoever may read it may run it
+        let mode = mode | ((mode & 0o444) >> 2);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// A temporary file that is removed unless it is kept; with the rights of any new file, not the private ones of a
@@ -117,6 +136,23 @@ impl RunFolder {
             None => Err(Error::new(root.display().to_string(), "no run is here: there is no `*_spec.json`")
                 .hint("give the folder of one run, `data/{spec}_{timestamp}`")),
         }
+    }
+
+    /// The numbers of the trials whose spec is here.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn trials(&self) -> Result<BTreeSet<u32>> {
+        let failed = |err: std::io::Error| Error::io(&self.root, "cannot read the run's folder", &err);
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let number: Option<u32> = name.to_str().and_then(|name| {
+                name.strip_prefix(self.spec.as_str())?.strip_prefix("_t")?.strip_suffix("_spec.json")?.parse().ok()
+            });
+            found.extend(number);
+        }
+        Ok(found)
     }
 
     /// Removes what a kill in the middle of writing left behind. What cannot be removed stays: it does no harm.
@@ -273,7 +309,10 @@ mod tests {
         assert!(RunFolder::open(made.root()).expect_err("empty").what.contains("no run is here"));
         write_whole(&made.trial_spec(0), b"{}").expect("written");
         write_whole(&made.spec(), b"{}").expect("written");
-        assert_eq!(RunFolder::open(made.root()).expect("opened"), made);
+        write_whole(&made.trial_spec(12), b"{}").expect("written");
+        let opened = RunFolder::open(made.root()).expect("opened");
+        assert_eq!(opened, made);
+        assert_eq!(opened.trials().expect("read"), BTreeSet::from([0, 12]));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::events::EventWriter;
 use super::files::write_whole;
 use super::frame::DataFrame;
+use super::html;
 use super::json;
 use super::log::{Level, Log};
 use super::plot::{Graph, Series};
@@ -102,18 +103,21 @@ pub(super) struct Thread {
     next_graphs: Instant,
 }
 
+/// What there is of a run when its thread begins.
+pub(super) struct Begun {
+    pub(super) log: Log,
+    pub(super) events: Option<EventWriter>,
+    /// One per session.
+    pub(super) frames: Vec<DataFrame>,
+    /// Rows of each session that the event file already has.
+    pub(super) in_events: Vec<usize>,
+    /// Trials that have their last files already.
+    pub(super) ended: Vec<u32>,
+}
+
 impl Thread {
-    /// `in_events`: rows of each session that the event file already has.
-    pub(super) fn new(
-        options: Options,
-        frames: Vec<DataFrame>,
-        log: Log,
-        events: Option<EventWriter>,
-        in_events: Vec<usize>,
-        waiting: Waiting,
-        error: Arc<Mutex<Option<Error>>>,
-        ended: &[u32],
-    ) -> Thread {
+    pub(super) fn new(options: Options, begun: Begun, waiting: Waiting, error: Arc<Mutex<Option<Error>>>) -> Thread {
+        let Begun { log, events, frames, in_events, ended } = begun;
         let tags = |s: usize| {
             let (trial, session) = options.place(s);
             frames[s].names.iter().map(|column| format!("{column}/trial{trial}_session{session}")).collect()
@@ -345,8 +349,9 @@ impl Thread {
             (folder.trial_info(t, "trial_metrics.json"), folder.trial_info(t, "trial_metrics_scalar.json"));
         jobs.push(Box::new(move || json::write(&full, &metrics)));
         jobs.push(Box::new(move || json::write(&scalar, &trial)));
-        // last of all the root's copy: whoever sees it sees a finished trial
         run_all(jobs, LAST_THREADS)?;
+        html::trial(folder, t)?;
+        // last of all the root's copy: whoever sees it sees a finished trial
         let name = if self.options.trials.len() > 1 { format!("trial {t} ") } else { String::new() };
         self.log.line(Level::Info, &format!("{name}trial_metrics: {trial}"))?;
         self.events.as_mut().map_or(Ok(()), EventWriter::sync)?;

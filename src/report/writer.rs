@@ -12,7 +12,7 @@ use super::events::EventWriter;
 use super::files::RunFolder;
 use super::frame::{DataFrame, SESSION_COLUMNS, Source};
 use super::log::{Level, Log};
-use super::thread::{BestModel, Message, Thread, Waiting, join};
+use super::thread::{Begun, BestModel, Message, Thread, Waiting, join};
 use crate::error::{Error, Result};
 use crate::metric::{self, SessionMetrics, TrialMetrics};
 use crate::net::Tensor;
@@ -208,7 +208,7 @@ impl Reporter {
         }
         let frames = vec![DataFrame::session(); options.sessions()];
         let in_events = vec![0; frames.len()];
-        Reporter::spawn(options, frames, log, events, in_events, &[])
+        Reporter::spawn(options, Begun { log, events, frames, in_events, ended: Vec::new() })
     }
 
     /// As [`Reporter::start`], continuing the data frames, best scores and event file of a resumable checkpoint.
@@ -242,24 +242,15 @@ impl Reporter {
         } else {
             None
         };
-        Reporter::spawn(options, frames, log, events, in_events, &from.numbers("ended"))
+        Reporter::spawn(options, Begun { log, events, frames, in_events, ended: from.numbers("ended") })
     }
 
-    /// `ended`: trials that have their last files already.
-    fn spawn(
-        options: Options,
-        frames: Vec<DataFrame>,
-        log: Log,
-        events: Option<EventWriter>,
-        in_events: Vec<usize>,
-        ended: &[u32],
-    ) -> Result<Reporter> {
+    fn spawn(options: Options, begun: Begun) -> Result<Reporter> {
         let (sender, receiver) = bounded(CAPACITY);
         let error = Arc::new(Mutex::new(None));
-        let waiting: Waiting = Arc::new(Mutex::new(frames.iter().map(|_| None).collect()));
-        let tails = frames.iter().map(Tail::new).collect();
-        let (waits, errors) = (Arc::clone(&waiting), Arc::clone(&error));
-        let thread = Thread::new(options, frames, log, events, in_events, waits, errors, ended);
+        let waiting: Waiting = Arc::new(Mutex::new(begun.frames.iter().map(|_| None).collect()));
+        let tails = begun.frames.iter().map(Tail::new).collect();
+        let thread = Thread::new(options, begun, Arc::clone(&waiting), Arc::clone(&error));
         let thread = std::thread::Builder::new()
             .name("report".to_string())
             .spawn(move || thread.run(&receiver))

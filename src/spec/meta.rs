@@ -176,10 +176,10 @@ pub struct Meta {
     /// Written by a run: folder and stem of its models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_prepath: Option<String>,
-    /// Written by a run: the commit of the working tree it ran in.
+    /// Written by a run: the commit that the program was built from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_sha: Option<String>,
-    /// Written by a run: that tree had changes beside the commit.
+    /// Written by a run: the sources it was built from had changes beside that commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_dirty: Option<bool>,
 }

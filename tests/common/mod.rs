@@ -14,6 +14,13 @@ use std::process::{Command, Output};
 use slm_fast::report::checkpoint::Checkpoint;
 use slm_fast::report::frame::{CLOCK_COLUMNS, DataFrame};
 
+/// Says why a test does not run; fails if `SLM_REQUIRE` asks for it.
+#[track_caller]
+pub fn skip(what: &str, reason: &str) {
+    assert!(!wgpu::is_required(what), "SLM_REQUIRE asks for {what}: {reason}");
+    println!("skipped: {reason}");
+}
+
 /// The repository: where this was compiled, or where a carried test binary runs.
 pub fn root() -> PathBuf {
     let compiled = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -29,7 +36,9 @@ pub fn slm_fast() -> Command {
     let built = || assert_cmd::cargo::cargo_bin!("slm-fast").into();
     // set where test binaries are carried to a machine that has no target folder
     let mut command = Command::new(std::env::var_os("SLM_FAST_PROGRAM").map_or_else(built, PathBuf::from));
-    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    for name in ["DISPLAY", "WAYLAND_DISPLAY", "UPLOAD_HF", "HF_REPO", "HF_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT"] {
+        command.env_remove(name);
+    }
     command
 }
 

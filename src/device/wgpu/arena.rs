@@ -86,7 +86,7 @@ impl Arena {
         for at in guards(layout) {
             shared.queue.write_buffer(&arena, 4 * at as u64, bytemuck::cast_slice(&[GUARD_WORD; GUARD]));
         }
-        shared.check(|| "preparing the device's memory".to_string())?;
+        shared.check(|| "the preparation of its memory".to_string())?;
         let work = Work {
             encoder: None,
             replays: 0,
@@ -183,11 +183,11 @@ impl Arena {
     }
 
     fn doing(&self) -> String {
-        format!("a kernel of {} failed, or the device was lost", quoted(self.recorded.iter().flat_map(Recorded::ops)))
+        format!("a replay of {}", quoted(self.recorded.iter().flat_map(Recorded::ops)))
     }
 
     fn lost(&self, what: &str) -> Error {
-        self.shared.failed(what, &self.doing())
+        self.shared.given_up(what, &self.doing())
     }
 
     /// Fills the scratch with a NaN, so that an op which reads what it did not write shows it.

@@ -149,7 +149,7 @@ impl Arena {
         let mut written: Vec<usize> = queue.calls().iter().flat_map(|call| call.args()).collect();
         written.sort_unstable();
         written.dedup();
-        shared.check(|| "preparing a queue".to_string())?;
+        shared.check(|| "the preparation of a queue".to_string())?;
         Ok(Recorded { queue: queue.id(), calls, bindings, written, replayed: false })
     }
 

@@ -18,7 +18,7 @@ use super::Limits;
 use crate::error::{Error, Result};
 use ::wgpu as gpu;
 use pipelines::Pipelines;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// One adapter, opened. Cohorts that open the same one share its queue and its pipelines.
 #[derive(Clone)]
@@ -38,8 +38,23 @@ struct Shared {
     limits: Limits,
     /// Whether passes can be timed by the device's own clock.
     timestamps: bool,
-    /// The first thing that went wrong without anybody waiting for it.
-    failure: Arc<Mutex<Option<String>>>,
+    failure: Arc<Mutex<Failure>>,
+}
+
+/// What has gone wrong without anybody waiting for it, since the device was opened.
+#[derive(Default)]
+struct Failure {
+    /// The first thing, in the driver's words.
+    what: Option<String>,
+    /// Whether the device is gone, and not a kernel at fault.
+    is_lost: bool,
+}
+
+impl Failure {
+    fn note(&mut self, what: String, is_lost: bool) {
+        self.what.get_or_insert(what);
+        self.is_lost |= is_lost;
+    }
 }
 
 impl Shared {
@@ -48,12 +63,32 @@ impl Shared {
         format!("wgpu:{}", self.ordinal)
     }
 
-    /// What went wrong since the device was opened, if anything did.
+    /// What went wrong since the device was opened, if anything did. Then nothing on it can be relied on, so it is given
+    /// up.
     fn check(&self, doing: impl FnOnce() -> String) -> Result<()> {
-        match &*self.failure.lock().expect("nothing panics while a failure is noted") {
-            None => Ok(()),
-            Some(what) => Err(self.failed(what, &doing())),
+        let what = self.failure().what.clone();
+        what.map_or(Ok(()), |what| Err(self.given_up(&what, &doing())))
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Failure> {
+        self.failure.lock().expect("nothing panics while a failure is noted")
+    }
+
+    /// Gives the device back to the system: its memory is free, whoever computes on it gets an error, and who opens the
+    /// adapter next gets a device of their own.
+    fn give_up(&self, what: &str, is_lost: bool) {
+        self.failure().note(what.to_string(), is_lost);
+        self.device.destroy();
+    }
+
+    /// A failure of the device as a user reads it, after giving the device up.
+    fn given_up(&self, what: &str, doing: &str) -> Error {
+        self.give_up(what, false);
+        if !self.failure().is_lost {
+            return self.failed(what, &format!("{doing} failed"));
         }
+        Error::new(self.place(), format!("the device was lost during {doing}: {what}"))
+            .hint("the last checkpoint is kept; `--device cpu` goes on without a GPU")
     }
 
     /// A failed call as a user reads it.
@@ -73,7 +108,7 @@ impl Wgpu {
     /// No driver, no such adapter, one that cannot be opened.
     pub fn open(ordinal: usize) -> Result<Wgpu> {
         let mut open = OPEN.lock().expect("nothing panics while a device is opened");
-        open.retain(|shared| shared.strong_count() > 0);
+        open.retain(|shared| shared.upgrade().is_some_and(|shared| shared.failure().what.is_none()));
         if let Some(shared) = open.iter().filter_map(Weak::upgrade).find(|shared| shared.ordinal == ordinal) {
             return Ok(Wgpu::new(shared));
         }
@@ -106,6 +141,11 @@ impl Wgpu {
     #[must_use]
     pub fn one_by_one(self) -> Wgpu {
         Wgpu { one_by_one: true, ..self }
+    }
+
+    /// Gives the device back to the system, as if it had been taken away: whatever is trained on it ends in an error.
+    pub fn give_up(&self) {
+        self.shared.give_up("it was given up", true);
     }
 
     /// `wgpu:0 (NVIDIA H200, Vulkan)`.
@@ -157,17 +197,17 @@ fn new_shared(ordinal: usize, adapter: &gpu::Adapter) -> std::result::Result<Sha
         ..Default::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())?;
-    let failure = Arc::new(Mutex::new(None));
-    let note = |failure: &Arc<Mutex<Option<String>>>, what: String| {
-        failure.lock().expect("nothing panics while a failure is noted").get_or_insert(what);
+    let failure = Arc::new(Mutex::new(Failure::default()));
+    let note = |failure: &Mutex<Failure>, what: String, is_lost: bool| {
+        failure.lock().expect("nothing panics while a failure is noted").note(what, is_lost);
     };
     let noted = failure.clone();
-    device.on_uncaptured_error(Arc::new(move |error: gpu::Error| note(&noted, error.to_string())));
+    device.on_uncaptured_error(Arc::new(move |error: gpu::Error| note(&noted, error.to_string(), false)));
     let noted = failure.clone();
     device.set_device_lost_callback(move |reason, what| {
-        // a device that is dropped is lost too
+        // what this program did itself, by dropping it or because of a failure that is noted
         if reason != gpu::DeviceLostReason::Destroyed {
-            note(&noted, format!("the device is lost: {what}"));
+            note(&noted, what, true);
         }
     });
     Ok(Shared {

@@ -18,6 +18,8 @@ pub struct Facts {
     /// Bytes of workgroup memory, and threads of a workgroup.
     pub shared_bytes: u32,
     pub threads: u32,
+    /// Fewest and most lanes of a subgroup, where kernels may use them.
+    pub subgroups: Option<(u32, u32)>,
 }
 
 /// Every adapter of the machine: GPUs first, as the system lists them, then software.
@@ -70,7 +72,9 @@ pub fn survey() -> Result<Vec<Facts>, String> {
 
 fn facts(ordinal: usize, adapter: &gpu::Adapter) -> Facts {
     let (info, limits) = (adapter.get_info(), adapter.limits());
+    let has_subgroups = adapter.features().contains(gpu::Features::SUBGROUP);
     Facts {
+        subgroups: has_subgroups.then_some((info.subgroup_min_size, info.subgroup_max_size)),
         ordinal,
         name: info.name,
         backend: info.backend.to_string(),

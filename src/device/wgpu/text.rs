@@ -18,6 +18,8 @@ files![
     "lib/activation",
     "lib/constants",
     "lib/core",
+    "lib/lanes",
+    "lib/lanes_subgroup",
     "lib/losses",
     "lib/matrix",
     "lib/minibatch",

@@ -66,8 +66,8 @@ impl Asha {
             scores.extend(theirs.iter().map(|(_, score)| *score).filter(|score| score.is_finite()));
             scores.sort_by(f64::total_cmp);
             if let Some(least) = quantile(scores, 1.0 - 1.0 / self.scheduler.reduction_factor) {
-                // NaN is below nothing
-                stopped.extend(theirs.iter().filter(|(_, score)| !(*score >= least)).map(|(trial, _)| *trial));
+                let stays = |score: f64| score >= least;
+                stopped.extend(theirs.iter().filter(|(_, score)| !stays(*score)).map(|(trial, _)| *trial));
             }
         }
         stopped.sort_unstable();

@@ -24,11 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::lab::device::{self, choice};
-use crate::lab::git::Source;
 use crate::lab::progress::{Progress, Verbosity, count, number};
+use crate::lab::provenance::{Facts, Program};
+use crate::lab::reproduce::write_script;
 use crate::lab::resume;
 use crate::lab::trial::{TRIAL, seed_from_system, stamped};
 use crate::plan::Plan;
+use crate::report;
 use crate::report::files::RunFolder;
 use crate::report::json;
 use crate::report::log::{Level, Log};
@@ -60,6 +62,8 @@ pub struct Options {
     pub stop: Arc<AtomicBool>,
     /// When the process started.
     pub started: Instant,
+    /// What the files say about who made them.
+    pub program: Program,
     /// Trials whose models are kept, best first; none: all.
     pub keep: Option<usize>,
     /// A Ray cluster that computes; none: this process.
@@ -143,9 +147,12 @@ pub fn search(mut spec: Spec, options: Options) -> Result<Ending> {
     let opened = open(&options, &spec)?;
     spec.meta.device = opened.choice;
     let folder = RunFolder::create(&options.data, &spec.name)?;
-    let source = Source::of(Path::new("."));
-    json::write(&folder.spec(), &stamped(&folder, spec.clone(), None, &source))?;
-    Search::new(spec, seed, sampler, folder, source, options)?.run(opened)
+    spec.meta.git_sha = Some(options.program.git_sha.clone());
+    spec.meta.git_dirty = options.program.git_dirty;
+    opened.facts(&options).write(&folder)?;
+    write_script(&folder, &options.program.git_sha)?;
+    json::write(&folder.spec(), &stamped(&folder, spec.clone(), None))?;
+    Search::new(spec, seed, sampler, folder, options)?.run(opened)
 }
 
 /// Continues the search in `folder`.
@@ -166,9 +173,11 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
     let seed = resume::seed(&spec, &folder)?;
     let sampler = Sampler::new(&spec, seed).map_err(|error| error.within(&path.display().to_string()))?;
     let opened = open(&options, &spec)?;
-    // as the files that are there say, whatever binary goes on
-    let source = Source { sha: spec.meta.git_sha.clone().unwrap_or_default(), dirty: spec.meta.git_dirty };
-    Search::new(spec, seed, sampler, folder, source, options)?.run(opened)
+    let facts = opened.facts(&options);
+    let search = Search::new(spec, seed, sampler, folder, options)?;
+    // once the folder is ours
+    facts.write_again(&search.folder)?;
+    search.run(opened)
 }
 
 /// Who computes, ready to begin.
@@ -176,6 +185,17 @@ struct Opened {
     /// The device, here or of a cluster's workers.
     choice: DeviceChoice,
     site: Site,
+}
+
+impl Opened {
+    /// What ran the search; of a cluster, the machine that leads it.
+    fn facts(&self, options: &Options) -> Facts {
+        let name = match &self.site {
+            Site::Here(opened) => opened.device.describe(),
+            Site::There(_) => format!("{} of a Ray cluster", self.choice),
+        };
+        Facts::now(&options.program, self.choice, &name)
+    }
 }
 
 enum Site {
@@ -207,7 +227,6 @@ struct Search {
     seed: u32,
     sampler: Sampler,
     folder: RunFolder,
-    source: Source,
     log: Mutex<Log>,
     options: Options,
     jobs: Jobs,
@@ -232,14 +251,7 @@ struct Board {
 }
 
 impl Search {
-    fn new(
-        spec: Spec,
-        seed: u32,
-        sampler: Sampler,
-        folder: RunFolder,
-        source: Source,
-        options: Options,
-    ) -> Result<Search> {
+    fn new(spec: Spec, seed: u32, sampler: Sampler, folder: RunFolder, options: Options) -> Result<Search> {
         let log = Log::open(&folder.experiment_log())?;
         // nobody else writes here now
         folder.remove_leftovers();
@@ -251,7 +263,6 @@ impl Search {
             seed,
             sampler,
             folder,
-            source,
             log: Mutex::new(log),
             options,
             jobs,
@@ -420,7 +431,7 @@ impl Search {
         for drawn in trials {
             let path = self.folder.trial_spec(drawn.trial);
             if !path.exists() {
-                json::write(&path, &stamped(&self.folder, drawn.spec.clone(), Some(drawn.trial), &self.source))?;
+                json::write(&path, &stamped(&self.folder, drawn.spec.clone(), Some(drawn.trial)))?;
             }
         }
         Ok(())
@@ -461,6 +472,7 @@ impl Search {
             let (trial, score) = (best.trial, number(best.metrics.total_reward_ma));
             self.note(&format!("best trial {trial}: total_reward_ma {score}; {}", values.join(", ")))?;
         }
+        report::experiment::write(&self.folder)?;
         // last of all: whoever sees it sees a finished search
         experiment::write_table(&self.folder.experiment_df(), &ranking)?;
         let (folder, wall) = (self.folder.root().to_path_buf(), self.options.started.elapsed());

@@ -234,7 +234,7 @@ mod tests {
         let search = json!({"agent.algorithm.gamma__grid_search": [0.9, 0.99],
             "agent.net.optim_spec.lr__grid_search": [0.1, 0.2, 0.3]});
         let sampler = sampler(search, json!({})).unwrap();
-        assert_eq!((sampler.kind(), sampler.trials(), sampler.waves()), (SearchSampler::Grid, 6, vec![0..6]));
+        assert_eq!((sampler.kind(), sampler.trials(), sampler.waves().len()), (SearchSampler::Grid, 6, 1));
         let all: Vec<String> = (0..6)
             .map(|t| sampler.values(&sampler.positions(t, &[]).unwrap()))
             .map(|values| format!("{} {}", values[0].1, values[1].1))

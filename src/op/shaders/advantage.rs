@@ -44,7 +44,7 @@ fn places(d: &AdvantageShape) -> [Field; 2] {
     [Field { name: "ranks", words: ranks }, Field { name: "shares", words: shares }]
 }
 
-pub fn shaders(d: &AdvantageShape, _: &Limits) -> Vec<Shader> {
+pub fn shaders(d: &AdvantageShape, limits: &Limits) -> Vec<Shader> {
     let (tiles, (counters, counted)) = (tiles(d), cut(d));
     let (mode, steps, center) = match d.mode {
         Mode::Gae => (GAE, 0, false),
@@ -68,7 +68,7 @@ pub fn shaders(d: &AdvantageShape, _: &Limits) -> Vec<Shader> {
     shape.extend(places(d));
     let shader = |entry: &str, grid: usize, digit: usize| Shader {
         entry: entry.into(),
-        swaps: Vec::new(),
+        swaps: super::lanes(limits),
         tiles: grid as u32,
         parts: 1,
         threads: THREADS as u32,

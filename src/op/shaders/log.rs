@@ -17,14 +17,14 @@ fn halves(low: &'static str, high: &'static str, x: u64) -> [Field; 2] {
     [Field { name: low, words: vec![x as u32] }, Field { name: high, words: vec![(x >> 32) as u32] }]
 }
 
-pub fn shaders(d: &LogShape, _: &Limits) -> Vec<Shader> {
+pub fn shaders(d: &LogShape, limits: &Limits) -> Vec<Shader> {
     let mut shape = vec![word("t", d.t), word("n", d.n)];
     shape.extend(halves("log_frequency", "log_frequency_high", d.log_frequency));
     shape.extend(halves("max_frame", "max_frame_high", d.max_frame));
     shape.extend([word("rows", d.rows), word("tiles", tiles(d))]);
     let shader = |entry: &str, tiles: usize| Shader {
         entry: entry.into(),
-        swaps: Vec::new(),
+        swaps: super::lanes(limits),
         tiles: tiles as u32,
         parts: 1,
         threads: THREADS as u32,

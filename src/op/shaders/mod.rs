@@ -9,3 +9,10 @@ pub mod optimize;
 pub mod rollout;
 pub mod schedule;
 pub mod shuffle;
+
+use crate::device::Limits;
+
+/// The swap of a kernel whose lanes meet: in registers where the adapter has subgroups, else in workgroup memory.
+fn lanes(limits: &Limits) -> Vec<(&'static str, &'static str)> {
+    if limits.subgroups { vec![("lanes", "lanes_subgroup")] } else { Vec::new() }
+}

@@ -21,14 +21,14 @@ fn cut(d: &ObsMomentsShape) -> (usize, usize) {
     (columns, tile)
 }
 
-pub fn shaders(d: &ObsMomentsShape, _: &Limits) -> Vec<Shader> {
+pub fn shaders(d: &ObsMomentsShape, limits: &Limits) -> Vec<Shader> {
     let ((columns, tile), rows) = (cut(d), d.t * d.n);
     let (tiles, parts) = (rows.div_ceil(tile), d.o.div_ceil(columns));
     let shape =
         vec![word("rows", rows), word("o", d.o), word("columns", columns), word("tile", tile), word("tiles", tiles)];
     let shader = |entry: &str, tiles: usize, parts: usize| Shader {
         entry: entry.into(),
-        swaps: Vec::new(),
+        swaps: super::lanes(limits),
         tiles: tiles as u32,
         parts: parts as u32,
         threads: THREADS as u32,

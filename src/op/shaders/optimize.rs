@@ -44,7 +44,7 @@ pub fn shaders(d: &OptimizeShape, limits: &Limits) -> Vec<Shader> {
     ];
     let shader = |entry: &str, tiles: usize, threads: usize| Shader {
         entry: entry.into(),
-        swaps: Vec::new(),
+        swaps: super::lanes(limits),
         tiles: tiles as u32,
         parts: 1,
         threads: threads as u32,

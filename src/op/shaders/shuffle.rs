@@ -17,7 +17,7 @@ fn cut(d: &ShuffleShape) -> (usize, usize) {
     (rows.next_power_of_two().clamp(LEAST, THREADS), rows.div_ceil(THREADS * EACH))
 }
 
-pub fn shaders(d: &ShuffleShape, _: &Limits) -> Vec<Shader> {
+pub fn shaders(d: &ShuffleShape, limits: &Limits) -> Vec<Shader> {
     let ((threads, chunks), minibatches) = (cut(d), d.m.div_ceil(d.minibatch));
     let normalize = match d.normalize {
         Normalize::Standardize => STANDARDIZE,
@@ -26,7 +26,7 @@ pub fn shaders(d: &ShuffleShape, _: &Limits) -> Vec<Shader> {
     };
     let shader = |entry: &str, tiles: usize, threads: usize| Shader {
         entry: entry.into(),
-        swaps: Vec::new(),
+        swaps: super::lanes(limits),
         tiles: tiles as u32,
         parts: d.epochs as u32,
         threads: threads as u32,

@@ -48,7 +48,7 @@ function listPage(data) {
   const of = (state) => runs.filter((r) => r.state === state).length;
   page.replaceChildren(
     el('h1', {}, 'Runs'),
-    chips([[`${of('running')} running`, 'running'], [`${of('complete')} complete`], [`${of('interrupted')} interrupted`, of('interrupted') ? 'interrupted' : '']]),
+    chips([[`${of('running')} running`, of('running') ? 'running' : ''], [`${of('complete')} complete`], [`${of('interrupted')} interrupted`, of('interrupted') ? 'interrupted' : '']]),
     runs.length ? card('All runs', null, table) : card('No runs yet', null, hint('slm-fast train SPEC makes one.')));
 }
 

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import queue
+import socket
 import sys
 import tempfile
 import threading
@@ -18,8 +19,10 @@ from slm_fast_ray.job import Mailbox, run_job
 
 # seconds between two looks at the cluster
 LOOK_EVERY = 0.1
-# times that a job is lost without having saved anything new in between, before it is given up
+# seconds that a cluster may take to answer
 PATIENCE = 5
+# times that a job is lost without having saved anything new in between, before it is given up
+LOSSES = 5
 
 
 def say(answer):
@@ -120,8 +123,8 @@ class Driver:
                 reason = type(error).__name__
                 job.attempt += 1
                 job.losses += 1
-                if job.losses >= PATIENCE:
-                    say({"failed": {"job": job.number, "reason": f"lost {PATIENCE} times running: {reason}"}})
+                if job.losses >= LOSSES:
+                    say({"failed": {"job": job.number, "reason": f"lost {LOSSES} times running: {reason}"}})
                 else:
                     say({"lost": {"job": job.number, "reason": reason}})
                     self.submit(job)
@@ -134,6 +137,13 @@ def listen(asks):
     asks.put(None)
 
 
+def reach(address):
+    """Fails within seconds where nobody listens at `HOST:PORT`; Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), timeout=PATIENCE).close()
+
+
 def main():
     """Connects, then serves until there is nobody to serve."""
     parser = argparse.ArgumentParser()
@@ -144,6 +154,7 @@ def main():
     arguments = parser.parse_args()
     try:
         address = None if arguments.address == "local" else arguments.address
+        reach(arguments.address)
         ray.init(address=address, log_to_driver=False, include_dashboard=False, configure_logging=False)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
