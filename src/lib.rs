@@ -1,7 +1,7 @@
 //! slm-fast: a deep-RL lab whose whole training loop runs on the device in hand-written fused kernels.
 //!
 //! Modules only look down: `error <- spec <- plan`; `error <- device <- op <- net, env <- algorithm <- lab <- main`;
-//! `metric` and `report` are used by `lab` alone and never touch a device buffer. ARCHITECTURE.md says why.
+//! `metric` and `report` never touch a device buffer; `serve` shows what `report` reads. ARCHITECTURE.md says why.
 
 pub mod algorithm;
 pub mod device;
@@ -16,4 +16,5 @@ pub mod op;
 pub mod plan;
 pub mod render;
 pub mod report;
+pub mod serve;
 pub mod spec;

@@ -37,6 +37,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lab", &["algorithm", "device", "env", "error", "metric", "net", "op", "plan", "report", "spec"]),
     // files of a finished run, there and back
     ("hub", &["error", "report::files::RunFolder"]),
+    // shows what others read and play: nothing of how a run is trained
+    ("serve", &["error", "lab::enjoy", "render", "report"]),
     // the program sees the library from outside, as `slm_fast`
     ("cli", &[]),
     ("main", &[]),

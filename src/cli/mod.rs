@@ -10,10 +10,12 @@ mod report;
 mod reproduce;
 mod screen;
 mod search;
+mod serve;
 mod train;
 mod verify;
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -108,6 +110,8 @@ enum Command {
     Pull(PullArgs),
     /// List the runs of a data folder with their state and score
     List(ListArgs),
+    /// Show the runs of a data folder live, in a browser
+    Serve(ServeArgs),
     /// Draw runs over each other: the mean return of each with its deviation
     Plot(PlotArgs),
     /// Write the graphs of a search and the report pages of runs again, from the data in their folders
@@ -305,6 +309,22 @@ struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+struct ServeArgs {
+    /// The folder that holds the runs
+    #[arg(value_name = "DATA", default_value = "data")]
+    data: PathBuf,
+    /// Where to listen; 0 takes any port that is free
+    #[arg(long, value_name = "N", default_value_t = 8040)]
+    port: u16,
+    /// Which of the machine's addresses to listen on; any but the loopback one needs a token
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    address: IpAddr,
+    /// Only who knows it may look: `?token=T` in the address, or `Authorization: Bearer T`
+    #[arg(long, value_name = "T")]
+    token: Option<String>,
+}
+
+#[derive(Debug, Args)]
 struct PlotArgs {
     /// Folders of runs; of a search the best trial is drawn
     #[arg(required = true)]
@@ -380,6 +400,7 @@ pub fn run(around: &Surroundings) -> ExitCode {
         Command::Push(args) => hub::push(&args),
         Command::Pull(args) => hub::pull(&args),
         Command::List(args) => list::list(&args),
+        Command::Serve(args) => serve::serve(&args),
         Command::Plot(args) => list::plot(&args),
         Command::Report(args) => report::report(&args),
         Command::Check(args) => Ok(check::check(&args)),

@@ -346,7 +346,7 @@ function sortTable(id, columns, rows, first) {
     heads.forEach((head, i) => {
       if (columns[i] === column) head.setAttribute('aria-sort', state.down ? 'descending' : 'ascending'); else head.removeAttribute('aria-sort');
     });
-    body.replaceChildren(...[...rows].sort(order).map((row) => el('tr', {}, columns.map((c) => el('td', { class: c.isText ? 'text' : null }, c.cell ? c.cell(row) : text(c.value(row)))))));
+    body.replaceChildren(...[...rows].sort(order).map((row) => el('tr', {}, columns.map((c) => el('td', { class: c.isText ? 'text' : null, 'data-value': missing(c.value(row)) ? '' : c.value(row) }, c.cell ? c.cell(row) : text(c.value(row)))))));
   };
   draw();
   return el('div', { class: 'scroll' }, el('table', {}, el('thead', {}, el('tr', {}, heads)), body));

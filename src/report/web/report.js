@@ -11,7 +11,7 @@ const tile = (name, value) => el('div', { class: 'tile' }, el('span', {}, name),
 const chips = (list) => el('div', { class: 'chips' }, list.filter(([t]) => t).map(([t, kind]) => el('span', { class: `chip ${kind || ''}` }, t)));
 /** A table that may repeat one number for a whole column. */
 const column = (c, n) => (Array.isArray(c) ? c : c === undefined ? [] : new Array(n).fill(c.every));
-const hint = (t) => el('p', {}, t);
+const hint = (t) => el('p', { class: 'hint' }, t);
 
 function provenance(data) {
   const rows = [['seed', data.seed], ['commit of the working folder', data.git_sha ? data.git_sha + (data.git_dirty ? ' (with changes)' : '') : null], ...Object.entries(data.facts || {})];
