@@ -94,7 +94,9 @@ fn every_page_is_right_in_a_browser() {
     expect(folder.path(), &["report", text(&trained), text(&searched)], 0);
     let mut check = Command::new("python3");
     check.arg(common::root().join("tools/check_web.py")).arg(common::slm_fast().get_program());
-    let output = check.arg(folder.path().join("data")).output();
+    check.arg(folder.path().join("data")).arg("--train");
+    // longer than anyone watches
+    let output = check.arg(folder.path().join(write_spec(folder.path(), &small_spec(1 << 40, 2, Some(7))))).output();
     let missing = match &output {
         Err(error) => Some(format!("python3: {error}")),
         Ok(output) if output.status.code() == Some(3) => Some(common::text(output)),
@@ -108,6 +110,6 @@ fn every_page_is_right_in_a_browser() {
     let output = output.expect("python3 ran");
     let said = common::text(&output);
     assert!(output.status.success(), "{said}");
-    // 4 report pages and 3 of the live view, each at two widths
-    assert!(said.contains("14 pages, 0 with faults"), "{said}");
+    // 4 report pages and 3 of the live view, each at two widths, and the run that is watched
+    assert!(said.contains("15 pages, 0 with faults"), "{said}");
 }

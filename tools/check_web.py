@@ -1,11 +1,11 @@
 """Opens report pages and the live view in headless Chromium and checks what a person would see.
 
-    python tools/check_web.py PROGRAM DATA [--screenshots FOLDER]
+    python tools/check_web.py PROGRAM DATA [--train SPEC] [--screenshots FOLDER]
 
 PROGRAM is slm-fast, DATA a folder of runs that have reports (`slm-fast report`). Every report page in it, and `slm-fast
 serve` with the list and with every run, is opened at 1280 and at 390 px. Checked: no error on the console, no request to
 any other place, charts with something drawn, a table that sorts by a click, a hover that shows values, no page wider than
-the window. One line per page; exit code 1 where something is wrong, 3 where there is no Chromium.
+the window. With --train a run of SPEC, which must take a while, is watched from its first rows to its end by a kill. One line per page; exit code 1 where something is wrong, 3 where there is no Chromium.
 
 Needs `chromium` and `chromedriver` (Debian: chromium, chromium-driver) and Python's standard library alone.
 """
@@ -265,10 +265,41 @@ def live(browser, program, data, pictures):
         server.wait()
 
 
+def watch(browser, program, data, spec):
+    """A run that is being trained: its page goes on by itself, and sees when nobody trains it any more."""
+    page = Page("serve, a run that is being trained")
+    server = subprocess.Popen([program, "serve", str(data), "--port", "0"], stdout=subprocess.PIPE, text=True)
+    before = set(data.iterdir())
+    training = subprocess.Popen([program, "train", str(spec), "--data", str(data), "--quiet"])
+    frame = "return Number(document.querySelector('tbody tr td:nth-child(2)')?.dataset.value ?? 0)"
+    chip = "return document.querySelector('.chip') !== null && document.querySelector('.chip').innerText === '%s'"
+    try:
+        own = server.stdout.readline().split()[0]
+        end = time.time() + 20
+        while not (new := set(data.iterdir()) - before) and time.time() < end:
+            time.sleep(0.1)
+        run = new.pop()
+        browser.open(f"{own}#run={run.name}", WIDTHS[0])
+        page.expect(browser.until(f"{frame} > 0"), "no rows come")
+        page.expect(browser.run(chip % "running"), "it does not say that it is running")
+        first = browser.run(frame)
+        page.expect(browser.until(f"{frame} > {first}"), f"it stays at frame {first}")
+        training.kill()
+        training.wait()
+        page.expect(browser.until(chip % "interrupted"), "it does not see the end")
+        page.seen = f"from frame {first} to {browser.run(frame)}"
+    finally:
+        for process in (training, server):
+            process.kill()
+            process.wait()
+    yield page
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument("--train", type=pathlib.Path, metavar="SPEC")
     parser.add_argument("--screenshots", type=pathlib.Path, metavar="FOLDER")
     args = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
@@ -283,7 +314,11 @@ def main():
     try:
         data = args.data.resolve()
         pages = 0
-        for source in (reports(browser, data, args.screenshots), live(browser, str(args.program), data, args.screenshots)):
+        program = str(args.program)
+        sources = [reports(browser, data, args.screenshots), live(browser, program, data, args.screenshots)]
+        if args.train:
+            sources.append(watch(browser, program, data, args.train))
+        for source in sources:
             for page in source:
                 pages += 1
                 wrong += bool(page.faults)

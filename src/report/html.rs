@@ -108,13 +108,15 @@ pub fn trial_data(folder: &RunFolder, trial: u32) -> Result<Json> {
             "columns": others,
         })
     };
+    let searched = searched(folder, &spec);
     let mut data = about(folder, &spec);
     let own = json!({
         "kind": "trial",
         "trial": trial,
         "metrics": read_json(&folder.trial_metrics_scalar(trial)),
-        "searched": searched(folder, &spec),
-        "experiment_report": folder.report().exists().then(|| file_name(&folder.report())),
+        // written when the search ends, which is after this
+        "experiment_report": searched.as_ref().map(|_| file_name(&folder.report())),
+        "searched": searched,
         "points": points,
         "rows": frames.iter().map(|frame| frame.rows.len()).max().unwrap_or(0),
         "sessions": frames.iter().zip(&sessions).map(session_json).collect::<Vec<Json>>(),
@@ -284,6 +286,7 @@ mod tests {
             "a column of gaps is left out"
         );
         assert_eq!(data["searched"], json!({ "agent.algorithm.gamma": 0.97 }));
+        assert_eq!(data["experiment_report"], "ppo_x_report.html");
         assert_eq!((&data["rows"], &data["seed"]), (&json!(1000), &json!(4_000_000_000u32)));
         assert_eq!(data["facts"], Json::Null, "an older run has none");
     }
