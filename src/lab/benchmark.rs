@@ -22,7 +22,7 @@ use crate::lab::search::{Engine, News, Order, State, Task, lock};
 use crate::lab::trial::stamped;
 use crate::metric::{SessionMetrics, mean_std};
 use crate::plan::Plan;
-use crate::report::files::{RunFolder, write_whole};
+use crate::report::files::{RunFolder, new_folder, write_whole};
 use crate::report::frame::DataFrame;
 use crate::report::json;
 use crate::report::log::{Level, Log};
@@ -221,9 +221,9 @@ pub struct Row {
 /// A device that is not there, a folder that cannot be written.
 pub fn benchmark(plans: Plans, options: Options) -> Result<Ending> {
     let opened = device::open(options.device.unwrap_or_default(), options.threads)?;
-    let folder = RunFolder::create(&options.data, &plans.name)?;
-    json::write(&folder.root().join(PLANS), &plans)?;
-    Benchmark { plans, root: folder.root().to_path_buf(), options }.run(opened)
+    let root = new_folder(&options.data, &plans.name)?;
+    json::write(&root.join(PLANS), &plans)?;
+    Benchmark { plans, root, options }.run(opened)
 }
 
 /// Continues the benchmark in `root`: what is done stays, what was interrupted goes on from its checkpoint.
@@ -271,7 +271,7 @@ impl Benchmark {
     fn all(&self, opened: device::Opened) -> Result<Ending> {
         let device::Opened { device, line } = opened;
         let name = &self.plans.name;
-        let mut log = Log::open(&self.root.join("log").join(format!("{name}.log")))?;
+        let mut log = Log::open(&self.root.join(format!("{name}.log")))?;
         let facts = Facts::now(&self.options.program, choice(&device), &device.describe());
         let tasks = self.tasks(choice(&device), &facts)?;
         let frames = |task: &Task| task.order.until * task.sessions() as u64;
