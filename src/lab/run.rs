@@ -287,26 +287,30 @@ impl Run {
         self.save()
     }
 
-    /// Ends the trial at position `i` here: its sessions leave the cohort, its last files are written.
+    /// Ends trials, by position, here: their sessions leave the cohort, their last files are written.
     ///
     /// # Errors
     /// A gpu that failed; the report thread's first error.
-    pub fn end(&mut self, i: usize) -> Result<()> {
-        if std::mem::replace(&mut self.parts[i].ended, true) {
-            return Ok(());
-        }
+    pub fn end(&mut self, trials: &[usize]) -> Result<()> {
         let frame = self.cohort.frame();
-        for s in self.positions(i) {
-            match &self.parts[i].sessions[s - self.positions(i).start] {
-                Session { fault: None, .. } => self.reporter.model(s, frame, self.cohort.model(s)?)?,
-                Session { fault: Some(Fault { frame, .. }), name, .. } => {
-                    let text = format!("{name} has no final model: it stopped at frame {frame}");
-                    self.reporter.log(Level::Error, text)?;
+        let mut ending = Vec::new();
+        for &i in trials {
+            if std::mem::replace(&mut self.parts[i].ended, true) {
+                continue;
+            }
+            for s in self.positions(i) {
+                match &self.parts[i].sessions[s - self.positions(i).start] {
+                    Session { fault: None, .. } => self.reporter.model(s, frame, self.cohort.model(s)?)?,
+                    Session { fault: Some(Fault { frame, .. }), name, .. } => {
+                        let text = format!("{name} has no final model: it stopped at frame {frame}");
+                        self.reporter.log(Level::Error, text)?;
+                    }
                 }
             }
+            self.cohort.retire(&self.positions(i).collect::<Vec<_>>());
+            ending.push(i);
         }
-        self.cohort.retire(&self.positions(i).collect::<Vec<_>>());
-        self.reporter.finish_trial(i)
+        if ending.is_empty() { Ok(()) } else { self.reporter.finish_trials(ending) }
     }
 
     /// Ends every trial that has not ended; what each came to, when everything is on disk.
@@ -314,9 +318,7 @@ impl Run {
     /// # Errors
     /// As [`Run::end`].
     pub fn finish(mut self) -> Result<Vec<Outcome>> {
-        for i in 0..self.parts.len() {
-            self.end(i)?;
-        }
+        self.end(&(0..self.parts.len()).collect::<Vec<_>>())?;
         self.reporter.finish()
     }
 }

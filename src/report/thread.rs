@@ -26,8 +26,8 @@ use crate::net::Tensor;
 const INFO_EVERY: Duration = Duration::from_secs(2);
 /// Time between drawings of the graphs, at least.
 const GRAPHS_EVERY: Duration = Duration::from_secs(10);
-/// Threads that write the last files; an fsync mostly waits, and several at once share one journal commit.
-const LAST_THREADS: usize = 8;
+/// Threads that write the last files; an fsync mostly waits, and many at once share one journal commit.
+const LAST_THREADS: usize = 32;
 
 /// What the trainer sends.
 pub(super) enum Message {
@@ -60,15 +60,15 @@ pub(super) enum Message {
         level: Level,
         text: String,
     },
-    /// Writes the last files of the trial at position `i` of [`Options::trials`], which goes no further.
-    FinishTrial {
-        i: usize,
+    /// Writes the last files of the trials at these positions of [`Options::trials`], which go no further.
+    FinishTrials {
+        positions: Vec<usize>,
     },
     Finish,
 }
 
-/// Parameters at a session's best score.
-pub(super) struct BestModel {
+/// Parameters of a session, at its best score or at its end.
+pub(super) struct SavedModel {
     pub(super) frame: u64,
     pub(super) total_reward_ma: f64,
     pub(super) tensors: Vec<Tensor>,
@@ -76,7 +76,7 @@ pub(super) struct BestModel {
 
 /// The latest best model not yet written, per session: a better one takes its place, so that they do not pile up in the
 /// channel while the thread is busy.
-pub(super) type Waiting = Arc<Mutex<Vec<Option<BestModel>>>>;
+pub(super) type Waiting = Arc<Mutex<Vec<Option<SavedModel>>>>;
 
 /// A file to write, with the work that makes its bytes.
 type Job<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
@@ -86,6 +86,8 @@ pub(super) struct Thread {
     options: Options,
     /// One per session, of all trials.
     frames: Vec<DataFrame>,
+    /// Final parameters, per session, until they are written with the last files of its trial.
+    finals: Vec<Option<SavedModel>>,
     /// What a finished trial came to, per trial.
     outcomes: Vec<Option<Outcome>>,
     /// Rows already in the event file, per session.
@@ -132,6 +134,7 @@ impl Thread {
             next_info: now + INFO_EVERY,
             next_graphs: now + GRAPHS_EVERY,
             outcomes: vec![None; options.trials.len()],
+            finals: frames.iter().map(|_| None).collect(),
             options,
             frames,
             log,
@@ -179,9 +182,8 @@ impl Thread {
                 self.write_events(s)
             }
             Message::Model { s, frame, total_reward_ma, tensors } => {
-                let (trial, session) = self.options.place(s);
-                let path = self.options.folder.model(trial, session);
-                self.model_file(s, frame, total_reward_ma, tensors).write(&path)
+                self.finals[s] = Some(SavedModel { frame, total_reward_ma, tensors });
+                Ok(())
             }
             Message::Histograms { s, frame, tensors } => self.write_histograms(s, frame, &tensors),
             Message::Checkpoint { frame, tensors, done: _done } => self.write_checkpoint(frame, tensors),
@@ -194,9 +196,9 @@ impl Thread {
                 Ok(())
             }
             Message::Log { level, text } => self.log.line(level, &text),
-            Message::FinishTrial { i } => {
+            Message::FinishTrials { positions } => {
                 self.write_best()?;
-                self.finish_trial(i)
+                self.finish_trials(&positions)
             }
             Message::Finish => unreachable!("taken by `run`"),
         }
@@ -258,15 +260,15 @@ impl Thread {
 
     /// Best models that wait.
     fn write_best(&self) -> Result<()> {
-        for s in 0..self.frames.len() {
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner)[s].take();
-            if let Some(BestModel { frame, total_reward_ma, tensors }) = waiting {
-                let (trial, session) = self.options.place(s);
-                let path = self.options.folder.best_model(trial, session);
-                self.model_file(s, frame, total_reward_ma, tensors).write(&path)?;
-            }
-        }
-        Ok(())
+        let waiting: Vec<Option<SavedModel>> =
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().map(Option::take).collect();
+        let write = |(s, best): (usize, Option<SavedModel>)| -> Option<Job<'_>> {
+            let SavedModel { frame, total_reward_ma, tensors } = best?;
+            let (trial, session) = self.options.place(s);
+            let path = self.options.folder.best_model(trial, session);
+            Some(Box::new(move || self.model_file(s, frame, total_reward_ma, tensors).write(&path)))
+        };
+        run_all(waiting.into_iter().enumerate().filter_map(write).collect(), LAST_THREADS)
     }
 
     /// A resumable checkpoint. What it counts on, best models and events up to here, is on disk before it.
@@ -323,40 +325,56 @@ impl Thread {
     /// Finishes every trial that is not finished yet.
     fn finish(&mut self) -> Result<Vec<Outcome>> {
         self.write_best()?;
-        for i in 0..self.outcomes.len() {
-            self.finish_trial(i)?;
-        }
+        self.finish_trials(&(0..self.outcomes.len()).collect::<Vec<_>>())?;
         self.events.as_mut().map_or(Ok(()), EventWriter::sync)?;
         Ok(self.outcomes.iter().flatten().cloned().collect())
     }
 
-    /// Writes the last files of a trial, once.
-    fn finish_trial(&mut self, i: usize) -> Result<()> {
-        if self.outcomes[i].is_some() {
-            return Ok(());
+    /// Writes the last files of trials, once; of all of them together, since most of the time goes into waiting for the
+    /// disk.
+    fn finish_trials(&mut self, positions: &[usize]) -> Result<()> {
+        let new: Vec<usize> = positions.iter().copied().filter(|&i| self.outcomes[i].is_none()).collect();
+        let outcomes: Vec<(Vec<Analysis>, Outcome)> = new.iter().map(|&i| self.outcome(i)).collect();
+        let finals: Vec<(usize, SavedModel)> = (new.iter().flat_map(|&i| self.options.positions(i)))
+            .filter_map(|s| Some((s, self.finals[s].take()?)))
+            .collect();
+        let folder = &self.options.folder;
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        for (s, SavedModel { frame, total_reward_ma, tensors }) in finals {
+            let (trial, session) = self.options.place(s);
+            let file = self.model_file(s, frame, total_reward_ma, tensors);
+            jobs.push(Box::new(move || file.write(&folder.model(trial, session))));
         }
-        let (analyses, outcome) = self.outcome(i);
-        let (folder, t) = (&self.options.folder, self.options.trials[i].trial);
-        // the files of an evaluation: without a separate one it is the training itself, as in SLM Lab
-        let positions: Vec<usize> = self.options.positions(i).collect();
-        let mut jobs = self.info_jobs(&positions, &["train", "eval"]);
-        if self.options.graphs {
-            jobs.extend(self.graph_jobs(i));
+        let mut reports: Vec<Job<'_>> = Vec::new();
+        let mut last: Vec<Job<'_>> = Vec::new();
+        for (&i, (analyses, outcome)) in new.iter().zip(&outcomes) {
+            // the files of an evaluation: without a separate one it is the training itself, as in SLM Lab
+            jobs.extend(self.info_jobs(&self.options.positions(i).collect::<Vec<_>>(), &["train", "eval"]));
+            if self.options.graphs {
+                jobs.extend(self.graph_jobs(i));
+            }
+            let (t, trial) = (self.options.trials[i].trial, outcome.trial);
+            jobs.push(Box::new(move || {
+                let metrics = json!({ "scalar": trial, "local": trial_local(analyses) });
+                json::write(&folder.trial_info(t, "trial_metrics.json"), &metrics)?;
+                json::write(&folder.trial_info(t, "trial_metrics_scalar.json"), &trial)
+            }));
+            reports.push(Box::new(move || html::trial(folder, t)));
+            last.push(Box::new(move || json::write(&folder.trial_metrics_scalar(t), &trial)));
         }
-        let trial = outcome.trial;
-        let metrics = json!({ "scalar": trial, "local": trial_local(&analyses) });
-        let (full, scalar) =
-            (folder.trial_info(t, "trial_metrics.json"), folder.trial_info(t, "trial_metrics_scalar.json"));
-        jobs.push(Box::new(move || json::write(&full, &metrics)));
-        jobs.push(Box::new(move || json::write(&scalar, &trial)));
         run_all(jobs, LAST_THREADS)?;
-        html::trial(folder, t)?;
-        // last of all the root's copy: whoever sees it sees a finished trial
-        let name = if self.options.trials.len() > 1 { format!("trial {t} ") } else { String::new() };
-        self.log.line(Level::Info, &format!("{name}trial_metrics: {trial}"))?;
+        run_all(reports, LAST_THREADS)?;
+        for (&i, (_, outcome)) in new.iter().zip(&outcomes) {
+            let several = self.options.trials.len() > 1;
+            let name = if several { format!("trial {} ", self.options.trials[i].trial) } else { String::new() };
+            self.log.line(Level::Info, &format!("{name}trial_metrics: {}", outcome.trial))?;
+        }
         self.events.as_mut().map_or(Ok(()), EventWriter::sync)?;
-        json::write(&folder.trial_metrics_scalar(t), &trial)?;
-        self.outcomes[i] = Some(outcome);
+        // last of all the root's copies: whoever sees one sees a finished trial
+        run_all(last, LAST_THREADS)?;
+        for (i, (_, outcome)) in new.into_iter().zip(outcomes) {
+            self.outcomes[i] = Some(outcome);
+        }
         Ok(())
     }
 
@@ -476,6 +494,7 @@ fn write_graph(graph: &Graph, paths: &dyn Fn(&str) -> Vec<std::path::PathBuf>) -
 
 /// Runs jobs on a few threads, in any order; the first error of each thread ends it, and one of them is returned.
 fn run_all(jobs: Vec<Job<'_>>, threads: usize) -> Result<()> {
+    let count = jobs.len();
     let jobs = Mutex::new(jobs.into_iter());
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || -> Result<()> {
@@ -485,7 +504,7 @@ fn run_all(jobs: Vec<Job<'_>>, threads: usize) -> Result<()> {
         Ok(())
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(work)).collect();
         let mut result = work();
         for other in others {
             let theirs = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

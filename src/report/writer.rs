@@ -12,7 +12,7 @@ use super::events::EventWriter;
 use super::files::RunFolder;
 use super::frame::{DataFrame, SESSION_COLUMNS, Source};
 use super::log::{Level, Log};
-use super::thread::{Begun, BestModel, Message, Thread, Waiting, join};
+use super::thread::{Begun, Message, SavedModel, Thread, Waiting, join};
 use crate::error::{Error, Result};
 use crate::metric::{self, SessionMetrics, TrialMetrics};
 use crate::net::Tensor;
@@ -310,7 +310,7 @@ impl Reporter {
         self.check()?;
         let total_reward_ma = self.tails[s].total_reward_ma;
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)[s] =
-            Some(BestModel { frame, total_reward_ma, tensors });
+            Some(SavedModel { frame, total_reward_ma, tensors });
         Ok(())
     }
 
@@ -319,7 +319,7 @@ impl Reporter {
         self.tails[s].at(frame as f64)
     }
 
-    /// Sends a session's final parameters.
+    /// Sends a session's final parameters, which are written with the last files of its trial.
     ///
     /// # Errors
     /// The thread's first error.
@@ -372,12 +372,12 @@ impl Reporter {
         self.send(Message::Log { level, text: text.into() })
     }
 
-    /// Has the last files of the trial at position `i` written, its metrics and graphs: it goes no further.
+    /// Has the last files of the trials at some positions written, metrics and graphs: they go no further.
     ///
     /// # Errors
     /// The thread's first error.
-    pub fn finish_trial(&mut self, i: usize) -> Result<()> {
-        self.send(Message::FinishTrial { i })
+    pub fn finish_trials(&mut self, positions: Vec<usize>) -> Result<()> {
+        self.send(Message::FinishTrials { positions })
     }
 
     /// Writes all that is left, draws the last graphs and the trials' metrics, and returns when everything is on disk:

@@ -88,11 +88,9 @@ impl Job {
     /// # Errors
     /// A gpu that failed; files that cannot be written.
     pub fn advance(mut self, order: &Order, stop: &AtomicBool, tell: &dyn Fn(News)) -> Result<(State, Option<Job>)> {
-        for i in 0..self.run.parts.len() {
-            if order.stop.contains(&self.run.parts[i].trial) {
-                self.run.end(i)?;
-            }
-        }
+        let stopped = |&i: &usize| order.stop.contains(&self.run.parts[i].trial);
+        let stopped: Vec<usize> = (0..self.run.parts.len()).filter(stopped).collect();
+        self.run.end(&stopped)?;
         let mut has_saved = false;
         while !self.has_reached(order.until) {
             if stop.load(Ordering::Relaxed) {
