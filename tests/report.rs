@@ -104,6 +104,7 @@ fn a_trial_leaves_slm_labs_files() {
     assert_eq!(
         names(folder.root()),
         [
+            "ppo_x_t0_report.html",
             "ppo_x_t0_trial_graph_mean_returns_ma_vs_frames.png",
             "ppo_x_t0_trial_graph_mean_returns_ma_vs_frames.svg",
             "ppo_x_t0_trial_graph_mean_returns_vs_frames.png",

@@ -43,7 +43,7 @@ fn texts(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
 
 /// Every Rust file of the repository.
 fn rust() -> Vec<(String, String)> {
-    ["src", "tests", "benches"].iter().flat_map(|folder| texts(folder, &[".rs"])).collect()
+    ["src", "commit", "tests", "benches"].iter().flat_map(|folder| texts(folder, &[".rs"])).collect()
 }
 
 /// The documents at the top of the repository, and of its folders.

@@ -29,6 +29,7 @@ fn options(data: &Path) -> Options<'static> {
         checkpoint_every: Duration::from_millis(20),
         verbosity: Verbosity::Quiet,
         stop: Arc::new(AtomicBool::new(false)),
+        program: Program::unknown(),
         started: Instant::now(),
         program: Program { git_sha: "unknown".into(), git_dirty: None, command: "slm-fast".into() },
         watch: None,

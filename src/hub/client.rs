@@ -75,8 +75,10 @@ impl Hub {
             .http_status_as_error(false)
             .user_agent(concat!("slm-fast/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(Duration::from_secs(120)))
+            // a commit of many files takes the hub a while
+            .timeout_recv_response(Some(Duration::from_secs(300)))
             .timeout_per_read(Some(Duration::from_secs(60)))
+            .timeout_per_write(Some(Duration::from_secs(60)))
             .build()
             .into();
         Ok(Hub { agent, endpoint, token })

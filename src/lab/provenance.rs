@@ -25,6 +25,13 @@ pub struct Program {
 /// The name of a commit that nobody knows.
 pub const UNKNOWN: &str = "unknown";
 
+impl Program {
+    /// One that says nothing of itself.
+    pub fn unknown() -> Program {
+        Program { git_sha: UNKNOWN.to_string(), git_dirty: None, command: String::new() }
+    }
+}
+
 /// Keys whose earlier values are kept where another process continues a run, since its bits may depend on them.
 const KEPT: [&str; 6] = ["version", "binary_git_sha", "binary_git_dirty", "device", "isa", "cpu"];
 

@@ -45,11 +45,12 @@ impl Original {
         let is_search = folder.experiment_df().exists() || folder.experiment_log().exists();
         let last = if is_search { folder.experiment_df() } else { folder.trial_metrics_scalar(TRIAL) };
         if !last.exists() {
+            let command = if is_search { "search" } else { "train" };
             return Err(Error::new(
                 root.display().to_string(),
                 "this run is not complete, so there is no end to compare",
             )
-            .hint(format!("`slm-fast train --resume {}` continues it", root.display())));
+            .hint(format!("`slm-fast {command} --resume {}` continues it", root.display())));
         }
         let spec = spec::load(&folder.spec(), Some(folder.spec_name()), &[])?.spec;
         let place = folder.spec().display().to_string();
