@@ -31,7 +31,6 @@ fn options(data: &Path) -> Options<'static> {
         stop: Arc::new(AtomicBool::new(false)),
         program: Program::unknown(),
         started: Instant::now(),
-        program: Program { git_sha: "unknown".into(), git_dirty: None, command: "slm-fast".into() },
         watch: None,
     }
 }

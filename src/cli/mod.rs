@@ -1,5 +1,6 @@
 //! What a person types: every command and option, and the code that the process ends with.
 
+mod benchmark;
 mod check;
 mod dev;
 mod devices;
@@ -95,6 +96,8 @@ enum Command {
     Train(TrainArgs),
     /// Search: many trials of a spec whose `search` section says what differs between them
     Search(SearchArgs),
+    /// Run many specs with several seeds each, and hold their scores against targets
+    Benchmark(BenchmarkArgs),
     /// One job of a search, as a cluster's worker runs it
     #[command(hide = true)]
     SearchJob(JobArgs),
@@ -196,6 +199,37 @@ struct SearchArgs {
     /// Print every step of the search
     #[arg(long, short, conflicts_with = "quiet")]
     verbose: bool,
+    /// Print only the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct BenchmarkArgs {
+    /// A suite file, or spec files
+    #[arg(required_unless_present = "resume")]
+    specs: Vec<PathBuf>,
+    /// Seeds, a trial of every spec each (default: the suite's, else 1,2,3)
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    seeds: Option<Vec<u32>>,
+    /// Set any key of every spec, or fill a `${var}`
+    #[arg(long = "set", short = 's', value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Where it runs: auto, cpu, cuda, cuda:N, wgpu, wgpu:N
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
+    /// Folder that receives the benchmark's folder
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// CPU threads (default: one per core); changes the speed, never a score
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Continue the benchmark in this folder, with its own specs and seeds
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["specs", "seeds", "set", "data"])]
+    resume: Option<PathBuf>,
+    /// Seconds between resumable checkpoints
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    checkpoint_every: Duration,
     /// Print only the result
     #[arg(long, short)]
     quiet: bool,
@@ -393,7 +427,8 @@ pub fn run(around: &Surroundings) -> ExitCode {
     let outcome = match cli.command {
         Command::Train(args) => train::train(&args, around),
         Command::Search(args) => search::search(&args, around),
-        Command::SearchJob(args) => search::job(&args, around),
+        Command::Benchmark(args) => benchmark::benchmark(&args, around),
+        Command::SearchJob(args) => search::job(&args),
         Command::Dev(args) => train::dev(&args, around),
         Command::Enjoy(args) => enjoy::enjoy(&args, around),
         Command::Reproduce(args) => reproduce::reproduce(&args, around),

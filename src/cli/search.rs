@@ -50,8 +50,8 @@ pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
 }
 
 /// Does one job of a search for a cluster.
-pub fn job(args: &JobArgs, around: &Surroundings) -> Result<Ending> {
-    worker::work(&args.folder, around.started).map(|()| Ending::Success)
+pub fn job(args: &JobArgs) -> Result<Ending> {
+    worker::work(&args.folder).map(|()| Ending::Success)
 }
 
 /// Prints the best trials, what became of the others, folder and speed.

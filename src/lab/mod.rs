@@ -1,5 +1,6 @@
 //! The lab: Session, Trial and the cohort that carries a trial's sessions through one program.
 
+pub mod benchmark;
 pub mod cohort;
 pub mod device;
 pub mod enjoy;

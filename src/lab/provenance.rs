@@ -61,6 +61,11 @@ impl Facts {
         Facts(known.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect())
     }
 
+    /// A fact as text; empty where it is not known.
+    pub fn get(&self, key: &str) -> String {
+        self.0.get(key).map(text).unwrap_or_default()
+    }
+
     /// Writes them as those of a new run.
     ///
     /// # Errors

@@ -69,6 +69,31 @@ fn sync_folder(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Makes a new folder `data/{name}_{timestamp}`. Never takes one that exists: a second one within the same second gets
+/// `_2`, `_3`, ... at the end.
+///
+/// # Errors
+/// Where the folder cannot be made; a name that would lead out of `data`.
+pub fn new_folder(data: &Path, name: &str) -> Result<PathBuf> {
+    if name.contains(['/', '\\', '\0']) {
+        return Err(Error::new("", format!("the name `{name}` cannot be the name of a file"))
+            .hint("give the spec or suite a name without slashes"));
+    }
+    fs::create_dir_all(data).map_err(|err| Error::io(data, "cannot make the data folder", &err))?;
+    let stamp = jiff::Zoned::now().strftime("%Y_%m_%d_%H%M%S").to_string();
+    for n in 1u32.. {
+        let tail = if n == 1 { String::new() } else { format!("_{n}") };
+        let root = data.join(format!("{name}_{stamp}{tail}"));
+        // `create_dir`, unlike `create_dir_all`, fails on a folder that exists: another run may be making it right now
+        match fs::create_dir(&root) {
+            Ok(()) => return Ok(root),
+            Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
+            Err(err) => return Err(Error::io(&root, "cannot make the folder", &err)),
+        }
+    }
+    unreachable!("2^32 folders within one second")
+}
+
 /// The folder of one run, in SLM Lab's layout: `data/{spec}_{YYYY_MM_DD_HHMMSS}/{info,graph,log,model}`, with files named
 /// `{spec}_t{T}_s{S}_{type}.{ext}`. One method per kind of file; none of them touches the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,29 +109,7 @@ impl RunFolder {
     /// # Errors
     /// Where the folder cannot be made; a name that would lead out of `data`.
     pub fn create(data: &Path, spec: &str) -> Result<RunFolder> {
-        if spec.contains(['/', '\\', '\0']) {
-            return Err(Error::new("", format!("the spec's name `{spec}` cannot be the name of a file"))
-                .hint("give the spec a name without slashes"));
-        }
-        fs::create_dir_all(data).map_err(|err| Error::io(data, "cannot make the data folder", &err))?;
-        let stamp = jiff::Zoned::now().strftime("%Y_%m_%d_%H%M%S").to_string();
-        for n in 1u32.. {
-            let tail = if n == 1 { String::new() } else { format!("_{n}") };
-            let root = data.join(format!("{spec}_{stamp}{tail}"));
-            // `create_dir`, unlike `create_dir_all`, fails on a folder that exists: another run may be making it right now
-            match fs::create_dir(&root) {
-                Ok(()) => {
-                    for inner in INNER {
-                        let path = root.join(inner);
-                        fs::create_dir(&path).map_err(|err| Error::io(&path, "cannot make the folder", &err))?;
-                    }
-                    return Ok(RunFolder { root, spec: spec.to_string() });
-                }
-                Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
-                Err(err) => return Err(Error::io(&root, "cannot make the run's folder", &err)),
-            }
-        }
-        unreachable!("2^32 runs within one second")
+        RunFolder::within(&new_folder(data, spec)?, spec)
     }
 
     /// A folder that is there, with the four inner folders of a run made in it.

@@ -62,13 +62,8 @@ impl Job {
     ///
     /// # Errors
     /// Not enough memory; a checkpoint that is damaged or of another run; files that cannot be written.
-    pub fn open(
-        folder: &RunFolder,
-        trials: &[Drawn],
-        device: Device,
-        checkpoint_every: Duration,
-        started: Instant,
-    ) -> Result<Job> {
+    pub fn open(folder: &RunFolder, trials: &[Drawn], device: Device, checkpoint_every: Duration) -> Result<Job> {
+        let started = Instant::now();
         let mut parts: Vec<Part> = trials.iter().map(|t| Part::new(t.trial, t.plan.clone(), t.seed)).collect();
         let path = folder.resume(parts[0].trial);
         let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::job::{Job, News, State};
 use super::{Engine, Task, lock};
@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::lab::cohort;
 use crate::lab::device::{self, room};
 use crate::plan::Plan;
-use crate::report::files::RunFolder;
 use crate::spec::DeviceChoice;
 
 /// Cohorts that share a gpu: while one is at a log point, the others keep it busy.
@@ -28,38 +27,25 @@ pub struct Local {
     /// Bytes that all cohorts together may take, and one of them.
     room: usize,
     most: usize,
-    /// Jobs that keep their memory while they wait, by first trial.
+    /// Jobs that keep their memory while they wait, by id.
     waiting: BTreeMap<u32, Job>,
-    /// Seconds that a frame of a session took in jobs of a shape, by first trial.
+    /// Seconds that a frame of a session took in each job, by id.
     speed: BTreeMap<u32, f64>,
 }
 
 /// Where every job works.
 struct Site {
     choice: DeviceChoice,
-    folder: RunFolder,
     checkpoint_every: Duration,
-    started: Instant,
 }
 
 impl Local {
     /// The engine of an opened device.
-    pub fn new(
-        device: &Device,
-        threads: usize,
-        folder: RunFolder,
-        checkpoint_every: Duration,
-        started: Instant,
-    ) -> Local {
+    pub fn new(device: &Device, threads: usize, checkpoint_every: Duration) -> Local {
         let room = room(device);
-        let threads = match device {
-            Device::Cpu(cpu) => cpu.threads(),
-            #[cfg(any(feature = "cuda", feature = "wgpu"))]
-            _ => threads,
-        };
         Local {
-            site: Site { choice: device::choice(device), folder, checkpoint_every, started },
-            threads,
+            site: Site { choice: device::choice(device), checkpoint_every },
+            threads: if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads },
             kind: device.kind(),
             room: (room.all as f64 * SHARE) as usize,
             most: (room.all as f64 * SHARE).min(room.one as f64) as usize,
@@ -86,7 +72,7 @@ impl Local {
         let plan = &task.trials[0].plan;
         let frames = task.order.until as f64 * task.sessions() as f64;
         let guess = plan.nets.len() as f64 * (1 + plan.epochs) as f64 * 1e-9;
-        frames * self.speed.get(&task.first()).copied().unwrap_or(guess)
+        frames * self.speed.get(&task.id).copied().unwrap_or(guess)
     }
 
     fn bytes(&self, task: &Task) -> usize {
@@ -124,13 +110,13 @@ impl Engine for Local {
                     return Ok(());
                 };
                 let task = &tasks[at];
-                let kept = lock(&waiting).remove(&task.first());
+                let kept = lock(&waiting).remove(&task.id);
                 let done = site.carry_out(task, kept, threads, stop, tell).and_then(|(state, job)| {
                     if let Some(job) = job {
                         let frames = task.sessions() as f64 * task.trials[0].plan.rows() as f64;
-                        lock(&speed).insert(task.first(), job.iteration_s / frames);
+                        lock(&speed).insert(task.id, job.iteration_s / frames);
                         if keep {
-                            lock(&waiting).insert(task.first(), job);
+                            lock(&waiting).insert(task.id, job);
                         } else {
                             job.park()?;
                         }
@@ -176,14 +162,13 @@ impl Site {
         stop: &AtomicBool,
         tell: &(dyn Fn(u32, News) + Sync),
     ) -> Result<(State, Option<Job>)> {
-        let first = task.first();
         let job = match kept {
             Some(job) => job,
             None => {
                 let device = device::open(self.choice, threads)?.device;
-                Job::open(&self.folder, &task.trials, device, self.checkpoint_every, self.started)?
+                Job::open(&task.folder, &task.trials, device, self.checkpoint_every)?
             }
         };
-        job.advance(&task.order, stop, &|news| tell(first, news))
+        job.advance(&task.order, stop, &|news| tell(task.id, news))
     }
 }

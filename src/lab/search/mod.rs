@@ -1,14 +1,14 @@
 //! Search: an experiment of many trials whose searched keys differ, from a spec with a `search` section.
 //!
 //! Trials are drawn in waves, those of one shape travel in one cohort (a job), and a scheduler may stop some of them at its
-//! rungs. Who computes is an [`Engine`]: this process, or a cluster. What an experiment comes to follows from its spec and
+//! rungs. Who computes is an `Engine`: this process, or a cluster. What an experiment comes to follows from its spec and
 //! seed alone: not from the engine, the machine's size, or how often it was stopped.
 
 mod asha;
 mod axis;
-mod experiment;
+pub(super) mod experiment;
 mod job;
-mod local;
+pub(super) mod local;
 mod ray;
 mod sampler;
 pub mod worker;
@@ -95,28 +95,28 @@ pub struct Summary {
 
 /// A job with what it is to do next.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub(super) struct Task {
+    /// Names the job among those under way.
+    pub id: u32,
+    /// Where its files go.
+    pub folder: RunFolder,
     pub trials: Vec<Drawn>,
     pub order: Order,
 }
 
 impl Task {
-    /// The number that names the job: its first trial's.
-    fn first(&self) -> u32 {
-        self.trials[0].trial
-    }
-
-    fn sessions(&self) -> usize {
+    /// Sessions of all its trials.
+    pub fn sessions(&self) -> usize {
         self.trials.iter().map(|trial| trial.plan.max_session as usize).sum()
     }
 }
 
 /// Who computes.
-trait Engine {
+pub(super) trait Engine {
     /// Sessions that one job of this plan may have, where a wave has `trials` trials of its shape.
     fn most_sessions(&self, plan: &Plan, trials: usize) -> usize;
 
-    /// Carries out every task, and returns when all of them have; `tell` hears of each job by its first trial.
+    /// Carries out every task, and returns when all of them have; `tell` hears of each job by its id.
     fn advance(
         &mut self,
         tasks: &[Task],
@@ -242,7 +242,7 @@ struct Search {
 /// What is shown of the jobs under way.
 struct Board {
     progress: Progress,
-    /// Frames behind each job, over all its sessions; by first trial.
+    /// Frames behind each job, over all its sessions; by id.
     behind: BTreeMap<u32, u64>,
     /// Frames done by this process.
     frames: u64,
@@ -278,13 +278,12 @@ impl Search {
         let root = self.folder.root().to_path_buf();
         let ending = match opened.site {
             Site::There(mut ray) => {
-                ray.write_into(&self.folder);
                 let line = ray.line();
                 self.all_waves(ray.as_mut(), &line)
             }
             Site::Here(device::Opened { device, line }) => {
-                let Options { threads, checkpoint_every, started, .. } = self.options;
-                let mut local = Local::new(&device, threads, self.folder.clone(), checkpoint_every, started);
+                let Options { threads, checkpoint_every, .. } = self.options;
+                let mut local = Local::new(&device, threads, checkpoint_every);
                 self.all_waves(&mut local, &line)
             }
         };
@@ -350,7 +349,8 @@ impl Search {
                 Error::new(place, "it names trials that the spec does not draw")
                     .hint("put the folder's own spec back, or search anew")
             })?;
-            tasks.push(Task { trials: members, order: Order { stop: Vec::new(), until: 0 } });
+            let order = Order { stop: Vec::new(), until: 0 };
+            tasks.push(Task { id: members[0].trial, folder: self.folder.clone(), trials: members, order });
         }
         let max_frame = self.spec.env.max_frame;
         let rungs = self.asha.as_ref().map(Asha::rungs).unwrap_or_default();
@@ -387,10 +387,10 @@ impl Search {
         let is_done = |task: &&Task| task.trials.iter().all(|t| experiment::has_ended(&self.folder, t.trial));
         let (done, open): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(is_done);
         let whole = |task: &Task| self.spec.env.max_frame * task.sessions() as u64;
-        lock(board).behind.extend(done.iter().map(|task| (task.first(), whole(task))));
+        lock(board).behind.extend(done.iter().map(|task| (task.id, whole(task))));
         let open: Vec<Task> = open.into_iter().cloned().collect();
-        let sessions: BTreeMap<u32, u64> = open.iter().map(|t| (t.first(), t.sessions() as u64)).collect();
-        let tell = |first: u32, news: News| self.tell(board, first, sessions[&first], news);
+        let sessions: BTreeMap<u32, u64> = open.iter().map(|t| (t.id, t.sessions() as u64)).collect();
+        let tell = |id: u32, news: News| self.tell(board, id, sessions[&id], news);
         let states = engine.advance(&open, &self.options.stop, &tell)?;
         for (task, state) in open.iter().zip(&states) {
             if let State::Waiting(scores) = state {
@@ -402,11 +402,11 @@ impl Search {
     }
 
     /// Shows what a job tells.
-    fn tell(&self, board: &Mutex<Board>, first: u32, sessions: u64, news: News) {
+    fn tell(&self, board: &Mutex<Board>, id: u32, sessions: u64, news: News) {
         let mut board = lock(board);
         let now = news.frame * sessions;
         // what an earlier process did is not this one's speed
-        if news.frames > 0 && board.behind.insert(first, now).is_none() {
+        if news.frames > 0 && board.behind.insert(id, now).is_none() {
             board.progress.skip(now.saturating_sub(news.frames));
         }
         board.frames += news.frames;
@@ -487,6 +487,6 @@ fn continuable(error: Error, root: &Path) -> Error {
     error.hint(hint)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,7 +17,6 @@ use super::worker::{Line, Member, Request};
 use super::{Engine, Task};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::report::files::RunFolder;
 use crate::spec::{DeviceChoice, SearchResources, Spec};
 
 /// The Python module that drives the cluster.
@@ -70,8 +69,6 @@ pub struct Ray {
     resources: SearchResources,
     device: DeviceChoice,
     checkpoint_every: Duration,
-    /// The experiment's, once it has one.
-    folder: Option<RunFolder>,
 }
 
 impl Ray {
@@ -122,12 +119,7 @@ impl Ray {
             }
         };
         let ask = Some(ask);
-        Ok(Ray { driver, ask, answers, slots, resources, device, checkpoint_every: every, folder: None })
-    }
-
-    /// The folder that jobs' files go to.
-    pub fn write_into(&mut self, folder: &RunFolder) {
-        self.folder = Some(folder.clone());
+        Ok(Ray { driver, ask, answers, slots, resources, device, checkpoint_every: every })
     }
 
     /// For a person: what it is.
@@ -153,11 +145,11 @@ impl Engine for Ray {
         stop: &Arc<AtomicBool>,
         tell: &(dyn Fn(u32, News) + Sync),
     ) -> Result<Vec<State>> {
-        let folder = self.folder.clone().expect("the experiment has a folder before its first job");
-        let root = std::path::absolute(folder.root())
-            .map_err(|error| Error::io(folder.root(), "cannot be made an absolute path", &error))?;
         for task in tasks {
             let member = |trial: &super::Drawn| Member { trial: trial.trial, spec: trial.spec.clone() };
+            let folder = &task.folder;
+            let root = std::path::absolute(folder.root())
+                .map_err(|error| Error::io(folder.root(), "cannot be made an absolute path", &error))?;
             let request = Request {
                 name: folder.spec_name().to_string(),
                 trials: task.trials.iter().map(member).collect(),
@@ -168,9 +160,9 @@ impl Engine for Ray {
                 checkpoint_every_s: self.checkpoint_every.as_secs_f64(),
             };
             let (cpu, gpu) = (self.resources.cpu, self.resources.gpu);
-            let path = folder.resume(task.first());
+            let path = folder.resume(task.trials[0].trial);
             let checkpoint = path.strip_prefix(folder.root()).unwrap_or(&path).to_string_lossy().into_owned();
-            self.tell_driver(&Ask::Run { job: task.first(), cpu, gpu, folder: &root, checkpoint, request: &request })?;
+            self.tell_driver(&Ask::Run { job: task.id, cpu, gpu, folder: &root, checkpoint, request: &request })?;
         }
         let mut states: BTreeMap<u32, State> = BTreeMap::new();
         let mut has_asked = false;
@@ -202,7 +194,7 @@ impl Engine for Ray {
         if let Some(error) = failed {
             return Err(error);
         }
-        Ok(tasks.iter().map(|task| states.remove(&task.first()).expect("every job has answered")).collect())
+        Ok(tasks.iter().map(|task| states.remove(&task.id).expect("every job has answered")).collect())
     }
 }
 

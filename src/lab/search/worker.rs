@@ -84,7 +84,7 @@ impl From<&Line> for State {
 ///
 /// # Errors
 /// A request that cannot be read or carried out.
-pub fn work(folder: &Path, started: Instant) -> Result<()> {
+pub fn work(folder: &Path) -> Result<()> {
     let request: Request = json::read(&folder.join(REQUEST))?;
     let folder = RunFolder::within(folder, &request.name)?;
     let drawn = |member: &Member| -> Result<Drawn> {
@@ -98,8 +98,8 @@ pub fn work(folder: &Path, started: Instant) -> Result<()> {
     listen(stop.clone());
     let device = device::open(request.device, request.threads)?.device;
     let every = Duration::from_secs_f64(request.checkpoint_every_s);
-    let job = Job::open(&folder, &trials, device, every, started)?;
-    let pending = std::cell::RefCell::new((News { best: f64::NAN, ..News::default() }, started));
+    let job = Job::open(&folder, &trials, device, every)?;
+    let pending = std::cell::RefCell::new((News { best: f64::NAN, ..News::default() }, Instant::now()));
     let tell = |news: News| {
         let (sum, said) = &mut *pending.borrow_mut();
         sum.frame = news.frame;
