@@ -278,8 +278,9 @@ def watch(browser, program, data, spec):
         end = time.time() + 20
         while not (new := set(data.iterdir()) - before) and time.time() < end:
             time.sleep(0.1)
-        run = new.pop()
-        browser.open(f"{own}#run={run.name}", WIDTHS[0])
+        if not new:
+            raise RuntimeError("the training made no folder")
+        browser.open(f"{own}#run={new.pop().name}", WIDTHS[0])
         page.expect(browser.until(f"{frame} > 0"), "no rows come")
         page.expect(browser.run(chip % "running"), "it does not say that it is running")
         first = browser.run(frame)

@@ -43,7 +43,12 @@ function meanSeries(sessions, name, label) {
 function trialPage(root, data, extra = []) {
   const sessions = data.sessions.map((s) => ({ index: s.session, frame: s.frame, total_reward: column(s.total_reward, s.frame.length), total_reward_ma: column(s.total_reward_ma, s.frame.length) }));
   const id = `t${data.trial}`;
-  const metrics = data.metrics || {};
+  // until the trial has ended: the mean over its sessions as they are
+  const soFar = (name) => {
+    const values = data.sessions.map((s) => s.metrics && s.metrics[name]).filter(isNumber);
+    return values.length ? values.reduce((a, b) => a + b, 0) / values.length : null;
+  };
+  const metrics = data.metrics || Object.fromEntries(METRICS.map((name) => [name, soFar(name)]));
   let chart;
   const series = (which, how) => {
     const name = which === 'raw' ? 'total_reward' : 'total_reward_ma';
