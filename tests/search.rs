@@ -149,6 +149,8 @@ fn shapes_threads_and_the_order_of_jobs_change_nothing() {
         only_run(&folder.path().join(data))
     };
     let (one, four) = (run("1"), run("4"));
+    let said = expect(folder.path(), &["check", spec], 0);
+    assert!(said.contains("search        8 trials by random over 4 keys, in 1 wave; "), "{said}");
     let jobs: Value = json::read(&one.join("info/small_jobs.json")).unwrap();
     assert!(jobs["waves"][0].as_array().unwrap().len() > 2, "{jobs}");
     assert_eq!(table(&one), table(&four));

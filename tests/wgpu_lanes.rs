@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::wgpu::is_required;
+use common::wgpu::{Probe, is_required};
 use slm_fast::device::wgpu::read_shaders_from;
-use slm_fast::device::{Buf, Call, Cx, Device, Field, Keep, Kernel, Layout, Limits, Memory, Queue, Shader};
+use slm_fast::device::{Buf, Device, Field, Keep, Layout, Queue, Shader};
 
 /// A kernel that has its lanes meet in every way.
 const PROBE: &str = "
@@ -51,56 +51,6 @@ fn lanes(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_inde
 /// Stand-ins for lib/lanes.wgsl: the one for subgroups as it is, and held to fewer neighbours than the adapter has.
 const SUBGROUPS: [&str; 4] = ["lanes_subgroup", "lanes_of_4", "lanes_of_2", "lanes_of_1"];
 
-struct Lanes {
-    x: Buf<f32>,
-    words: Buf<u32>,
-    floats: Buf<f32>,
-    counts: Buf<u32>,
-    threads: usize,
-    width: usize,
-    file: &'static str,
-}
-
-impl Call for Lanes {
-    fn name(&self) -> &'static str {
-        "probe"
-    }
-    fn tiles(&self) -> usize {
-        1
-    }
-    fn scratch_words(&self) -> usize {
-        0
-    }
-    fn flops(&self) -> f64 {
-        0.0
-    }
-    fn kernels(&self) -> Vec<Kernel> {
-        Vec::new()
-    }
-    fn device_scratch(&self) -> usize {
-        0
-    }
-    fn shaders(&self, _: &Limits) -> Vec<Shader> {
-        vec![Shader {
-            entry: "lanes".into(),
-            swaps: vec![("lanes", self.file)],
-            tiles: 1,
-            parts: 1,
-            threads: self.threads as u32,
-            shape: vec![Field { name: "width", words: vec![self.width as u32] }],
-        }]
-    }
-    fn shader_scratch(&self) -> usize {
-        0
-    }
-    fn args(&self) -> Vec<usize> {
-        vec![self.x.id(), self.words.id(), self.floats.id(), self.counts.id()]
-    }
-    unsafe fn run(&self, _: &Memory, _: usize, _: &mut Cx<'_>) {
-        unreachable!("this is for a wgpu adapter alone");
-    }
-}
-
 /// The shared files with stand-ins beside them, and the probe.
 fn write_shaders(folder: &std::path::Path) {
     let ours = std::env::var_os("SLM_FAST_SHADERS").map_or_else(|| common::root().join("shaders"), Into::into);
@@ -123,16 +73,19 @@ fn write_shaders(folder: &std::path::Path) {
 fn probe(device: &Device, file: &'static str, x: &[f32], words: &[u32], width: usize) -> (Vec<f32>, Vec<u32>) {
     let mut layout = Layout::on(device.kind(), 1);
     let threads = x.len();
-    let call = Lanes {
-        x: layout.buf("x", &[threads], Keep::Saved),
-        words: layout.buf("words", &[threads], Keep::Saved),
-        floats: layout.buf("floats", &[9 * threads + 1], Keep::Saved),
-        counts: layout.buf("counts", &[3 * threads], Keep::Saved),
-        threads,
-        width,
-        file,
+    let given: Buf<f32> = layout.buf("x", &[threads], Keep::Saved);
+    let given_words: Buf<u32> = layout.buf("words", &[threads], Keep::Saved);
+    let floats: Buf<f32> = layout.buf("floats", &[9 * threads + 1], Keep::Saved);
+    let counts: Buf<u32> = layout.buf("counts", &[3 * threads], Keep::Saved);
+    let shader = Shader {
+        entry: "lanes".into(),
+        swaps: vec![("lanes", file)],
+        tiles: 1,
+        parts: 1,
+        threads: threads as u32,
+        shape: vec![Field { name: "width", words: vec![width as u32] }],
     };
-    let (given, given_words, floats, counts) = (call.x, call.words, call.floats, call.counts);
+    let call = Probe { shader, args: vec![given.id(), given_words.id(), floats.id(), counts.id()] };
     let mut queue = Queue::default();
     queue.push(call);
     let mut memory = layout.allocate_on(device).expect("device memory");

@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::wgpu::is_required;
+use common::wgpu::{Probe, is_required};
 use slm_fast::device::wgpu::read_shaders_from;
-use slm_fast::device::{Buf, Call, Cx, Device, Field, Keep, Kernel, Layout, Limits, Memory, Queue, Shader};
+use slm_fast::device::{Buf, Device, Field, Keep, Layout, Queue, Shader};
 use slm_fast::op::lib::mlp::Activation;
 use slm_fast::op::lib::trig;
 use std::f64::consts::{LN_2, TAU};
@@ -56,55 +56,6 @@ fn probe(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_inde
 const COLUMNS: usize = 8 + 2 * Activation::ALL.len();
 const THREADS: usize = 64;
 
-struct Probe {
-    x: Buf<f32>,
-    counter: Buf<u32>,
-    drawn: Buf<u32>,
-    y: Buf<f32>,
-    n: usize,
-}
-
-impl Call for Probe {
-    fn name(&self) -> &'static str {
-        "probe"
-    }
-    fn tiles(&self) -> usize {
-        1
-    }
-    fn scratch_words(&self) -> usize {
-        0
-    }
-    fn flops(&self) -> f64 {
-        0.0
-    }
-    fn kernels(&self) -> Vec<Kernel> {
-        Vec::new()
-    }
-    fn device_scratch(&self) -> usize {
-        0
-    }
-    fn shaders(&self, _: &Limits) -> Vec<Shader> {
-        let word = |name, x: usize| Field { name, words: vec![x as u32] };
-        vec![Shader {
-            entry: "probe".into(),
-            swaps: Vec::new(),
-            tiles: self.n.div_ceil(THREADS) as u32,
-            parts: 1,
-            threads: THREADS as u32,
-            shape: vec![word("n", self.n), word("columns", COLUMNS)],
-        }]
-    }
-    fn shader_scratch(&self) -> usize {
-        0
-    }
-    fn args(&self) -> Vec<usize> {
-        vec![self.x.id(), self.counter.id(), self.drawn.id(), self.y.id()]
-    }
-    unsafe fn run(&self, _: &Memory, _: usize, _: &mut Cx<'_>) {
-        unreachable!("this is for a wgpu adapter alone");
-    }
-}
-
 /// The drawn words, and every row of numbers.
 fn probe(x: &[f32], counters: &[u32]) -> Option<(Vec<u32>, Vec<Vec<f32>>)> {
     let folder = tempfile::tempdir().expect("a folder");
@@ -126,14 +77,20 @@ fn probe(x: &[f32], counters: &[u32]) -> Option<(Vec<u32>, Vec<Vec<f32>>)> {
     };
     let mut layout = Layout::on(device.kind(), 1);
     let n = x.len();
-    let call = Probe {
-        x: layout.buf("x", &[n], Keep::Saved),
-        counter: layout.buf("counter", &[counters.len()], Keep::Saved),
-        drawn: layout.buf("drawn", &[12], Keep::Saved),
-        y: layout.buf("y", &[n, COLUMNS], Keep::Saved),
-        n,
+    let given: Buf<f32> = layout.buf("x", &[n], Keep::Saved);
+    let counter: Buf<u32> = layout.buf("counter", &[counters.len()], Keep::Saved);
+    let drawn: Buf<u32> = layout.buf("drawn", &[12], Keep::Saved);
+    let y: Buf<f32> = layout.buf("y", &[n, COLUMNS], Keep::Saved);
+    let word = |name, x: usize| Field { name, words: vec![x as u32] };
+    let shader = Shader {
+        entry: "probe".into(),
+        swaps: Vec::new(),
+        tiles: n.div_ceil(THREADS) as u32,
+        parts: 1,
+        threads: THREADS as u32,
+        shape: vec![word("n", n), word("columns", COLUMNS)],
     };
-    let (given, counter, drawn, y) = (call.x, call.counter, call.drawn, call.y);
+    let call = Probe { shader, args: vec![given.id(), counter.id(), drawn.id(), y.id()] };
     let mut queue = Queue::default();
     queue.push(call);
     let mut memory = layout.allocate_on(&device).expect("device memory");

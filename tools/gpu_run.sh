@@ -7,8 +7,8 @@
 #
 # Options: --pack FOLDER (target/gpu), --out FOLDER (gpu-results), --limit SECONDS (all stages together; later ones are
 # left out), --soak SECONDS (of the stage soak). Stages, in order: devices tests memcheck racecheck initcheck wgpu ops
-# ops_wgpu trial agents curves training training_wgpu ratio jax soak. In the folder: table.md with one line a stage, log.txt with all their output,
-# figures.csv of the benches, jax.jsonl.
+# ops_wgpu trial agents search curves training training_wgpu ratio jax soak. In the folder: table.md with one line a
+# stage, log.txt with all their output, figures.csv of the benches, jax.jsonl.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -122,6 +122,8 @@ stage ops 300 "$pack/benches/ops" --device cuda
 stage ops_wgpu 200 "$pack/benches/ops" --device wgpu
 stage trial 60 bash -c trial
 stage agents 90 bash -c agents
+# a search in one cohort against its trials one after another
+stage search 200 python3 tools/cohort.py --program "$pack/slm-fast" --device cuda --alone 8 specs/ppo/ppo_cartpole_search.json
 stage curves 300 python3 tools/gpu_curves.py --program "$pack/slm-fast" --sessions 10 specs/ppo/ppo_cartpole.json \
     specs/a2c/a2c_cartpole.json specs/ppo/ppo_pendulum.json
 stage training 400 "$pack/benches/training" --device cuda

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Fills the tables of BENCHMARKS.md from CSV files of runs.
 
-    python3 tools/tables.py benches/runs/2026-11-21-mymachine.csv benches/runs/2026-11-21-mymachine-scores.csv
+    python3 tools/tables.py benches/runs/2026-11-21-mymachine.csv benches/runs/2026-11-21-mymachine-classic.md
 
-A file that ends in -scores.csv is one of tools/scores.py, any other one of `cargo bench`. A table is the text between
+A Markdown file is the table of `slm-fast benchmark`, any other file one of `cargo bench`. A table is the text between
 `<!-- NAME -->` and `<!-- /NAME -->`; a table without a file stays as it is. Where a figure is in a file twice, the later
 row counts. Needs nothing but Python.
 """
@@ -11,17 +11,9 @@ row counts. Needs nothing but Python.
 import csv
 import pathlib
 import re
-import statistics
 import sys
 
 PAGE = pathlib.Path(__file__).parents[1] / "BENCHMARKS.md"
-
-# SLM Lab 5.3.0, docs/BENCHMARKS.md: total_reward_ma of its `*_arc` spec of the same hyperparameters, 4 sessions, one run
-PUBLISHED = {
-    "ppo_cartpole": 498.94, "a2c_cartpole": 496.68, "reinforce_cartpole": 483.31, "reinforce_cartpole_tuned": 483.31,
-    "ppo_acrobot": -81.28, "a2c_acrobot": -83.99, "ppo_pendulum": -174.87, "a2c_pendulum": -820.74,
-}
-
 
 def table(head, rows):
     """Markdown; every column after the first is right-aligned."""
@@ -33,33 +25,6 @@ def number(value):
     """Thousands with commas, three digits of what is small."""
     value = float(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def scores(rows):
-    """One line per spec: a trial is the mean of its sessions."""
-    latest = {(row["spec"], int(row["seed"]), int(row["session"])): row for row in rows}
-    lines = []
-    for spec in dict.fromkeys(spec for spec, _, _ in latest):
-        trials = {}
-        for (name, seed, _), row in latest.items():
-            if name == spec:
-                trials.setdefault(seed, []).append(row)
-        reached = {seed: statistics.fmean(float(row["total_reward_ma"]) for row in trials[seed]) for seed in trials}
-        sessions = [float(row["total_reward_ma"]) for trial in trials.values() for row in trial]
-        mean, published = statistics.fmean(reached.values()), PUBLISHED.get(spec)
-        # of a negative score the smaller one is better
-        ratio = "" if published is None else f"{mean / published if published > 0 else published / mean:.3f}"
-        any_row = next(iter(trials.values()))[0]
-        lines.append([
-            f"`{spec}`", any_row["env"], f"{int(any_row['frame']):,}",
-            " / ".join(f"{reached[seed]:.2f}" for seed in sorted(reached)), f"{mean:.2f}",
-            f"{statistics.stdev(sessions):.2f}" if len(sessions) > 1 else "",
-            f"{min(sessions):.1f} .. {max(sessions):.1f}", "" if published is None else f"{published:.2f}", ratio,
-        ])
-    seeds = " / ".join(str(seed) for seed in sorted({seed for _, seed, _ in latest}))
-    head = ["spec", "environment", "frames", f"`total_reward_ma` of seeds {seeds}", "mean", "std of sessions",
-            "worst .. best session", "SLM Lab", "ratio"]
-    return table(head, lines)
 
 
 def figures(rows):
@@ -120,13 +85,13 @@ def main():
         sys.exit(__doc__)
     page = PAGE.read_text()
     for path in map(pathlib.Path, sys.argv[1:]):
+        if path.suffix == ".md":
+            page = fill(page, "scores", path.read_text().rstrip())
+            continue
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         if not rows:
             sys.exit(f"{path} holds no rows")
-        if path.name.endswith("-scores.csv"):
-            page = fill(page, "scores", source(path, rows) + scores(rows))
-            continue
         found = figures(rows)
         page = fill(page, "ceilings", source(path, rows) + ceilings(found))
         page = fill(page, "ops", ops(found))

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use slm_fast::device::{Kind, human_bytes};
 use slm_fast::error::{Error, Result};
-use slm_fast::lab::cohort;
+use slm_fast::lab::{cohort, search};
 use slm_fast::plan::Plan;
 use slm_fast::spec::{self, DeviceChoice};
 
@@ -38,11 +38,13 @@ fn check_one(path: &Path, name: Option<&str>, set: &[(String, String)]) -> Resul
         DeviceChoice::Wgpu(_) => Kind::Wgpu,
         DeviceChoice::Cpu | DeviceChoice::Auto => Kind::Cpu,
     };
+    let search = search::outline(&loaded.spec).map_err(|error| error.within(&path.display().to_string()))?;
+    let search = search.map_or(String::new(), |text| format!("\n  search        {text}"));
     let memory = human_bytes(cohort::bytes(&plan, kind, plan.max_session as usize));
     let spec = serde_json::to_string_pretty(&loaded.spec)
         .map_err(|error| Error::new(path.display().to_string(), error.to_string()))?;
     say(&format!(
-        "{}: {}\n{plan}\n  memory        {memory} for all buffers of the cohort\n  spec with every default:\n{spec}",
+        "{}: {}\n{plan}\n  memory        {memory} for all buffers of the cohort{search}\n  spec with every default:\n{spec}",
         path.display(),
         loaded.spec.name
     ));

@@ -196,9 +196,6 @@ struct SearchArgs {
     /// Seconds between resumable checkpoints
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     checkpoint_every: Duration,
-    /// Print every step of the search
-    #[arg(long, short, conflicts_with = "quiet")]
-    verbose: bool,
     /// Print only the result
     #[arg(long, short)]
     quiet: bool,

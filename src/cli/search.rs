@@ -12,7 +12,7 @@ const SHOWN: usize = 5;
 
 /// Searches, or continues a search.
 pub fn search(args: &SearchArgs, around: &Surroundings) -> Result<Ending> {
-    let verbosity = verbosity(args.quiet, args.verbose);
+    let verbosity = verbosity(args.quiet, false);
     let options = Options {
         data: args.common.data.clone(),
         device: args.common.device,

@@ -152,7 +152,7 @@ impl Suite {
 pub struct Options {
     /// Receives the benchmark's folder.
     pub data: PathBuf,
-    /// Where to run, if not where each spec says.
+    /// Where to run; none: the fastest device there is.
     pub device: Option<DeviceChoice>,
     /// CPU threads, 0 for one per core.
     pub threads: usize,

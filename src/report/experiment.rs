@@ -9,18 +9,10 @@ use super::panels;
 use super::picture::Picture;
 use super::runs::{self, Curve};
 use crate::error::{Error, Result};
+use crate::metric::TrialMetrics;
 
 /// The metrics of a trial that a graph can show, in the order of `experiment_df.csv`.
-pub const METRICS: [&str; 8] = [
-    "total_reward_ma",
-    "strength",
-    "max_strength",
-    "final_strength",
-    "sample_efficiency",
-    "training_efficiency",
-    "stability",
-    "consistency",
-];
+pub const METRICS: &[&str] = TrialMetrics::NAMES.split_at(1).1;
 
 /// The value of a searched variable in one trial.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! What the tests know of the wgpu device: the adapter, if there is one, and shaders that are being written.
 
-use slm_fast::device::Device;
+use slm_fast::device::{Call, Cx, Device, Kernel, Limits, Memory, Shader};
 
 /// A folder to read shaders from instead of those built in.
 const SHADERS: &str = "SLM_FAST_SHADERS";
@@ -29,5 +29,45 @@ pub fn adapter() -> Option<Device> {
             println!("skipped: {}", error.what);
             None
         }
+    }
+}
+
+/// One kernel on buffers of a test's own.
+pub struct Probe {
+    pub shader: Shader,
+    /// Buffers, in the order of the kernel's arguments.
+    pub args: Vec<usize>,
+}
+
+impl Call for Probe {
+    fn name(&self) -> &'static str {
+        "probe"
+    }
+    fn tiles(&self) -> usize {
+        1
+    }
+    fn scratch_words(&self) -> usize {
+        0
+    }
+    fn flops(&self) -> f64 {
+        0.0
+    }
+    fn kernels(&self) -> Vec<Kernel> {
+        Vec::new()
+    }
+    fn device_scratch(&self) -> usize {
+        0
+    }
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        vec![self.shader.clone()]
+    }
+    fn shader_scratch(&self) -> usize {
+        0
+    }
+    fn args(&self) -> Vec<usize> {
+        self.args.clone()
+    }
+    unsafe fn run(&self, _: &Memory, _: usize, _: &mut Cx<'_>) {
+        unreachable!("this is for a wgpu adapter alone");
     }
 }

@@ -132,6 +132,28 @@ struct Jobs {
     waves: Vec<Vec<Vec<u32>>>,
 }
 
+/// What the `search` section of a spec comes to, for a person; none without one.
+///
+/// # Errors
+/// What [`search`] would refuse it for.
+pub fn outline(spec: &Spec) -> Result<Option<String>> {
+    let Some(section) = &spec.search else { return Ok(None) };
+    let sampler = Sampler::new(spec, spec.meta.random_seed.unwrap_or(0))?;
+    let waves = sampler.waves();
+    let first = draw(&sampler, spec, waves.first().cloned().unwrap_or(0..0), &[])?;
+    let shapes = into_jobs(&first, |_, _| usize::MAX).len();
+    let (trials, keys) = (sampler.trials(), section.0.len());
+    let plural = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+    Ok(Some(format!(
+        "{} by {} over {}, in {}; {} in the first",
+        plural(trials, "trial"),
+        format!("{:?}", sampler.kind()).to_lowercase(),
+        plural(keys, "key"),
+        plural(waves.len(), "wave"),
+        plural(shapes, "cohort")
+    )))
+}
+
 /// Searches from frame 0 in a new folder below [`Options::data`].
 ///
 /// # Errors
@@ -371,7 +393,9 @@ impl Search {
             }
             let stopped = self.asha.as_mut().expect("rungs are the scheduler's").judge(until, &arrived);
             let (on, of) = (arrived.len() - stopped.len(), arrived.len());
-            self.note(&format!("frame {until}: {on} of {of} trials go on"))?;
+            let text = format!("frame {until}: {on} of {of} trials go on");
+            lock(board).progress.line(&text);
+            self.note(&text)?;
             for task in &mut tasks {
                 task.order.stop.extend(task.trials.iter().map(|t| t.trial).filter(|trial| stopped.contains(trial)));
             }
