@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{expect, only_run, outcome, slm_fast, small_spec};
 use serde_json::{Value, json};
@@ -84,8 +84,10 @@ fn the_table_says_what_the_runs_reached() {
 fn killed_again_and_again_ends_in_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let suite = suite(path, 30_000);
+    let suite = suite(path, 60_000);
+    let begun = Instant::now();
     expect(path, &["benchmark", suite, "--quiet", "--data", "whole"], 0);
+    let whole_s = begun.elapsed().as_secs_f64();
     let args = ["benchmark", suite, "--data", "killed", "--quiet", "--checkpoint-every", "0.05"];
     let start = |args: &[&str]| {
         let mut command = slm_fast();
@@ -93,8 +95,8 @@ fn killed_again_and_again_ends_in_the_same_table() {
     };
     let mut child = start(&args);
     let mut kills = 0;
-    for wait_ms in [500, 300, 700] {
-        std::thread::sleep(Duration::from_millis(wait_ms));
+    for share in [0.4, 0.3, 0.2] {
+        std::thread::sleep(Duration::from_secs_f64(whole_s * share));
         kills += u32::from(child.try_wait().expect("a child").is_none());
         let _ = child.kill();
         child.wait().expect("ended");

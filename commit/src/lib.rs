@@ -13,7 +13,8 @@ use proc_macro::TokenStream;
 const SOURCES: [&str; 7] = ["src", "commit", "kernels", "shaders", "assets", "Cargo.toml", "Cargo.lock"];
 
 /// Expands to `(sha, dirty): (&str, Option<bool>)`: the commit's full id, and whether a tracked source file differed from
-/// it; `commit!("benches")` asks about one more folder. Without git the ones that cargo packed with the sources; `("unknown", None)` where nothing knows.
+/// it; `commit!("benches")` asks about one more folder. Without git the ones that cargo packed with the sources;
+/// `("unknown", None)` where nothing knows.
 #[proc_macro]
 pub fn commit(more: TokenStream) -> TokenStream {
     let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
