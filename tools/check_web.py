@@ -5,7 +5,8 @@
 PROGRAM is slm-fast, DATA a folder of runs that have reports (`slm-fast report`). Every report page in it, and `slm-fast
 serve` with the list and with every run, is opened at 1280 and at 390 px. Checked: no error on the console, no request to
 any other place, charts with something drawn, a table that sorts by a click, a hover that shows values, no page wider than
-the window. With --train a run of SPEC, which must take a while, is watched from its first rows to its end by a kill. One line per page; exit code 1 where something is wrong, 3 where there is no Chromium.
+the window. With --train a run of SPEC, which must take a while, is watched from its first rows to its end by a kill. One
+line per page; exit code 1 where something is wrong, 3 where there is no Chromium.
 
 Needs `chromium` and `chromedriver` (Debian: chromium, chromium-driver) and Python's standard library alone.
 """
