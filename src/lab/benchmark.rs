@@ -285,11 +285,15 @@ impl Benchmark {
             progress.line(&text);
             log.line(Level::Info, &text)?;
         }
-        let is_done = |task: &&Task| task.trials.iter().all(|trial| has_ended(&task.folder, trial.trial));
-        let (done, open): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(is_done);
-        let behind = done.iter().map(|task| (task.id, frames(task))).collect();
+        let (mut behind, mut open) = (BTreeMap::new(), Vec::new());
+        for task in &tasks {
+            if task.is_done()? {
+                behind.insert(task.id, frames(task));
+            } else {
+                open.push(task.clone());
+            }
+        }
         let board = Mutex::new(Board { progress, behind, next_table: Instant::now() + TABLE_EVERY });
-        let open: Vec<Task> = open.into_iter().cloned().collect();
         let sessions: BTreeMap<u32, u64> = tasks.iter().map(|task| (task.id, task.sessions() as u64)).collect();
         let tell = |id: u32, news: News| {
             let mut board = lock(&board);

@@ -1,7 +1,8 @@
 //! The spec: what a person writes in JSON or YAML, typed, strict and documented. Opens no device.
 //!
 //! The schema is SLM Lab's; its own files load unmodified. What is added is optional: `meta.random_seed`,
-//! `meta.device`, `meta.precision`, `meta.spec_version`, `agent.net.init_activation`.
+//! `meta.device`, `meta.precision`, `meta.spec_version`, `meta.search_sampler`, `meta.search_wave`,
+//! `agent.net.init_activation`.
 
 mod agent;
 mod algorithm;

@@ -128,13 +128,22 @@ impl Job {
 
     /// The last files of every trial; then the checkpoint has nothing left to resume.
     fn finish(self) -> Result<()> {
-        let path = self.folder.resume(self.run.parts[0].trial);
+        let first = self.run.parts[0].trial;
         self.run.finish()?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(&path, "cannot remove the checkpoint", &error))
-            }
-            _ => Ok(()),
+        remove_checkpoint(&self.folder, first)
+    }
+}
+
+/// Removes the checkpoint of the job whose first trial is `first`, if there is one.
+///
+/// # Errors
+/// One that cannot be removed.
+pub fn remove_checkpoint(folder: &RunFolder, first: u32) -> Result<()> {
+    let path = folder.resume(first);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(&path, "cannot remove the checkpoint", &error))
         }
+        _ => Ok(()),
     }
 }

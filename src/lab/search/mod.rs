@@ -105,6 +105,19 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// Whether every trial has ended. A kill may have come between the last of its files and the end of its checkpoint,
+    /// which then goes now.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be removed.
+    pub fn is_done(&self) -> Result<bool> {
+        let done = self.trials.iter().all(|drawn| experiment::has_ended(&self.folder, drawn.trial));
+        if done {
+            job::remove_checkpoint(&self.folder, self.trials[0].trial)?;
+        }
+        Ok(done)
+    }
+
     /// Sessions of all its trials.
     pub fn sessions(&self) -> usize {
         self.trials.iter().map(|trial| trial.plan.max_session as usize).sum()
@@ -408,11 +421,14 @@ impl Search {
 
     /// Carries out the tasks that are not done yet; false where they were interrupted.
     fn advance(&mut self, tasks: &[Task], engine: &mut dyn Engine, board: &Mutex<Board>) -> Result<bool> {
-        let is_done = |task: &&Task| task.trials.iter().all(|t| experiment::has_ended(&self.folder, t.trial));
-        let (done, open): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(is_done);
-        let whole = |task: &Task| self.spec.env.max_frame * task.sessions() as u64;
-        lock(board).behind.extend(done.iter().map(|task| (task.id, whole(task))));
-        let open: Vec<Task> = open.into_iter().cloned().collect();
+        let mut open = Vec::new();
+        for task in tasks {
+            if task.is_done()? {
+                lock(board).behind.insert(task.id, self.spec.env.max_frame * task.sessions() as u64);
+            } else {
+                open.push(task.clone());
+            }
+        }
         let sessions: BTreeMap<u32, u64> = open.iter().map(|t| (t.id, t.sessions() as u64)).collect();
         let tell = |id: u32, news: News| self.tell(board, id, sessions[&id], news);
         let states = engine.advance(&open, &self.options.stop, &tell)?;
