@@ -173,6 +173,15 @@ fn a_trial_that_is_not_finite_is_faulted_and_the_others_go_on() {
     }
 }
 
+#[test]
+fn a_trial_that_is_judged_at_its_last_frame_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let late = json!({ "search_scheduler": { "grace_period": 1950, "reduction_factor": 2 } });
+    let spec = write_spec(folder.path(), &searching(2000, 1, 4, &late));
+    let said = expect(folder.path(), &["search", spec], 0);
+    assert!(said.contains("4 trials: 4 complete, 0 stopped early, 0 faulted"), "{said}");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_the_search_goes_on() {

@@ -162,8 +162,9 @@ pub fn record(folder: &RunFolder, drawn: &Drawn, stopped: bool) -> Result<Record
     let (status, metrics) = if has_ended(folder, drawn.trial) {
         let metrics = metrics(folder, drawn.trial)?;
         let status = match () {
-            () if stopped => Status::Stopped,
+            // the last rung may lie in the last iteration
             () if metrics.frame >= drawn.plan.max_frame as f64 => Status::Complete,
+            () if stopped => Status::Stopped,
             () => Status::Faulted,
         };
         (status, metrics)
