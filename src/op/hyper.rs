@@ -25,8 +25,26 @@ pub const OBS_CLIP_HIGH: usize = 8;
 pub const CLIP_EPS: usize = 9;
 /// Start of the schedule of the entropy coefficient, five words.
 pub const ENTROPY_COEF: usize = 14;
+/// Start of the schedule of what explores (epsilon, or a temperature), five words.
+pub const EXPLORE: usize = 19;
+/// Start of the schedule of the exponent of importance weights, five words.
+pub const BETA: usize = 24;
+/// Start of the schedule of the entropy that SAC aims at, in nats, five words.
+pub const TARGET_ENTROPY: usize = 29;
+/// Power of an error in its priority, and what is added to the error before.
+pub const PRIORITY_ALPHA: usize = 34;
+pub const PRIORITY_EPSILON: usize = 35;
+/// Weight of the new parameters where a target net follows at every update.
+pub const POLYAK: usize = 36;
+/// Frames between two copies where a target net is replaced.
+pub const UPDATE_FREQUENCY: usize = 37;
+/// Bounds of SAC's learnt log alpha.
+pub const LOG_ALPHA_LOW: usize = 38;
+pub const LOG_ALPHA_HIGH: usize = 39;
+/// Weight of discrete SAC's penalty on moves of the entropy.
+pub const ENTROPY_PENALTY: usize = 40;
 /// Words before the first group.
-pub const LEN: usize = 19;
+pub const LEN: usize = 41;
 
 /// Words of a schedule, counted from its start. Steps are frames.
 pub const KIND: usize = 0;
@@ -152,13 +170,17 @@ pub fn sample(words: &mut [u32], draw: &mut Draw) {
     table[REWARD_SCALE] = draw.range(0.5, 2.0);
     (table[REWARD_CLIP_LOW], table[REWARD_CLIP_HIGH]) = (draw.range(-1.0, -0.2), draw.range(0.2, 1.0));
     (table[OBS_CLIP_LOW], table[OBS_CLIP_HIGH]) = (draw.range(-2.0, -0.5), draw.range(0.5, 2.0));
-    for start in [CLIP_EPS, ENTROPY_COEF] {
+    for start in [CLIP_EPS, ENTROPY_COEF, EXPLORE, BETA, TARGET_ENTROPY] {
         table[start + KIND] = draw.below(4) as f32;
         table[start + START_VAL] = draw.range(0.05, 0.4);
         table[start + END_VAL] = draw.range(0.0, 0.3);
         table[start + START_STEP] = draw.below(500) as f32;
         table[start + END_STEP] = table[start + START_STEP] + 1.0 + draw.below(5_000) as f32;
     }
+    (table[PRIORITY_ALPHA], table[PRIORITY_EPSILON]) = (draw.range(0.4, 1.0), draw.range(1e-4, 1e-2));
+    (table[POLYAK], table[UPDATE_FREQUENCY]) = (draw.range(0.005, 0.5), 1.0 + draw.below(100) as f32);
+    (table[LOG_ALPHA_LOW], table[LOG_ALPHA_HIGH]) = (draw.range(-5.0, -0.5), draw.range(-0.2, 0.2));
+    table[ENTROPY_PENALTY] = draw.range(0.0, 1.0);
     for g in 0..groups {
         let group = &mut table[group(g)..][..GROUP_LEN];
         group[LR] = draw.range(1e-4, 1e-2);

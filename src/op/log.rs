@@ -189,7 +189,7 @@ mod tests {
             ep_return,
             ep_length: &(1..=ep_return.len() as u32).collect::<Vec<_>>(),
             update: &update,
-            schedule: &[0.2, 0.01, 3e-4],
+            schedule: &[0.2, 0.01, 1.0, 0.0, 0.0, 3e-4],
             recent,
             clock,
             row_count: &mut count,

@@ -1,4 +1,4 @@
-//! What the scheduled numbers are in this iteration: clip range, entropy coefficient and learning rates.
+//! What the scheduled numbers are in this iteration: clip range, entropy coefficient, exploration, learning rates.
 //!
 //! The formulas are SLM Lab's, with its faults removed: an `end_val` of 0 is reached, a schedule may rise, and the
 //! periodic one is a cosine.
@@ -8,9 +8,16 @@ use crate::op::{Draw, Shape, hyper};
 
 /// Clip range of the policy ratio.
 pub const CLIP_EPS: usize = 0;
+/// Weight of the entropy bonus; SAC's alpha where it is fixed.
 pub const ENTROPY_COEF: usize = 1;
+/// Epsilon, or the temperature, of a policy that explores.
+pub const EXPLORE: usize = 2;
+/// Exponent of importance weights.
+pub const BETA: usize = 3;
+/// Entropy that SAC aims at, in nats.
+pub const TARGET_ENTROPY: usize = 4;
 /// Words before the learning rates, one per group.
-pub const LEN: usize = 2;
+pub const LEN: usize = 5;
 
 /// Sizes of [`Schedule`].
 #[derive(Debug, Clone)]
@@ -45,8 +52,8 @@ impl Shape for ScheduleShape {
 }
 
 crate::op! {
-    /// Evaluates the schedules: clip range and entropy coefficient at the frame where the coming rollout ends, when the
-    /// update happens; learning rates at the frame where it began, so that the first update uses the full rate. Runs
+    /// Evaluates the schedules: what an update uses at the frame where the coming rollout ends, when the update happens;
+    /// exploration and learning rates at the frame where it began, so that the first update uses the full rate. Runs
     /// first in an iteration.
     Schedule(d: ScheduleShape) = "schedule", within 1e-6, run = define {
         read hyper: f32[hyper::len(d.groups)];
@@ -60,6 +67,9 @@ fn define(d: &ScheduleShape, a: Args) {
     let (began, ends) = (step * d.n as u64, (step + d.t as u64) * d.n as u64);
     a.schedule[CLIP_EPS] = value(&a.hyper[hyper::CLIP_EPS..], ends);
     a.schedule[ENTROPY_COEF] = value(&a.hyper[hyper::ENTROPY_COEF..], ends);
+    a.schedule[EXPLORE] = value(&a.hyper[hyper::EXPLORE..], began);
+    a.schedule[BETA] = value(&a.hyper[hyper::BETA..], ends);
+    a.schedule[TARGET_ENTROPY] = value(&a.hyper[hyper::TARGET_ENTROPY..], ends);
     for g in 0..d.groups {
         let group = &a.hyper[hyper::group(g)..];
         let factor = if group[hyper::LR_KIND] == hyper::LR_LINEAR_TO_MIN {
@@ -151,6 +161,7 @@ mod tests {
         let d = ScheduleShape { t: 10, n: 4, groups: 2 };
         let mut hyper = vec![0.0; hyper::len(2)];
         hyper[hyper::CLIP_EPS..][..5].copy_from_slice(&[hyper::LINEAR_DECAY, 0.2, 0.1, 0.0, 80.0]);
+        hyper[hyper::EXPLORE..][..5].copy_from_slice(&[hyper::LINEAR_DECAY, 1.0, 0.0, 0.0, 100.0]);
         hyper[hyper::group(0) + hyper::LR] = 3e-4;
         hyper[hyper::group(1)..][..10].copy_from_slice(&[
             1e-3,
@@ -169,8 +180,8 @@ mod tests {
             define(&d, Args { hyper: &hyper, clock: &[step, 0, 0, 0], schedule: &mut schedule });
             schedule
         };
-        assert_eq!(at(0), [0.15, 0.0, 3e-4, 1e-3]);
-        assert_eq!(at(10), [0.1, 0.0, 3e-4, 6e-4]);
-        assert_eq!(at(20)[3], 3e-4);
+        assert_eq!(at(0), [0.15, 0.0, 1.0, 0.0, 0.0, 3e-4, 1e-3]);
+        assert_eq!(at(10), [0.1, 0.0, 0.6, 0.0, 0.0, 3e-4, 6e-4]);
+        assert_eq!(at(20)[LEN + 1], 3e-4);
     }
 }

@@ -17,6 +17,12 @@ pub enum Purpose {
     Init = 3,
     /// Everything that tests and tools draw.
     Test = 4,
+    /// Rows of a batch from the replay memory; index is the batch of the iteration.
+    Sample = 5,
+    /// Actions that SAC takes at the next observations, for its critics' targets.
+    NextAction = 6,
+    /// Actions that SAC's actor is judged by.
+    ActorAction = 7,
 }
 
 /// One block of Philox4x32-10.
