@@ -12,4 +12,5 @@ pub mod rng;
 pub mod simd;
 pub mod soft;
 pub mod sums;
+pub mod tree;
 pub mod trig;
