@@ -7,7 +7,7 @@ use super::policy::Policy;
 use crate::device::Precision;
 use crate::env;
 use crate::op::minibatch_grad::{Distance, GradShape};
-use crate::op::rollout::RolloutShape;
+use crate::op::rollout::{Explore, RolloutShape, Store};
 use crate::op::{Draw, hyper};
 
 fn nets(
@@ -128,9 +128,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         let env = EnvFns::new(env::find(env).expect("a built environment"));
         let critic: &[usize] = &[17, 20];
         let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
-        let limit = env.spec.max_episode_steps;
-        let precision = Precision::F32;
-        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false, precision }
+        RolloutShape::new(env, Some(nets), t, n)
     };
     let mut all = vec![
         case("CartPole-v1", discrete(2), false, 4, 5),
@@ -155,8 +153,8 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         })
     };
     let mut more = vec![
-        with(0, &|d| d.greedy = true),
-        with(4, &|d| d.greedy = true),
+        with(0, &|d| d.explore = Explore::Greedy),
+        with(4, &|d| d.explore = Explore::Greedy),
         with(2, &|d| d.normalize_obs = true),
         with(1, &|d| d.nets = None),
         with(5, &|d| d.nets = None),
@@ -208,6 +206,30 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     more.push(bf16(with(0, &|d| {
         d.nets.as_mut().expect("has nets").critic.as_mut().expect("its own").hidden = vec![40, 20]
     })));
+    // into a ring that the steps go round in, a part of the way into an iteration; more parameters than the actor's
+    let ring = |case: usize, explore| {
+        with(case, &|d| {
+            (d.t, d.limit) = (7, 5);
+            d.store = Store::Ring { steps: 9, at: 3, of: 12 };
+            d.explore = explore;
+            d.nets.as_mut().expect("has nets").critic = None;
+        })
+    };
+    let squashed = |explore| {
+        let mut d = ring(4, explore);
+        d.nets.as_mut().expect("has nets").policy = gauss(false, true);
+        d
+    };
+    more.extend([Explore::EpsilonGreedy, Explore::Boltzmann, Explore::Uniform, Explore::Greedy].map(|e| ring(0, e)));
+    more.extend([Explore::EpsilonGreedy, Explore::Boltzmann].map(|e| RolloutShape { n: 70, ..ring(2, e) }));
+    more.extend([ring(1, Explore::Sample), ring(3, Explore::EpsilonGreedy), ring(6, Explore::Sample)]);
+    more.extend([Explore::Sample, Explore::Uniform, Explore::Greedy].map(squashed));
+    more.push(RolloutShape { normalize_obs: true, t: 1, ..ring(2, Explore::Boltzmann) });
+    more.push(RolloutShape { n: 33, store: Store::Ring { steps: 100, at: 0, of: 7 }, ..squashed(Explore::Sample) });
     all.extend(more);
+    for d in &mut all {
+        let own = d.nets.as_ref().map_or(0, Nets::len);
+        (d.params, d.groups) = if d.in_ring() { (own + 13, 4) } else { (own, d.nets.as_ref().map_or(1, Nets::groups)) };
+    }
     all
 }
