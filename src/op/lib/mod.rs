@@ -10,4 +10,5 @@ pub mod policy;
 pub mod rng;
 pub mod simd;
 pub mod sums;
+pub mod tree;
 pub mod trig;
