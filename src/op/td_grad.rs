@@ -232,7 +232,7 @@ fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     };
     let mut scratch = &mut *cx.scratch;
     let net = PackedNet::new(&d.net, a.params, &mut scratch);
-    let mut target = (d.target() > 0).then(|| PackedNet::new(&d.net, a.target, &mut scratch));
+    let mut target = (d.target() > 0).then(|| PackedNet::ahead(&d.net, a.target, &mut scratch));
     let grad = cut(&mut scratch, d.net.packed_grad_len());
     grad.fill(0.0);
     let d_out = cut(&mut scratch, ROWS * d.net.out_pad());
