@@ -162,8 +162,8 @@ fn what_is_not_built_is_named_in_full() {
     let err = spec.require_built(&ENVS).expect_err("not built");
     insta::assert_snapshot!(err, @r"
     unbuilt: asks for what is not built yet:
-      agent.algorithm.name: CrossQ is not built yet (planned); this version trains Reinforce, ActorCritic, PPO
-      agent.memory.name: Replay is not built yet; OnPolicyBatchReplay is
+      agent.algorithm.name: CrossQ is not built yet (planned); this version trains Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic
+      agent.memory.name: Replay is not built yet for CrossQ; OnPolicyBatchReplay is
       agent.critic_net: critics with a section of their own are not built yet; `critic_` keys in agent.net are
       agent.critic_net.arc: the layer LazyBatchRenorm1d is not built yet; chains of linear layers with one activation are
       env.name: ALE/Pong-v5 is not built yet; CartPole-v1, Acrobot-v1, MountainCar-v0, MountainCarContinuous-v0, Pendulum-v1 are
