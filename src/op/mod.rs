@@ -6,6 +6,8 @@
 
 pub mod advantage;
 pub mod constants;
+pub mod crossq_grad;
+pub mod fold;
 pub mod gpu;
 pub mod hyper;
 pub mod lib;
@@ -366,5 +368,7 @@ pub static ALL: &[&Entry] = &[
     &shuffle::Shuffle::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
     &optimize::Optimize::ENTRY,
+    &crossq_grad::CrossqGrad::ENTRY,
+    &fold::Fold::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
 ];

@@ -90,17 +90,17 @@ impl Activation {
 
 crate::per_simd! {
     /// Replaces `x` by its activation; `before` keeps the inputs where the slope needs them.
-    fn activate(kind: Activation, x: &mut [f32], before: &mut [f32]) = activate_body;
+    pub(super) fn activate(kind: Activation, x: &mut [f32], before: &mut [f32]) = activate_body;
 }
 
 crate::per_simd! {
     /// Multiplies `d` by the slope, read off the activated values `y` (and their inputs where needed).
-    fn slope(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32]) = slope_body;
+    pub(super) fn slope(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32]) = slope_body;
 }
 
 crate::per_isa! {
     /// Adds rows of `sum.len()` words, in order.
-    fn add_rows(rows: &[f32], sum: &mut [f32]) {
+    pub(super) fn add_rows(rows: &[f32], sum: &mut [f32]) {
         let wide = sum.len();
         for (at, sum) in sum.chunks_exact_mut(LANES).enumerate() {
             let mut lanes = [0.0; LANES];
@@ -252,25 +252,25 @@ pub struct Mlp {
 
 /// One layer of a net: sizes, and where it lies in the parameters and in packed scratch.
 #[derive(Debug, Clone, Copy)]
-struct Layer {
-    input: usize,
-    output: usize,
+pub(super) struct Layer {
+    pub input: usize,
+    pub output: usize,
     /// Offsets into the parameters.
-    weight: usize,
-    bias: usize,
+    pub weight: usize,
+    pub bias: usize,
     /// Offsets into packed scratch: `[input, output]` for the way forward, `[output, input]` for the way back, rows
     /// padded to 16 words.
-    ahead: usize,
-    packed_bias: usize,
-    back: usize,
+    pub ahead: usize,
+    pub packed_bias: usize,
+    pub back: usize,
 }
 
-const fn pad(n: usize) -> usize {
+pub(super) const fn pad(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
 
 impl Mlp {
-    fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
+    pub(super) fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
         let (mut at, mut packed) = (0, 0);
         (0..=self.hidden.len()).map(move |l| {
             let input = if l == 0 { self.input } else { self.hidden[l - 1] };
@@ -399,26 +399,30 @@ impl Mlp {
 pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
     let last = mlp.hidden.len();
     for (l, y) in mlp.layers().enumerate() {
-        let (input, output) = (y.input, y.output);
-        let weight = &params[y.weight..y.bias];
-        let (ahead, rest) = packed[y.ahead..].split_at_mut(input * pad(output));
-        let (bias, rest) = rest.split_at_mut(pad(output));
-        let back = &mut rest[..output * pad(input)];
-        bias.fill(0.0);
-        bias[..output].copy_from_slice(&params[y.bias..y.bias + output]);
-        // the way this matrix is stored, and the other way round
-        let (same, turned, rows, cols) =
-            if l == last { (back, ahead, output, input) } else { (ahead, back, input, output) };
-        for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
-            to[..cols].copy_from_slice(from);
-            to[cols..].fill(0.0);
+        let bias = &params[y.bias..y.bias + y.output];
+        pack_layer(&y, l == last, &params[y.weight..y.bias], bias, packed);
+    }
+}
+
+/// Lays one layer out as [`pack`] does.
+pub(super) fn pack_layer(y: &Layer, last: bool, weight: &[f32], layer_bias: &[f32], packed: &mut [f32]) {
+    let (input, output) = (y.input, y.output);
+    let (ahead, rest) = packed[y.ahead..].split_at_mut(input * pad(output));
+    let (bias, rest) = rest.split_at_mut(pad(output));
+    let back = &mut rest[..output * pad(input)];
+    bias.fill(0.0);
+    bias[..output].copy_from_slice(layer_bias);
+    // the way this matrix is stored, and the other way round
+    let (same, turned, rows, cols) = if last { (back, ahead, output, input) } else { (ahead, back, input, output) };
+    for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
+        to[..cols].copy_from_slice(from);
+        to[cols..].fill(0.0);
+    }
+    for (j, to) in turned.chunks_exact_mut(pad(rows)).enumerate() {
+        for (i, to) in to[..rows].iter_mut().enumerate() {
+            *to = weight[i * cols + j];
         }
-        for (j, to) in turned.chunks_exact_mut(pad(rows)).enumerate() {
-            for (i, to) in to[..rows].iter_mut().enumerate() {
-                *to = weight[i * cols + j];
-            }
-            to[rows..].fill(0.0);
-        }
+        to[rows..].fill(0.0);
     }
 }
 

@@ -113,6 +113,23 @@ impl Policy {
         }
     }
 
+    /// Definition: the tanh of a Gaussian's sample and its log-probability. `word` gives uniform numbers, two per action
+    /// word, rounded up to a pair.
+    pub fn define_squashed(self, out: &[f64], word: impl Fn(usize) -> f32) -> (Vec<f64>, f64) {
+        let mut log_prob = 0.0;
+        let action = (0..self.action_len()).map(|i| {
+            let (u, v) = (f64::from(word(i & !1)), f64::from(word((i & !1) + 1)) * std::f64::consts::TAU);
+            let z = (-2.0 * u.ln()).sqrt() * if i % 2 == 0 { v.cos() } else { v.sin() };
+            let log_std = out[self.action_len() + i].clamp(LOG_STD.0.into(), LOG_STD.1.into());
+            let x = out[i] + log_std.exp() * z;
+            log_prob += -0.5 * z * z - log_std - HALF_LN_2PI;
+            // log of the slope of tanh, without cancellation
+            log_prob -= 2.0 * (std::f64::consts::LN_2 - x.abs() - (-2.0 * x.abs()).exp().ln_1p());
+            x.tanh()
+        });
+        (action.collect(), log_prob)
+    }
+
     /// Log-probability and entropy of 16 rows, and their slopes with respect to `out`; `out` as in [`Policy::define`].
     #[inline(always)]
     pub fn evaluate(
@@ -240,7 +257,7 @@ impl Policy {
 
 /// Maximum and `ln(sum(exp(x - max)))` over the outputs, per lane.
 #[inline(always)]
-fn log_sum_exp(out: &[Lanes]) -> (Lanes, Lanes) {
+pub fn log_sum_exp(out: &[Lanes]) -> (Lanes, Lanes) {
     let mut top = out[0];
     for x in &out[1..] {
         for i in 0..LANES {
