@@ -1,6 +1,7 @@
 //! Are gradients gradients? The definition of every differentiable op against central differences of what it minimises.
 
 use slm_fast::device::Precision;
+use slm_fast::op::crossq_grad::{self, CrossqGrad, CrossqShape};
 use slm_fast::op::minibatch_grad::{Args, MinibatchGrad, objective};
 use slm_fast::op::{Draw, Shape, minibatch_grad::GradShape};
 
@@ -60,6 +61,66 @@ fn minibatch_grad_is_the_slope_of_its_objective() {
                 "case {case}, parameter {i}: {} for {want}",
                 grad[i]
             );
+            moving += usize::from(want.abs() > 1e-5);
+        }
+        assert!(moving > 5, "case {case}: too few parameters move the objective");
+    }
+}
+
+/// Targets and the corrections of the normalisation are constants of the gradient: they are held where they were.
+#[test]
+fn crossq_grad_is_the_slope_of_its_objective() {
+    let entry = CrossqGrad::ENTRY;
+    for (case, shape) in CrossqShape::cases().iter().enumerate() {
+        let mut draw = Draw::new(90 + case as u32);
+        let mut words = (entry.sample)(case, &mut draw);
+        let args = (entry.args)(case);
+        let at = |name: &str| args.iter().position(|a| a.name == name).expect("a declared argument");
+        let u = |name: &str| words[at(name)].clone();
+        let f = |name: &str| bytemuck::cast_slice::<u32, f32>(&words[at(name)]).to_vec();
+        let (mut partial, mut partial_loss, mut error) = (f("partial"), f("partial_loss"), f("error"));
+        let (mut norm, mut batches, params) = (f("norm"), u("batches"), f("params"));
+        let held = crossq_grad::define_held(
+            shape,
+            crossq_grad::Args {
+                index: &u("index"),
+                last: &u("last"),
+                returns: &f("returns"),
+                discount: &f("discount"),
+                weight: &f("weight"),
+                obs: &f("obs"),
+                next_obs: &f("next_obs"),
+                action: &f("action"),
+                normalizer: &f("normalizer"),
+                hyper: &f("hyper"),
+                schedule: &f("schedule"),
+                seed: &u("seed"),
+                clock: &u("clock"),
+                params: &params,
+                partial: &mut partial,
+                partial_loss: &mut partial_loss,
+                error: &mut error,
+                norm: &mut norm,
+                batches: &mut batches,
+            },
+        );
+        (entry.define)(case, &mut words);
+        assert_eq!(bytemuck::cast_slice::<f32, u32>(&partial), words[at("partial")]);
+        let exact: Vec<f64> = params[shape.critics()..].iter().map(|&p| f64::from(p)).collect();
+        let slope = |i: usize| {
+            let step = 1e-6;
+            let mut moved = exact.clone();
+            moved[i] += step;
+            let up = crossq_grad::objective(shape, &held, &moved);
+            moved[i] -= 2.0 * step;
+            (up - crossq_grad::objective(shape, &held, &moved)) / (2.0 * step)
+        };
+        let every = (exact.len() / 60).max(1);
+        let mut moving = 0;
+        for i in (0..exact.len()).step_by(every).chain(exact.len().saturating_sub(3)..exact.len()) {
+            let want = slope(i);
+            let got = f64::from(partial[i]);
+            assert!((got - want).abs() <= 2e-6 * (1.0 + want.abs()), "case {case}, parameter {i}: {got} for {want}");
             moving += usize::from(want.abs() > 1e-5);
         }
         assert!(moving > 5, "case {case}: too few parameters move the objective");

@@ -557,3 +557,6 @@ crate::per_isa! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
