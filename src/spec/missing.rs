@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, arc};
+use super::{Agent, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, arc};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -33,13 +33,7 @@ impl Spec {
             );
         }
         list.net("agent.net", &self.agent.net);
-        if let Some(critic) = &self.agent.critic_net {
-            list.add(
-                "agent.critic_net",
-                "critics with a section of their own are not built yet; `critic_` keys in agent.net are",
-            );
-            list.net("agent.critic_net", critic);
-        }
+        list.critics(&self.agent);
         list.env(&self.env, envs);
         if self.meta.rigorous_eval != 0 {
             list.add("meta.rigorous_eval", "evaluation apart from training is not built yet; 0 is");
@@ -98,6 +92,29 @@ impl List {
                 "agent.algorithm.lam",
                 "returns of whole episodes are not built yet; set `lam` or `num_step_returns`",
             );
+        }
+    }
+
+    /// Critics with a section of their own, and Batch Renormalisation, are CrossQ's.
+    fn critics(&mut self, agent: &Agent) {
+        let crossq = matches!(agent.algorithm, Algorithm::CrossQ(_));
+        if agent.net.batch_renorm.is_some() {
+            self.add("agent.net.batch_renorm", "Batch Renormalisation is built in the critics of CrossQ alone");
+        }
+        let Some(critic) = &agent.critic_net else {
+            if crossq {
+                self.add("agent.critic_net", "CrossQ without critics of its own, with `batch_renorm`, is not built");
+            }
+            return;
+        };
+        self.net("agent.critic_net", critic);
+        if !crossq {
+            self.add(
+                "agent.critic_net",
+                "critics with a section of their own are built for CrossQ alone; `critic_` keys in agent.net are",
+            );
+        } else if critic.kind == NetType::MLPNet && critic.batch_renorm.is_none() {
+            self.add("agent.critic_net.batch_renorm", "critics of CrossQ without Batch Renormalisation are not built");
         }
     }
 
