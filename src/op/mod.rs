@@ -15,10 +15,14 @@ pub mod log;
 pub mod minibatch_grad;
 pub mod obs_moments;
 pub mod optimize;
+pub mod prioritize;
 pub mod rollout;
+pub mod sample;
 pub mod schedule;
 pub mod shaders;
 pub mod shuffle;
+pub mod target;
+pub mod td_grad;
 
 use crate::device::{Dtype, Kernel, Kind, Layout, Limits, Shader, Word};
 use crate::op::lib::rng;
@@ -368,7 +372,16 @@ pub static ALL: &[&Entry] = &[
     &shuffle::Shuffle::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
     &optimize::Optimize::ENTRY,
+    &sample::Sample::ENTRY,
+    &td_grad::TdGrad::ENTRY,
     &crossq_grad::CrossqGrad::ENTRY,
     &fold::Fold::ENTRY,
+    &prioritize::Prioritize::ENTRY,
+    &target::Target::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
 ];
+
+/// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
+pub const NOT_ON_CUDA: &[&str] = &["sample", "prioritize", "target", "td_grad", "crossq_grad", "fold"];
+/// The same of the wgpu device.
+pub const NOT_ON_WGPU: &[&str] = &["sample", "prioritize", "target", "td_grad", "crossq_grad", "fold"];

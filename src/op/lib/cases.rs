@@ -9,7 +9,8 @@ use crate::device::Precision;
 use crate::env;
 use crate::op::crossq_grad::CrossqShape;
 use crate::op::minibatch_grad::{Distance, GradShape};
-use crate::op::rollout::RolloutShape;
+use crate::op::rollout::{Explore, RolloutShape, Store};
+use crate::op::td_grad::{Backup, TdShape};
 use crate::op::{Draw, hyper};
 
 fn nets(
@@ -194,6 +195,42 @@ pub fn crossq_shapes() -> Vec<CrossqShape> {
     ]
 }
 
+/// Cases of `td_grad`: every backup, both heads, several nets, ragged blocks and tiles.
+pub fn td_shapes() -> Vec<TdShape> {
+    let case = |input, hidden: &[usize], activation, actions, dueling, backup| TdShape {
+        net: Mlp { input, hidden: hidden.to_vec(), activation, output: actions + usize::from(dueling) },
+        actions,
+        dueling,
+        rows: 60,
+        envs: 4,
+        samples: 40,
+        start: 0,
+        batch: 40,
+        backup,
+        distance: Distance::SmoothL1 { beta: 0.7 },
+        normalize_obs: false,
+        tile_rows: 256,
+    };
+    let (relu, selu, tanh) = (Activation::Relu, Activation::Selu, Activation::Tanh);
+    let mut all = vec![
+        case(4, &[64, 64], selu, 2, false, Backup::Double),
+        case(4, &[24], tanh, 2, false, Backup::Sarsa),
+        case(6, &[17, 20], relu, 3, false, Backup::Target),
+        case(2, &[19], selu, 3, false, Backup::Own),
+        case(6, &[33, 7], tanh, 3, true, Backup::Double),
+        case(3, &[20], relu, 2, true, Backup::Target),
+        case(5, &[16, 16], tanh, 4, true, Backup::Sarsa),
+        case(4, &[], tanh, 2, false, Backup::Double),
+        case(1, &[1], tanh, 1, true, Backup::Own),
+    ];
+    let base = all[0].clone();
+    all.push(TdShape { samples: 120, start: 51, batch: 17, distance: Distance::Mse, ..base.clone() });
+    all.push(TdShape { normalize_obs: true, samples: 200, start: 1, batch: 199, tile_rows: 64, ..base.clone() });
+    all.push(TdShape { samples: 300, batch: 300, rows: 1_000, envs: 5, tile_rows: 256, ..all[4].clone() });
+    all.push(TdShape { samples: 1, batch: 1, tile_rows: 64, ..all[2].clone() });
+    all
+}
+
 /// Cases of `rollout`: every environment, every kind of policy, ragged tiles, every way that a gpu takes.
 pub fn rollout_shapes() -> Vec<RolloutShape> {
     let discrete = |n| Policy::Categorical { n };
@@ -202,9 +239,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         let env = EnvFns::new(env::find(env).expect("a built environment"));
         let critic: &[usize] = &[17, 20];
         let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
-        let limit = env.spec.max_episode_steps;
-        let precision = Precision::F32;
-        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false, precision }
+        RolloutShape::new(env, Some(nets), t, n)
     };
     let mut all = vec![
         case("CartPole-v1", discrete(2), false, 4, 5),
@@ -229,8 +264,8 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         })
     };
     let mut more = vec![
-        with(0, &|d| d.greedy = true),
-        with(4, &|d| d.greedy = true),
+        with(0, &|d| d.explore = Explore::Greedy),
+        with(4, &|d| d.explore = Explore::Greedy),
         with(2, &|d| d.normalize_obs = true),
         with(1, &|d| d.nets = None),
         with(5, &|d| d.nets = None),
@@ -282,6 +317,30 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     more.push(bf16(with(0, &|d| {
         d.nets.as_mut().expect("has nets").critic.as_mut().expect("its own").hidden = vec![40, 20]
     })));
+    // into a ring that the steps go round in, a part of the way into an iteration; more parameters than the actor's
+    let ring = |case: usize, explore| {
+        with(case, &|d| {
+            (d.t, d.limit) = (7, 5);
+            d.store = Store::Ring { steps: 9, at: 3, of: 12 };
+            d.explore = explore;
+            d.nets.as_mut().expect("has nets").critic = None;
+        })
+    };
+    let squashed = |explore| {
+        let mut d = ring(4, explore);
+        d.nets.as_mut().expect("has nets").policy = gauss(false, true);
+        d
+    };
+    more.extend([Explore::EpsilonGreedy, Explore::Boltzmann, Explore::Uniform, Explore::Greedy].map(|e| ring(0, e)));
+    more.extend([Explore::EpsilonGreedy, Explore::Boltzmann].map(|e| RolloutShape { n: 70, ..ring(2, e) }));
+    more.extend([ring(1, Explore::Sample), ring(3, Explore::EpsilonGreedy), ring(6, Explore::Sample)]);
+    more.extend([Explore::Sample, Explore::Uniform, Explore::Greedy].map(squashed));
+    more.push(RolloutShape { normalize_obs: true, t: 1, ..ring(2, Explore::Boltzmann) });
+    more.push(RolloutShape { n: 33, store: Store::Ring { steps: 100, at: 0, of: 7 }, ..squashed(Explore::Sample) });
     all.extend(more);
+    for d in &mut all {
+        let own = d.nets.as_ref().map_or(0, Nets::len);
+        (d.params, d.groups) = if d.in_ring() { (own + 13, 4) } else { (own, d.nets.as_ref().map_or(1, Nets::groups)) };
+    }
     all
 }

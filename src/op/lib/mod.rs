@@ -1,5 +1,6 @@
 //! Functions that ops and environments share; the same text exists in every kernel language.
 
+pub mod acting;
 pub mod cases;
 pub mod envs;
 pub mod mlp;
@@ -10,4 +11,5 @@ pub mod renorm;
 pub mod rng;
 pub mod simd;
 pub mod sums;
+pub mod tree;
 pub mod trig;
