@@ -6,37 +6,35 @@
 //! half their hidden units do. With discrete actions the critics see states alone and give a value per action; the
 //! expectation over `a'` is then exact, of the mean of the two critics instead of the lesser one.
 
-use super::hyper::{self, CLOCK_OPT, update};
-use super::lib::mlp::{ROWS, exact, forward};
-use super::lib::nets::{Nets, Packed, cut, normalize};
+use super::hyper::{self, update};
+use super::lib::mlp::{Mlp, ROWS, exact, forward, pack_forward};
+use super::lib::nets::cut;
 use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy, log_sum_exp};
 use super::lib::renorm::{self, Renorm};
-use super::lib::rng::{Purpose, philox, unit};
+use super::lib::rng::Purpose;
+use super::lib::soft::{self, Noise, Seen, Squashed, to_lanes};
 use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
 use crate::device::Cx;
 use crate::device::cpu::Isa;
 
-/// Optimiser groups: actor, alpha, critics.
-const GROUPS: usize = 4;
-
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
 pub struct CrossqShape {
-    /// The actor; it has no value.
-    pub nets: Nets,
+    pub actor: Mlp,
+    pub policy: Policy,
     /// Each of the two critics: of observation and action, or, with discrete actions, of the observation.
     pub critic: Renorm,
-    /// Words of an observation, `O`.
-    pub obs: usize,
-    /// Rows of the ring, `R`.
+    /// Rows of the replay ring, `R`.
     pub rows: usize,
-    /// Rows that `index` and its like hold, and which of them are this batch, `B`.
+    /// Samples that were drawn together, and which of them are this batch: `start..start + batch`.
     pub samples: usize,
     pub start: usize,
     pub batch: usize,
-    /// Whether alpha is learnt; else it is what the schedule says.
+    /// Parameter groups of the session.
+    pub groups: usize,
+    /// Whether the entropy's weight is `exp(log_alpha)`; otherwise it is `schedule[ENTROPY_COEF]`.
     pub learned: bool,
     pub distance: Distance,
     /// Values and targets are compressed by `sign(x) ln(1 + |x|)` before they are compared.
@@ -45,13 +43,14 @@ pub struct CrossqShape {
 }
 
 impl CrossqShape {
-    /// Where log alpha and the first critic lie in the parameters `[actor | log alpha | critic | critic]`.
-    pub fn log_alpha(&self) -> usize {
-        self.nets.actor_len()
+    /// Words of an observation.
+    fn obs(&self) -> usize {
+        self.actor.input
     }
 
+    /// Where the first critic lies in the parameters `[actor | log_alpha | critic | critic]`.
     pub fn critics(&self) -> usize {
-        self.log_alpha() + 1
+        self.actor.len() + 1
     }
 
     /// All parameters.
@@ -61,19 +60,20 @@ impl CrossqShape {
 
     /// Log-probabilities of a successor: of the one action, or of all.
     fn log_probs(&self) -> usize {
-        match self.nets.policy {
+        match self.policy {
             Policy::Categorical { n } => n,
             Policy::Gaussian { .. } => 1,
         }
     }
 
-    /// Action words that a critic sees.
-    fn seen_action(&self) -> usize {
-        self.critic.mlp.input - self.obs
+    /// Words of an action that a critic sees; none where it has an output for every action.
+    fn seen_words(&self) -> usize {
+        self.critic.mlp.input - self.obs()
     }
 
-    fn alpha(&self, params: &[f32], schedule: &[f32]) -> f32 {
-        if self.learned { trig::exp(params[self.log_alpha()]) } else { schedule[schedule::ENTROPY_COEF] }
+    /// The output that is the value of the action of row `m`.
+    fn chosen(&self, action: &[f32], m: u32) -> usize {
+        if self.seen_words() > 0 { 0 } else { action[m as usize] as usize }
     }
 }
 
@@ -82,12 +82,13 @@ impl Shape for CrossqShape {
         let (critic, rows) = (&self.critic, 2 * self.batch);
         let one = critic.mlp.packed_len() + critic.batch_len(rows) + rows * critic.mlp.out_pad();
         let joint = rows * critic.in_pad() + self.batch * (self.log_probs() + 1 + critic.mlp.out_pad());
-        self.nets.packed_len() + ROWS * self.obs + joint + 2 * one + critic.slopes_len(rows)
+        let actor = self.actor.packed_len() + self.actor.acts_len() + ROWS * self.actor.out_pad();
+        joint + 2 * one + actor.max(critic.slopes_len(rows))
     }
 
     fn flops(&self) -> f64 {
         let critics = 2 * (2 * self.batch) * 3 * self.critic.mlp.madds();
-        2.0 * (critics + self.batch * self.nets.madds()) as f64
+        2.0 * (critics + self.batch * self.actor.madds()) as f64
     }
 
     fn cases() -> Vec<CrossqShape> {
@@ -95,7 +96,7 @@ impl Shape for CrossqShape {
     }
 
     fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {
-        match (arg, self.nets.policy) {
+        match (arg, self.policy) {
             ("index" | "last", _) => words.iter_mut().for_each(|word| *word = draw.below(self.rows as u32)),
             ("action", Policy::Categorical { n }) => {
                 words.iter_mut().for_each(|word| *word = (draw.below(n as u32) as f32).to_bits());
@@ -127,12 +128,12 @@ crate::op! {
         read returns: f32[d.samples] in -3.0..3.0;
         read discount: f32[d.samples] in 0.0..1.0;
         read weight: f32[d.samples];
-        read obs: f32[d.rows, d.obs] in -2.0..2.0;
-        read next_obs: f32[d.rows, d.obs] in -2.0..2.0;
-        read action: f32[d.rows, d.nets.policy.action_len()] in -1.0..1.0;
-        read normalizer: f32[2, d.obs] in 0.5..1.5;
-        read hyper: f32[hyper::len(GROUPS)];
-        read schedule: f32[schedule::LEN + GROUPS] in 0.05..0.3;
+        read obs: f32[d.rows, d.obs()] in -2.0..2.0;
+        read next_obs: f32[d.rows, d.obs()] in -2.0..2.0;
+        read action: f32[d.rows, d.policy.action_len()] in -1.0..1.0;
+        read normalizer: f32[2, d.obs()] in 0.5..1.5;
+        read hyper: f32[hyper::len(d.groups)];
+        read schedule: f32[schedule::LEN + d.groups] in 0.05..0.3;
         read seed: u32[2] in 0.0..1000.0;
         read clock: u32[hyper::CLOCK_LEN] in 0.0..300.0;
         read params: f32[d.p()] in -0.7..0.7;
@@ -153,17 +154,8 @@ fn symlog(x: f64) -> f64 {
 fn define_loss(d: &CrossqShape, value: f64, target: f64) -> (f64, f64) {
     let (e, inner) =
         if d.symlog { (symlog(value) - symlog(target), 1.0 / (1.0 + value.abs())) } else { (value - target, 1.0) };
-    match d.distance {
-        Distance::Mse => (e * e, 2.0 * e * inner),
-        Distance::SmoothL1 { beta } => {
-            let beta = f64::from(beta);
-            if e.abs() < beta {
-                (0.5 * e * e / beta, e / beta * inner)
-            } else {
-                (e.abs() - 0.5 * beta, e.signum() * inner)
-            }
-        }
-    }
+    let (loss, slope) = d.distance.define(e);
+    (loss, slope * inner)
 }
 
 /// What the gradient takes for constant: the joint batch, the targets, and the corrections of both critics' units.
@@ -190,31 +182,21 @@ pub fn objective(d: &CrossqShape, held: &Held, critics: &[f64]) -> f64 {
 
 /// Definition: the joint batch, and the log-probabilities of the successors' actions.
 fn define_joint(d: &CrossqShape, a: &Args<'_>) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
-    let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
-    let see = |obs: &[f32], row: u32| -> Vec<f64> {
-        let seen = obs[row as usize * d.obs..][..d.obs].iter().enumerate();
-        seen.map(|(o, &x)| f64::from(if d.normalize_obs { normalize(x, o, a.normalizer, clip) } else { x })).collect()
-    };
+    let seen = Seen::new(d.obs(), d.normalize_obs, a.normalizer, a.hyper);
+    let noise = Noise::new(Purpose::NextAction, a.seed, a.clock);
     let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
-    let (len, key) = (d.nets.policy.action_len(), [a.seed[0], a.seed[1]]);
     let (mut x, mut next, mut log_probs) = (Vec::new(), Vec::new(), Vec::new());
     for b in 0..d.batch {
         let (index, last) = (a.index[d.start + b], a.last[d.start + b]);
-        let (mut row, mut after) = (see(a.obs, index), see(a.next_obs, last));
-        let out = d.nets.define(&params, &after, exact).0;
-        match d.nets.policy {
-            Policy::Categorical { n } => {
-                let each = (0..n).map(|j| d.nets.policy.define(&out, &[j as f32]).0);
-                log_probs.push(each.collect());
-            }
-            Policy::Gaussian { n, .. } => {
-                row.extend(a.action[index as usize * len..][..len].iter().map(|&x| f64::from(x)));
-                let draw = [b as u32, a.clock[CLOCK_OPT], Purpose::NextAction as u32];
-                let word = |w: usize| unit(philox([draw[0], draw[1], draw[2], (w / 4) as u32], key)[w % 4]);
-                let (action, log_prob) = d.nets.policy.define_squashed(&out[..2 * n], word);
-                after.extend(action);
-                log_probs.push(vec![log_prob]);
-            }
+        let (mut row, mut after) = (seen.define(a.obs, index), seen.define(a.next_obs, last));
+        let out = d.actor.define_forward(&params, &after, exact).0.pop().expect("a net has an output layer");
+        if let Policy::Gaussian { n, .. } = d.policy {
+            row.extend(a.action[index as usize * n..][..n].iter().map(|&x| f64::from(x)));
+            let (action, log_prob) = soft::define_squashed(&out, &noise.define(b, n));
+            after.extend(action);
+            log_probs.push(vec![log_prob]);
+        } else {
+            log_probs.push(soft::define_log_softmax(&out));
         }
         x.push(row);
         next.push(after);
@@ -226,9 +208,9 @@ fn define_joint(d: &CrossqShape, a: &Args<'_>) -> (Vec<Vec<f64>>, Vec<Vec<f64>>)
 /// The plain definition, in f64. Returns what it held constant.
 pub fn define_held(d: &CrossqShape, a: Args<'_>) -> Held {
     let (x, log_probs) = define_joint(d, &a);
-    let alpha = f64::from(d.alpha(a.params, a.schedule));
-    let params: Vec<f64> = a.params[d.critics()..].iter().map(|&p| p.into()).collect();
-    let critics: Vec<&[f64]> = params.chunks_exact(d.critic.len()).collect();
+    let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
+    let alpha = soft::define_alpha(d.learned, params[d.actor.len()], a.schedule);
+    let critics: Vec<&[f64]> = params[d.critics()..].chunks_exact(d.critic.len()).collect();
     let done = [0, 1].map(|critic| {
         let norm = &a.norm[critic * d.critic.norm_len()..][..d.critic.norm_len()];
         let correct = |unit, mean, std| d.critic.correction(norm, a.batches[0], unit, mean, std);
@@ -245,7 +227,7 @@ pub fn define_held(d: &CrossqShape, a: Args<'_>) -> Held {
     let mut loss = 0.0;
     for b in 0..d.batch {
         let (one, two) = (&done[0].out[d.batch + b], &done[1].out[d.batch + b]);
-        let value: f64 = match d.nets.policy {
+        let value: f64 = match d.policy {
             Policy::Categorical { n } => {
                 let soft = |j: usize| 0.5 * (one[j] + two[j]) - alpha * log_probs[b][j];
                 (0..n).map(|j| log_probs[b][j].exp() * soft(j)).sum()
@@ -254,11 +236,7 @@ pub fn define_held(d: &CrossqShape, a: Args<'_>) -> Held {
         };
         let at = d.start + b;
         let target = f64::from(a.returns[at]) + f64::from(a.discount[at]) * value;
-        let chosen = match d.nets.policy {
-            Policy::Categorical { .. } => a.action[a.index[at] as usize] as usize,
-            Policy::Gaussian { .. } => 0,
-        };
-        let weight = f64::from(a.weight[at]);
+        let (chosen, weight) = (d.chosen(a.action, a.index[at]), f64::from(a.weight[at]));
         for (done, d_out) in done.iter().zip(&mut d_out) {
             let (own, slope) = define_loss(d, done.out[b][chosen], target);
             loss += weight * own;
@@ -313,7 +291,7 @@ fn run(d: &CrossqShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         let kept = cut(&mut scratch, d.critic.batch_len(rows));
         Critic { params, packed, kept, out: cut(&mut scratch, rows * pad) }
     });
-    joint(d, isa, &a, x, log_probs, &mut scratch);
+    joint(d, isa, &a, x, log_probs, scratch);
     for (critic, norm) in critics.iter_mut().zip(halves(norm)) {
         let weights = (&*critic.packed, critic.params);
         renorm::forward(isa, &d.critic, weights, x, rows, (norm, batches[0]), critic.kept, critic.out);
@@ -339,58 +317,46 @@ fn halves(norm: &mut [f32]) -> [&mut [f32]; 2] {
     [one, two]
 }
 
-/// 16 rows, one per lane.
+/// 16 rows of successors, one per lane.
 struct Work {
+    /// The actor's outputs.
     out: [Lanes; OUTPUTS],
-    words: [[u32; LANES]; OUTPUTS],
-    action: [Lanes; OUTPUTS],
+    next: Squashed,
     /// Of the sampled action, or of every action.
     log_probs: [Lanes; OUTPUTS],
 }
 
 /// Writes the rows of the joint batch, padded, and `log_probs [row][..]` of the successors' actions.
-fn joint(d: &CrossqShape, isa: Isa, a: &Tile<'_>, x: &mut [f32], log_probs: &mut [f32], scratch: &mut &mut [f32]) {
-    let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
-    let see = |to: &mut [f32], obs: &[f32], row: u32| {
-        to.copy_from_slice(&obs[row as usize * d.obs..][..d.obs]);
-        if d.normalize_obs {
-            to.iter_mut().enumerate().for_each(|(o, x)| *x = normalize(*x, o, a.normalizer, clip));
-        }
-    };
-    let (deep, words, each) = (d.critic.in_pad(), d.seen_action(), d.log_probs());
+fn joint(d: &CrossqShape, isa: Isa, a: &Tile<'_>, x: &mut [f32], log_probs: &mut [f32], mut scratch: &mut [f32]) {
+    let (deep, words, each) = (d.critic.in_pad(), d.seen_words(), d.log_probs());
+    let seen = Seen::new(d.obs(), d.normalize_obs, a.normalizer, a.hyper);
+    let noise = Noise::new(Purpose::NextAction, a.seed, a.clock);
     let range = d.start..d.start + d.batch;
+    x.fill(0.0);
     let (now, after) = x.split_at_mut(d.batch * deep);
-    for (to, &row) in now.chunks_exact_mut(deep).zip(&a.index[range.clone()]) {
-        let (obs, action) = to.split_at_mut(d.obs);
-        see(obs, a.obs, row);
-        action[words..].fill(0.0);
-        action[..words].copy_from_slice(&a.action[row as usize * d.nets.policy.action_len()..][..words]);
+    seen.rows(a.obs, &a.index[range.clone()], now, deep);
+    seen.rows(a.next_obs, &a.last[range.clone()], after, deep);
+    for (to, &m) in now.chunks_exact_mut(deep).zip(&a.index[range]) {
+        to[d.obs()..][..words].copy_from_slice(&a.action[m as usize * d.policy.action_len()..][..words]);
     }
-    let mut packed = Packed::new(&d.nets, a.params, scratch);
-    let block = &mut scratch[..ROWS * d.obs];
-    let mut w = Work {
-        out: [[0.0; LANES]; OUTPUTS],
-        words: [[0; LANES]; OUTPUTS],
-        action: [[0.0; LANES]; OUTPUTS],
-        log_probs: [[0.0; LANES]; OUTPUTS],
-    };
-    let opt = a.clock[CLOCK_OPT];
-    for (n, last) in a.last[range].chunks(ROWS).enumerate() {
-        for (to, &row) in block.chunks_exact_mut(d.obs).zip(last) {
-            see(to, a.next_obs, row);
-        }
-        let actor = &mut packed.actor;
-        forward(isa, &d.nets.actor, actor.packed, (block, d.obs), last.len(), actor.acts, actor.out);
-        for first in (0..last.len()).step_by(LANES) {
-            packed.policy_lanes(&d.nets, a.params, first, &mut w.out);
-            let row = n * ROWS + first;
-            act(isa, d.nets.policy, [row as u32, opt], [a.seed[0], a.seed[1]], &mut w);
-            for i in 0..LANES.min(last.len() - first) {
-                let to = &mut after[(row + i) * deep..][..deep];
-                to[..d.obs].copy_from_slice(&block[(first + i) * d.obs..][..d.obs]);
-                to[d.obs + words..].fill(0.0);
-                to[d.obs..d.obs + words].iter_mut().zip(&w.action).for_each(|(to, action)| *to = action[i]);
-                let to = &mut log_probs[(row + i) * each..][..each];
+    let packed = cut(&mut scratch, d.actor.packed_len());
+    pack_forward(&d.actor, &a.params[..d.actor.len()], packed);
+    let acts = cut(&mut scratch, d.actor.acts_len());
+    let out = cut(&mut scratch, ROWS * d.actor.out_pad());
+    // lanes without a row stay finite
+    out.fill(0.0);
+    let mut w = Work { out: [[0.0; LANES]; OUTPUTS], next: Squashed::new(), log_probs: [[0.0; LANES]; OUTPUTS] };
+    for at in (0..d.batch).step_by(ROWS) {
+        let rows = ROWS.min(d.batch - at);
+        forward(isa, &d.actor, packed, (&after[at * deep..], deep), rows, acts, out);
+        for first in (0..rows).step_by(LANES) {
+            to_lanes(out, d.actor.out_pad(), first, &mut w.out[..d.actor.output]);
+            act(isa, d.policy, at + first, noise, &mut w);
+            for i in 0..LANES.min(rows - first) {
+                let row = at + first + i;
+                let action = &mut after[row * deep + d.obs()..][..words];
+                action.iter_mut().zip(&w.next.action).for_each(|(to, action)| *to = action[i]);
+                let to = &mut log_probs[row * each..][..each];
                 to.iter_mut().zip(&w.log_probs).for_each(|(to, log_prob)| *to = log_prob[i]);
             }
         }
@@ -398,31 +364,22 @@ fn joint(d: &CrossqShape, isa: Isa, a: &Tile<'_>, x: &mut [f32], log_probs: &mut
 }
 
 crate::per_isa! {
-    /// Squashed actions of 16 rows and their log-probabilities; of discrete actions the log-probabilities of all. `at` is
-    /// (first row of the batch, optimiser steps).
-    fn act(policy: Policy, at: [u32; 2], key: [u32; 2], w: &mut Work) {
-        if let Policy::Categorical { n } = policy {
-            let (top, ln_sum) = log_sum_exp(&w.out[..n]);
-            for (log_prob, out) in w.log_probs[..n].iter_mut().zip(&w.out) {
-                for i in 0..LANES {
-                    log_prob[i] = out[i] - top[i] - ln_sum[i];
+    /// Squashed actions of 16 rows from `row` on and their log-probabilities; of discrete actions the log-probabilities
+    /// of all.
+    fn act(policy: Policy, row: usize, noise: Noise, w: &mut Work) {
+        match policy {
+            Policy::Categorical { n } => {
+                let (top, ln_sum) = log_sum_exp(&w.out[..n]);
+                for (log_prob, out) in w.log_probs[..n].iter_mut().zip(&w.out) {
+                    for i in 0..LANES {
+                        log_prob[i] = out[i] - top[i] - ln_sum[i];
+                    }
                 }
             }
-            return;
-        }
-        for block in 0..policy.blocks() {
-            let mut drawn = [[0; LANES]; 4];
-            for i in 0..LANES {
-                let four = philox([at[0] + i as u32, at[1], Purpose::NextAction as u32, block as u32], key);
-                for w in 0..4 {
-                    drawn[w][i] = four[w];
-                }
+            Policy::Gaussian { n, .. } => {
+                w.next.sample(n, &w.out, row, noise);
+                w.log_probs[0] = w.next.log_prob;
             }
-            w.words[block * 4..][..4].copy_from_slice(&drawn);
-        }
-        w.log_probs[0] = policy.sample(&w.out, &w.words, false, &mut w.action);
-        for action in &mut w.action[..policy.action_len()] {
-            action.iter_mut().for_each(|x| *x = trig::tanh(*x));
         }
     }
 }
@@ -430,12 +387,12 @@ crate::per_isa! {
 /// Targets of all rows from both critics' outputs.
 fn targets(d: &CrossqShape, a: &Tile<'_>, out: [&[f32]; 2], log_probs: &[f32], target: &mut [f32]) {
     let (pad, each) = (d.critic.mlp.out_pad(), d.log_probs());
-    let alpha = d.alpha(a.params, a.schedule);
+    let alpha = soft::alpha(d.learned, a.params[d.actor.len()], a.schedule);
     for (b, target) in target.iter_mut().enumerate() {
         let at = (d.batch + b) * pad;
         let (one, two) = (&out[0][at..at + each], &out[1][at..at + each]);
         let log_probs = &log_probs[b * each..][..each];
-        let value = match d.nets.policy {
+        let value = match d.policy {
             Policy::Categorical { .. } => {
                 let rows = one.iter().zip(two).zip(log_probs);
                 rows.map(|((one, two), l)| trig::exp(*l) * (0.5 * (one + two) - alpha * l)).sum()
@@ -453,21 +410,14 @@ fn losses(d: &CrossqShape, a: &Tile<'_>, out: &[f32], target: &[f32], d_out: &mu
     let mut sum = 0.0;
     d_out.fill(0.0);
     for b in 0..d.batch {
-        let chosen = match d.nets.policy {
-            Policy::Categorical { .. } => a.action[a.index[d.start + b] as usize] as usize,
-            Policy::Gaussian { .. } => 0,
-        };
+        let chosen = d.chosen(a.action, a.index[d.start + b]);
         let (value, weight) = (out[b * pad + chosen], a.weight[d.start + b]);
         let (e, inner) = if d.symlog {
             (symlog(value) - symlog(target[b]), 1.0 / (1.0 + value.abs()))
         } else {
             (value - target[b], 1.0)
         };
-        let (loss, slope) = match d.distance {
-            Distance::Mse => (e * e, 2.0 * e),
-            Distance::SmoothL1 { beta } if e.abs() < beta => (0.5 * e * e / beta, e / beta),
-            Distance::SmoothL1 { beta } => (e.abs() - 0.5 * beta, 1.0f32.copysign(e)),
-        };
+        let (loss, slope) = d.distance.of(e);
         sum += f64::from(weight * loss);
         d_out[b * pad + chosen] = weight * slope * inner * share;
         error[b] = if value < error[b] { value } else { error[b] };

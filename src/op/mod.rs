@@ -4,8 +4,10 @@
 //! An op is written for one session. The leading dimension S of every buffer belongs to the launch: the cpu hands an op
 //! the slices of one session, a gpu kernel takes S from its grid.
 
+pub mod actor_grad;
 pub mod advantage;
 pub mod constants;
+pub mod critic_grad;
 pub mod crossq_grad;
 pub mod fold;
 pub mod gpu;
@@ -371,6 +373,8 @@ pub static ALL: &[&Entry] = &[
     &advantage::Advantage::ENTRY,
     &shuffle::Shuffle::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
+    &critic_grad::CriticGrad::ENTRY,
+    &actor_grad::ActorGrad::ENTRY,
     &optimize::Optimize::ENTRY,
     &sample::Sample::ENTRY,
     &td_grad::TdGrad::ENTRY,

@@ -265,6 +265,7 @@ pub(super) struct Layer {
     pub back: usize,
 }
 
+/// Words of a row whose columns are lanes.
 pub(super) const fn pad(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
@@ -397,32 +398,54 @@ impl Mlp {
 
 /// Lays parameters out for [`forward`] and [`backward`]: padded rows, and each matrix both ways.
 pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
+    lay_out(mlp, params, packed, true);
+}
+
+/// Lays parameters out for [`forward`] alone, which saves turning the large matrices.
+pub fn pack_forward(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
+    lay_out(mlp, params, packed, false);
+}
+
+fn lay_out(mlp: &Mlp, params: &[f32], packed: &mut [f32], both: bool) {
     let last = mlp.hidden.len();
     for (l, y) in mlp.layers().enumerate() {
-        let bias = &params[y.bias..y.bias + y.output];
-        pack_layer(&y, l == last, &params[y.weight..y.bias], bias, packed);
+        pack_layer(&y, l == last, &params[y.weight..y.bias], &params[y.bias..y.bias + y.output], packed, both);
     }
 }
 
-/// Lays one layer out as [`pack`] does.
-pub(super) fn pack_layer(y: &Layer, last: bool, weight: &[f32], layer_bias: &[f32], packed: &mut [f32]) {
+/// Lays one layer out as [`pack`] does, or, without `both`, as [`pack_forward`].
+pub(super) fn pack_layer(y: &Layer, last: bool, weight: &[f32], own: &[f32], packed: &mut [f32], both: bool) {
     let (input, output) = (y.input, y.output);
     let (ahead, rest) = packed[y.ahead..].split_at_mut(input * pad(output));
     let (bias, rest) = rest.split_at_mut(pad(output));
     let back = &mut rest[..output * pad(input)];
     bias.fill(0.0);
-    bias[..output].copy_from_slice(layer_bias);
+    bias[..output].copy_from_slice(own);
     // the way this matrix is stored, and the other way round
     let (same, turned, rows, cols) = if last { (back, ahead, output, input) } else { (ahead, back, input, output) };
-    for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
-        to[..cols].copy_from_slice(from);
-        to[cols..].fill(0.0);
-    }
-    for (j, to) in turned.chunks_exact_mut(pad(rows)).enumerate() {
-        for (i, to) in to[..rows].iter_mut().enumerate() {
-            *to = weight[i * cols + j];
+    if both || !last {
+        for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
+            to[..cols].copy_from_slice(from);
+            to[cols..].fill(0.0);
         }
-        to[rows..].fill(0.0);
+    }
+    if both || last {
+        turn(weight, rows, cols, turned);
+    }
+}
+
+/// `to[j, i] = from[i, j]`, rows of `to` padded with zeros. It goes by squares of 16: a whole column of a wide matrix
+/// does not fit the nearest cache.
+fn turn(from: &[f32], rows: usize, cols: usize, to: &mut [f32]) {
+    let wide = pad(rows);
+    for (band, to) in to.chunks_mut(LANES * wide).enumerate() {
+        for i in (0..wide).step_by(LANES) {
+            for (j, to) in to.chunks_exact_mut(wide).enumerate() {
+                for (r, to) in to[i..i + LANES].iter_mut().enumerate() {
+                    *to = if i + r < rows { from[(i + r) * cols + band * LANES + j] } else { 0.0 };
+                }
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod acting;
 pub mod cases;
 pub mod envs;
+pub mod input_grad;
 pub mod mlp;
 pub mod nets;
 pub mod per_isa;
@@ -10,6 +11,7 @@ pub mod policy;
 pub mod renorm;
 pub mod rng;
 pub mod simd;
+pub mod soft;
 pub mod sums;
 pub mod tree;
 pub mod trig;

@@ -113,23 +113,6 @@ impl Policy {
         }
     }
 
-    /// Definition: the tanh of a Gaussian's sample and its log-probability. `word` gives uniform numbers, two per action
-    /// word, rounded up to a pair.
-    pub fn define_squashed(self, out: &[f64], word: impl Fn(usize) -> f32) -> (Vec<f64>, f64) {
-        let mut log_prob = 0.0;
-        let action = (0..self.action_len()).map(|i| {
-            let (u, v) = (f64::from(word(i & !1)), f64::from(word((i & !1) + 1)) * std::f64::consts::TAU);
-            let z = (-2.0 * u.ln()).sqrt() * if i % 2 == 0 { v.cos() } else { v.sin() };
-            let log_std = out[self.action_len() + i].clamp(LOG_STD.0.into(), LOG_STD.1.into());
-            let x = out[i] + log_std.exp() * z;
-            log_prob += -0.5 * z * z - log_std - HALF_LN_2PI;
-            // log of the slope of tanh, without cancellation
-            log_prob -= 2.0 * (std::f64::consts::LN_2 - x.abs() - (-2.0 * x.abs()).exp().ln_1p());
-            x.tanh()
-        });
-        (action.collect(), log_prob)
-    }
-
     /// Log-probability and entropy of 16 rows, and their slopes with respect to `out`; `out` as in [`Policy::define`].
     #[inline(always)]
     pub fn evaluate(
@@ -279,7 +262,7 @@ pub fn log_sum_exp(out: &[Lanes]) -> (Lanes, Lanes) {
 
 /// `ln(1 - tanh(x)^2) = 2 (ln 2 - x - softplus(-2x))`, stable for large `|x|`.
 #[inline(always)]
-fn ln_tanh_slope(x: f32) -> f32 {
+pub(super) fn ln_tanh_slope(x: f32) -> f32 {
     let a = x.abs();
     2.0 * (std::f32::consts::LN_2 - a - trig::ln(1.0 + trig::exp(-2.0 * a)))
 }

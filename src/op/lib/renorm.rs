@@ -297,7 +297,7 @@ impl Renorm {
 pub fn pack(net: &Renorm, params: &[f32], packed: &mut [f32]) {
     let last = net.mlp.hidden.len();
     for (l, (layer, y)) in net.mlp.layers().zip(net.places()).enumerate() {
-        mlp::pack_layer(&layer, l == last, &params[y.weight..y.bias], &params[y.bias..y.bias + y.output], packed);
+        mlp::pack_layer(&layer, l == last, &params[y.weight..y.bias], &params[y.bias..y.bias + y.output], packed, true);
     }
 }
 
