@@ -15,7 +15,9 @@ pub struct PrioritizeShape {
     /// Vector steps since the clock that are in the ring by now; the last `new` of them have no priority yet.
     pub at: usize,
     pub new: usize,
-    /// Rows that were learnt from: `index[start..start + batch]` of `samples`.
+    /// Room for the errors of a batch.
+    pub errors: usize,
+    /// Rows that were learnt from: `index[start..start + batch]` of `samples`, with the first `batch` errors.
     pub batch: usize,
     pub start: usize,
     pub samples: usize,
@@ -23,11 +25,21 @@ pub struct PrioritizeShape {
 
 impl Shape for PrioritizeShape {
     fn cases() -> Vec<Self> {
-        let case = |c, n, at, new, batch| PrioritizeShape { c, n, groups: 1, at, new, batch, start: 0, samples: batch };
+        let case = |c, n, at, new, batch| PrioritizeShape {
+            c,
+            n,
+            groups: 1,
+            at,
+            new,
+            errors: 20,
+            batch,
+            start: 0,
+            samples: 20,
+        };
         vec![
             case(40, 3, 1, 1, 0),
             case(40, 3, 1, 0, 17),
-            PrioritizeShape { start: 16, samples: 70, groups: 2, ..case(1_300, 4, 3, 2, 32) },
+            PrioritizeShape { start: 16, samples: 70, errors: 32, groups: 2, ..case(1_300, 4, 3, 2, 32) },
             // more new steps than the ring holds
             case(5, 3, 9, 9, 0),
         ]
@@ -59,7 +71,7 @@ crate::op! {
         read hyper: f32[hyper::len(d.groups)];
         read clock: u32[hyper::CLOCK_LEN] in 0.0..100.0;
         read index: u32[d.samples];
-        read error: f32[d.batch] in 0.0..3.0;
+        read error: f32[d.errors] in 0.0..3.0;
         update tree: f32[tree::len(d.c * d.n)];
         update top: f32[1] in 0.5..2.0;
     }
