@@ -161,17 +161,8 @@ fn symlog(x: f64) -> f64 {
 fn define_loss(d: &CriticGradShape, value: f64, target: f64) -> (f64, f64) {
     let (e, slope) =
         if d.symlog { (symlog(value) - symlog(target), 1.0 / (1.0 + value.abs())) } else { (value - target, 1.0) };
-    match d.distance {
-        Distance::Mse => (e * e, 2.0 * e * slope),
-        Distance::SmoothL1 { beta } => {
-            let beta = f64::from(beta);
-            if e.abs() < beta {
-                (0.5 * e * e / beta, e / beta * slope)
-            } else {
-                (e.abs() - 0.5 * beta, e.signum() * slope)
-            }
-        }
-    }
+    let (loss, d_error) = d.distance.define(e);
+    (loss, d_error * slope)
 }
 
 /// Definition: the target of a row of the batch.
@@ -437,14 +428,7 @@ crate::per_isa! {
             } else {
                 (q[i] - target[i], 1.0)
             };
-            let (loss, outer) = match d.distance {
-                Distance::Mse => (e * e, 2.0 * e),
-                Distance::SmoothL1 { beta } => {
-                    let near = e.abs() < beta;
-                    let loss = if near { 0.5 * e * e / beta } else { e.abs() - 0.5 * beta };
-                    (loss, if near { e / beta } else { 1.0f32.copysign(e) })
-                }
-            };
+            let (loss, outer) = d.distance.of(e);
             sum[i] += weight[i] * loss;
             slope[i] = outer * inner * weight[i] * share;
         }
