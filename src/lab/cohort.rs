@@ -87,7 +87,8 @@ impl Cohort {
         // a gpu's driver compiles kernels while first parameters are drawn: both may take a second
         let params = std::thread::scope(|scope| {
             let draw = |m: &Member| {
-                net::init(&m.plan.nets, m.plan.critics.as_ref(), &m.plan.spec.agent.net, [m.seed, m.index])
+                let agent = &m.plan.spec.agent;
+                net::init(&m.plan.nets, m.plan.critics.as_ref(), &agent.net, &agent.critic(), [m.seed, m.index])
             };
             let drawn = scope.spawn(move || members.iter().map(draw).collect::<Vec<_>>());
             program.queues().try_for_each(|queue| queue.prepare(&device, &mut memory))?;
@@ -313,12 +314,15 @@ impl Cohort {
     /// # Errors
     /// A gpu that failed.
     pub fn model(&self, s: usize) -> Result<Vec<Tensor>> {
-        let (params, normalizer) = (self.program.buffers.params.id(), self.program.buffers.normalizer.id());
-        self.memory.fetch(&[params.min(normalizer), params.max(normalizer)], s..s + 1)?;
-        let params = self.memory.read(self.program.buffers.params, s);
-        let mut tensors = net::to_tensors(&self.plan.nets, self.plan.critics.as_ref(), params);
+        let b = &self.program.buffers;
+        let mut parts = [b.params.id(), b.normalizer.id(), b.replay.norm.id()];
+        parts.sort_unstable();
+        self.memory.fetch(&parts, s..s + 1)?;
+        let critics = self.plan.critics.as_ref();
+        let mut tensors = net::to_tensors(&self.plan.nets, critics, self.memory.read(b.params, s));
+        tensors.extend(critics.into_iter().flat_map(|net| net::norm_tensors(net, self.memory.read(b.replay.norm, s))));
         if self.plan.spec.env.normalize_obs {
-            let normalizer = self.memory.read(self.program.buffers.normalizer, s);
+            let normalizer = self.memory.read(b.normalizer, s);
             tensors.push(Tensor::f32("normalizer", &[2, self.plan.env.obs_len], normalizer));
         }
         Ok(tensors)
@@ -329,6 +333,7 @@ impl Cohort {
 fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2]) {
     memory.write(b.seed, s).copy_from_slice(&key);
     memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
+    memory.write(b.replay.norm, s).copy_from_slice(&plan.critics.as_ref().map_or(Vec::new(), net::init_norm));
     memory.write(b.normalizer, s)[plan.env.obs_len..].fill(1.0);
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
