@@ -378,6 +378,6 @@ pub static ALL: &[&Entry] = &[
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &["sample", "prioritize", "target", "td_grad"];
+pub const NOT_ON_CUDA: &[&str] = &[];
 /// The same of the wgpu device.
 pub const NOT_ON_WGPU: &[&str] = &["sample", "prioritize", "target", "td_grad"];
