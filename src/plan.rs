@@ -35,6 +35,8 @@ pub struct Plan {
     pub minibatch: usize,
     pub epochs: usize,
     pub nets: Nets,
+    /// Each of two critics that learn beside the nets that act, behind a `log_alpha`.
+    pub critics: Option<Mlp>,
     pub groups: Vec<Group>,
     pub learning: Learning,
     /// How the agent learns from a ring of transitions, where it does not learn from whole rollouts.
@@ -91,8 +93,20 @@ impl Plan {
         if nets.critic.is_some() {
             groups.push(Group::new(nets.actor_len()..nets.len(), kind(spec.agent.net.critic().optim)));
         }
+        let mut params = nets.len();
+        let critics = off_policy.as_ref().and_then(|p| p.critic(spec, env, &nets));
+        if let Some(critic) = &critics {
+            let (acting, critic_kind) = (kind(spec.agent.net.actor().optim), kind(spec.agent.net.critic().optim));
+            groups.push(Group { bounded: true, ..Group::new(params..params + 1, acting) });
+            params += 1;
+            for _ in 0..2 {
+                groups.push(Group::new(params..params + critic.len(), critic_kind));
+                params += critic.len();
+            }
+        }
         let plan = Plan {
-            params: nets.len(),
+            params,
+            critics,
             off_policy,
             env,
             env_name: env.name,
@@ -104,7 +118,7 @@ impl Plan {
             horizon,
             minibatch: minibatch.min(rows),
             epochs,
-            hyper: hyper_table(spec, groups.len()),
+            hyper: hyper_table(spec, env, groups.len()),
             nets,
             groups,
             learning,
@@ -135,7 +149,8 @@ impl Plan {
                 std::mem::discriminant(&p.spec.agent.algorithm),
             )
         };
-        shape(self) == shape(other) && self.nets == other.nets && self.groups == other.groups
+        shape(self) == shape(other)
+            && (&self.nets, &self.critics, &self.groups) == (&other.nets, &other.critics, &other.groups)
     }
 
     /// Rows of one rollout, `M = T N`.
@@ -156,7 +171,7 @@ impl Plan {
 
     /// Parameters that a target net follows: the last ones of the vector.
     pub fn target_len(&self) -> usize {
-        self.params
+        self.critics.as_ref().map_or(self.params, |critic| 2 * critic.len())
     }
 
     /// Vector steps before the first iteration, in which nothing is learnt: a run that is shorter has no others.
@@ -200,8 +215,10 @@ impl Plan {
 
 fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let net = &spec.agent.net;
-    let is_q = OffPolicy::new(spec)?.is_some_and(|p| matches!(p.method, Method::Q { .. }));
-    let has_value = !is_q && !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
+    let method = OffPolicy::new(spec)?.map(|p| p.method);
+    let is_q = matches!(method, Some(Method::Q { .. }));
+    let is_soft = matches!(method, Some(Method::Soft { .. }));
+    let has_value = method.is_none() && !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
     let policy = match (&env.action_space, spec.agent.algorithm.action_pdtype()) {
         (ActionSpace::Discrete(n), spec::Pdtype::Default | spec::Pdtype::Categorical | spec::Pdtype::Argmax) => {
             Policy::Categorical { n: *n }
@@ -217,7 +234,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         (ActionSpace::Box { low, .. }, pdtype) if pdtype != spec::Pdtype::Categorical => Policy::Gaussian {
             n: low.len(),
             free_std: net.log_std_init.is_some(),
-            squashed: pdtype == spec::Pdtype::NormalTanh,
+            squashed: is_soft || pdtype == spec::Pdtype::NormalTanh,
         },
         (space, pdtype) => {
             let (kind, fits) = match space {
@@ -287,7 +304,7 @@ fn learning(spec: &Spec, off_policy: Option<&OffPolicy>) -> (Learning, usize, us
         normalize: Normalize::Standardize,
         clipped: false,
         clip_value: false,
-        symlog: false,
+        symlog: matches!(&spec.agent.algorithm, Algorithm::SoftActorCritic(a) if a.symlog),
         normalize_targets: false,
         distance,
     };
@@ -336,7 +353,7 @@ fn kind(optim: &Optim) -> Kind {
 }
 
 /// The numbers that sessions of one cohort may differ in.
-fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
+fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
     let mut table = vec![0.0; hyper::len(groups)];
     let mut clip = None;
     let mut entropy = None;
@@ -385,7 +402,10 @@ fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
     table[hyper::REWARD_SCALE] = env.reward_scale as f32;
 
     let net = &spec.agent.net;
-    for (g, tower) in [net.actor(), net.critic()].iter().enumerate().take(groups) {
+    // the weight of an entropy is stepped as an actor is
+    let (actor, critic) = (net.actor(), net.critic());
+    let towers = if groups > 2 { vec![actor, actor, critic, critic] } else { vec![actor, critic] };
+    for (g, tower) in towers.iter().enumerate().take(groups) {
         let group = &mut table[hyper::group(g)..][..hyper::GROUP_LEN];
         group[hyper::LR] = tower.optim.lr() as f32;
         let (b1, b2, eps, decay, momentum) = match tower.optim {
@@ -411,6 +431,9 @@ fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
             group[hyper::LR_KIND] = hyper::LR_LINEAR_TO_MIN;
             (group[hyper::LR_FRAMES], group[hyper::LR_MIN_FACTOR]) = (frames as f32, min as f32);
         }
+    }
+    if let Algorithm::SoftActorCritic(a) = &spec.agent.algorithm {
+        off_policy::soft_numbers(a, own, &mut table);
     }
     table
 }
@@ -452,6 +475,9 @@ impl fmt::Display for Plan {
         }
         if let Some(critic) = &self.nets.critic {
             writeln!(f, "  critic        {}", mlp(critic))?;
+        }
+        if let Some(critic) = &self.critics {
+            writeln!(f, "  two critics   {}", mlp(critic))?;
         }
         if let Some(off_policy) = &self.off_policy {
             write!(f, "{}", off_policy::Outline(off_policy, self.num_envs as usize))?;

@@ -4,8 +4,10 @@
 //! An op is written for one session. The leading dimension S of every buffer belongs to the launch: the cpu hands an op
 //! the slices of one session, a gpu kernel takes S from its grid.
 
+pub mod actor_grad;
 pub mod advantage;
 pub mod constants;
+pub mod critic_grad;
 pub mod gpu;
 pub mod hyper;
 pub mod lib;
@@ -369,6 +371,8 @@ pub static ALL: &[&Entry] = &[
     &advantage::Advantage::ENTRY,
     &shuffle::Shuffle::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
+    &critic_grad::CriticGrad::ENTRY,
+    &actor_grad::ActorGrad::ENTRY,
     &optimize::Optimize::ENTRY,
     &sample::Sample::ENTRY,
     &td_grad::TdGrad::ENTRY,
@@ -378,6 +382,6 @@ pub static ALL: &[&Entry] = &[
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &[];
+pub const NOT_ON_CUDA: &[&str] = &["critic_grad", "actor_grad"];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] = &["sample", "prioritize", "target", "td_grad"];
+pub const NOT_ON_WGPU: &[&str] = &["critic_grad", "actor_grad", "sample", "prioritize", "target", "td_grad"];

@@ -3,12 +3,14 @@
 pub mod acting;
 pub mod cases;
 pub mod envs;
+pub mod input_grad;
 pub mod mlp;
 pub mod nets;
 pub mod per_isa;
 pub mod policy;
 pub mod rng;
 pub mod simd;
+pub mod soft;
 pub mod sums;
 pub mod tree;
 pub mod trig;
