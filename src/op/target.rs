@@ -1,6 +1,6 @@
 //! A target net: parameters that follow those that learn, by copies now and then or a little at every update.
 
-use crate::device::Cx;
+use crate::device::{Cx, Limits, Shader};
 use crate::op::{Draw, Shape, hyper};
 
 /// How a target net follows.
@@ -31,6 +31,10 @@ pub struct TargetShape {
 impl Shape for TargetShape {
     fn flops(&self) -> f64 {
         3.0 * self.len as f64
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::target::shaders(self)
     }
 
     fn cases() -> Vec<Self> {

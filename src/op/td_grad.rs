@@ -9,7 +9,7 @@ use super::lib::policy::{LANES, Lanes, OUTPUTS};
 use super::lib::simd::sum16;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape};
-use crate::device::Cx;
+use crate::device::{Cx, Limits, Shader};
 
 /// What the value of the next state is taken to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,14 @@ impl Shape for TdShape {
         let ahead = 1 + usize::from(self.target() > 0) + usize::from(self.asks_itself());
         let first = self.net.input * self.net.hidden.first().unwrap_or(&self.net.output);
         2.0 * self.batch as f64 * ((ahead + 2) * self.net.madds() - first) as f64
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::td_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::td_grad::scratch(self)
     }
 
     fn cases() -> Vec<TdShape> {
