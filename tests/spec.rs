@@ -162,8 +162,6 @@ fn what_is_not_built_is_named_in_full() {
     let err = spec.require_built(&ENVS).expect_err("not built");
     insta::assert_snapshot!(err, @r"
     unbuilt: asks for what is not built yet:
-      agent.algorithm.name: CrossQ is not built yet (planned); this version trains Reinforce, ActorCritic, PPO
-      agent.memory.name: Replay is not built yet; OnPolicyBatchReplay is
       env.name: ALE/Pong-v5 is not built yet; CartPole-v1, Acrobot-v1, MountainCar-v0, MountainCarContinuous-v0, Pendulum-v1 are
       env.life_loss_info: ALE/Pong-v5 does not take this argument yet
       meta.distributed: nets shared between sessions are not built yet; `false` is

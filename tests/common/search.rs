@@ -39,7 +39,8 @@ pub fn trials_are_those_of_train(run: impl Fn(&Path, &[&str]) -> String) {
         let trial = cell(row, "trial");
         // a trial that was stopped is one that was never to go further
         let (saved, data) = (format!("small_t{trial}_spec.json"), format!("alone{trial}"));
-        let (saved, until) = (search.join(saved).display().to_string(), format!("env.max_frame={}", cell(row, "frame")));
+        let (saved, until) =
+            (search.join(saved).display().to_string(), format!("env.max_frame={}", cell(row, "frame")));
         run(folder.path(), &["train", &saved, "--quiet", "--data", &data, "--set", &until]);
         let alone = only_run(&folder.path().join(data));
         let mut files = 0;
