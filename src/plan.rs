@@ -170,6 +170,17 @@ impl Plan {
         self.max_frame.div_ceil(u64::from(self.num_envs))
     }
 
+    /// The op whose gradient steps a parameter group.
+    pub fn gradient_op(&self, group: usize) -> &'static str {
+        match self.off_policy.map(|off_policy| off_policy.method) {
+            None => "minibatch_grad",
+            Some(Method::Q { .. }) => "td_grad",
+            Some(Method::Soft { .. }) if group < 2 => "actor_grad",
+            Some(Method::Soft { crossed: true, .. }) => "crossq_grad",
+            Some(Method::Soft { .. }) => "critic_grad",
+        }
+    }
+
     /// Parameters that a target net follows: the last ones of the vector.
     pub fn target_len(&self) -> usize {
         self.critics.as_ref().map_or(self.params, |critic| 2 * critic.mlp().len())

@@ -164,7 +164,7 @@ impl Recorder<'_> {
             backup,
             distance: p.learning.distance,
             normalize_obs: p.spec.env.normalize_obs,
-            tile_rows: tile_rows(memory.batch),
+            tile_rows: tile_rows(self.layout.kind(), &p.nets.actor, memory.batch),
         };
         let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles, p.params);

@@ -229,6 +229,18 @@ pub fn td_shapes() -> Vec<TdShape> {
     all.push(TdShape { normalize_obs: true, samples: 200, start: 1, batch: 199, tile_rows: 64, ..base.clone() });
     all.push(TdShape { samples: 300, batch: 300, rows: 1_000, envs: 5, tile_rows: 256, ..all[4].clone() });
     all.push(TdShape { samples: 1, batch: 1, tile_rows: 64, ..all[2].clone() });
+    // wider than one block of a gpu has room for
+    let wide = |hidden: &[usize], activation, dueling, backup| TdShape {
+        rows: 300,
+        samples: 90,
+        start: 3,
+        batch: 70,
+        tile_rows: 64,
+        ..case(6, hidden, activation, 3, dueling, backup)
+    };
+    all.push(wide(&[70, 130], relu, true, Backup::Double));
+    all.push(wide(&[100], selu, false, Backup::Sarsa));
+    all.push(TdShape { normalize_obs: true, ..wide(&[65, 20], Activation::Gelu, false, Backup::Target) });
     all
 }
 
