@@ -176,6 +176,7 @@ impl Plan {
             None => "minibatch_grad",
             Some(Method::Q { .. }) => "td_grad",
             Some(Method::Soft { .. }) if group < 2 => "actor_grad",
+            Some(Method::Soft { crossed: true, .. }) => "crossq_grad",
             Some(Method::Soft { .. }) => "critic_grad",
         }
     }
