@@ -208,7 +208,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
             format!("the policy of {} needs {} outputs; fewer than {OUTPUTS} fit", env.name, actor.output),
         ));
     }
-    Ok(Nets { actor, critic, policy })
+    Ok(Nets { actor, critic, policy, body: None })
 }
 
 fn activation(name: spec::Activation) -> Activation {

@@ -15,6 +15,8 @@ pub mod obs_moments;
 pub mod optimize;
 pub mod rollout;
 pub mod schedule;
+pub mod sequence_grad;
+pub mod sequence_order;
 pub mod shaders;
 pub mod shuffle;
 
@@ -364,7 +366,9 @@ pub static ALL: &[&Entry] = &[
     &log::Log::ENTRY,
     &advantage::Advantage::ENTRY,
     &shuffle::Shuffle::ENTRY,
+    &sequence_order::SequenceOrder::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
+    &sequence_grad::SequenceGrad::ENTRY,
     &optimize::Optimize::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
 ];

@@ -2,10 +2,12 @@
 
 pub mod cases;
 pub mod envs;
+pub mod losses;
 pub mod mlp;
 pub mod nets;
 pub mod per_isa;
 pub mod policy;
+pub mod recurrent;
 pub mod rng;
 pub mod simd;
 pub mod sums;
