@@ -295,9 +295,8 @@ impl<'a> Run<'a> {
         }
         for (e, &env) in q.envs.iter().enumerate() {
             let first = first(env as usize).chunks_exact(body.hidden);
-            for (to, from) in
-                self.before[e * state..].chunks_exact_mut(state / (body.state_len() / body.hidden)).zip(first)
-            {
+            let parts = self.before[e * state..][..state].chunks_exact_mut(body.h_pad());
+            for (to, from) in parts.zip(first) {
                 to[..body.hidden].copy_from_slice(from);
             }
         }
