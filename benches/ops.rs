@@ -143,7 +143,7 @@ impl Bench {
     /// Times an environment that takes random actions.
     fn env(&mut self, name: &str, threads: usize) {
         let (t, n) = ENV_SHAPE;
-        let shape = RolloutShape { nets: None, ..rollout(name, t, n) };
+        let shape = RolloutShape { nets: None, params: 0, ..rollout(name, t, n) };
         let how = format!("{name}.{}", if threads == 0 { "all_threads" } else { "1_thread" });
         if let Some(seconds) = self.seconds("env_step", &how, threads, launch!(Rollout, shape)) {
             self.report.line(&format!("env_step.{how}"), (t * n) as f64 / seconds, "steps/s");
@@ -164,16 +164,7 @@ fn small_nets() -> Nets {
 
 fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
     let env = EnvFns::new(env::find(env).expect("a built environment"));
-    RolloutShape {
-        env,
-        nets: Some(small_nets()),
-        t,
-        n,
-        limit: env.spec.max_episode_steps,
-        greedy: false,
-        normalize_obs: false,
-        precision: Precision::F32,
-    }
+    RolloutShape::new(env, Some(small_nets()), t, n)
 }
 
 /// PPO's gradient of one of four minibatches.
@@ -201,9 +192,9 @@ fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
 
 fn optimize(tiles: usize, rows: usize) -> OptimizeShape {
     let nets = small_nets();
-    let group = |range| Group { range, kind: Kind::Adam };
+    let group = |range| Group::new(range, Kind::Adam);
     let groups = vec![group(0..nets.actor_len()), group(nets.actor_len()..nets.len())];
-    OptimizeShape { p: nets.len(), tiles, rows, groups }
+    OptimizeShape::new(nets.len(), tiles, rows, groups)
 }
 
 fn ops(b: &mut Bench) {

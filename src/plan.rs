@@ -77,10 +77,10 @@ impl Plan {
             )
             .hint("lower `env.num_envs` or the horizon")
         })?;
-        let actor = Group { range: 0..nets.actor_len(), kind: kind(spec.agent.net.actor().optim) };
+        let actor = Group::new(0..nets.actor_len(), kind(spec.agent.net.actor().optim));
         let mut groups = vec![actor];
         if nets.critic.is_some() {
-            groups.push(Group { range: nets.actor_len()..nets.len(), kind: kind(spec.agent.net.critic().optim) });
+            groups.push(Group::new(nets.actor_len()..nets.len(), kind(spec.agent.net.critic().optim)));
         }
         let plan = Plan {
             env,

@@ -102,7 +102,7 @@ impl Bench<'_> {
         if !self.options.wants(&name) {
             return;
         }
-        let shape = RolloutShape { nets: None, ..rollout(env, t, n) };
+        let shape = RolloutShape { nets: None, params: 0, ..rollout(env, t, n) };
         if let Some(seconds) = self.seconds(&name, 1, launch!(Rollout, shape, self.on(1))) {
             self.report.line(&name, (t * n) as f64 / seconds, "steps/s");
         }
@@ -182,7 +182,12 @@ pub fn run(gpu: &Gpu, options: &Options) {
     let formats = |width| gpu.formats().iter().map(move |format| (width, *format));
     for (width, (format, precision)) in WIDTHS.into_iter().flat_map(formats) {
         let wide = || nets(4, width, Activation::Tanh, Policy::Categorical { n: 2 });
-        let shape = || RolloutShape { nets: Some(wide()), precision, ..rollout("CartPole-v1", 32, 2_048) };
+        let shape = || RolloutShape {
+            nets: Some(wide()),
+            params: wide().len(),
+            precision,
+            ..rollout("CartPole-v1", 32, 2_048)
+        };
         let gradient = || GradShape { precision, ..grad(gpu.kind(), wide(), 2_048, 16_384) };
         b.op(&format!("rollout.cartpole_2x{width}_{format}.2048x32"), 1, |on| launch!(Rollout, shape(), on));
         let name = format!("minibatch_grad.2x{width}_{format}.16384_rows");

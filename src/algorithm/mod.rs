@@ -32,12 +32,16 @@ pub struct Buffers {
     pub params: Buf<f32>,
     /// `[2, P]`
     pub slots: Buf<f32>,
+    /// Optimiser steps of every parameter group.
+    pub steps: Buf<u32>,
     /// `[N, K]`
     pub env_state: Buf<f32>,
     pub episode_return: Buf<f32>,
     pub episode_step: Buf<u32>,
     /// Rollout records, `[T, N, ..]`.
     pub obs: Buf<f32>,
+    /// Empty but for a replay ring.
+    pub next_obs: Buf<f32>,
     pub action: Buf<f32>,
     pub log_prob: Buf<f32>,
     /// `[T + 1, N]`
@@ -148,6 +152,8 @@ impl<'a> Recorder<'a> {
         let Records([obs, action, log_prob, value, bootstrap, reward, finished_return], [ended, finished_length]) =
             Records::new(plan, layout, t, "");
         let seed = layout.buf("seed", &[2], Keep::Saved);
+        let steps = layout.buf("steps", &[groups], Keep::Saved);
+        let next_obs = layout.buf("next_obs", &[0, n, o], Keep::Scratch);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
         let index = layout.buf("index", &[plan.epochs, m], Keep::Scratch);
         // what is read back at a log point lies side by side, so that it comes as one copy
@@ -176,6 +182,8 @@ impl<'a> Recorder<'a> {
             returns: layout.buf("returns", &[t, n], Keep::Scratch),
             moments: layout.buf("moments", &[plan.epochs, plan.minibatches(), 2], Keep::Scratch),
             obs,
+            next_obs,
+            steps,
             action,
             log_prob,
             value,
@@ -205,14 +213,10 @@ impl<'a> Recorder<'a> {
         rollout(
             &b,
             RolloutShape {
-                env: EnvFns::new(p.env),
-                nets: Some(p.nets.clone()),
-                t,
-                n,
                 limit: p.time_limit(),
-                greedy: false,
                 normalize_obs: p.spec.env.normalize_obs,
                 precision: p.precision,
+                ..RolloutShape::new(EnvFns::new(p.env), Some(p.nets.clone()), t, n)
             },
         )
         .record(self.layout, q);
@@ -329,13 +333,14 @@ impl<'a> Recorder<'a> {
         }
         .record(self.layout, q);
         Optimize {
-            shape: OptimizeShape { p: p.nets.len(), tiles, rows: len, groups: p.groups.clone() },
+            shape: OptimizeShape::new(p.nets.len(), tiles, len, p.groups.clone()),
             partial,
             partial_loss,
             hyper: b.hyper,
             schedule: b.schedule,
             params: b.params,
             slots: b.slots,
+            steps: b.steps,
             clock: b.clock,
             update: b.update,
             fault: b.fault,
@@ -371,6 +376,7 @@ pub fn rollout(b: &Buffers, shape: RolloutShape) -> Rollout {
         shape,
         params: b.params,
         hyper: b.hyper,
+        schedule: b.schedule,
         normalizer: b.normalizer,
         seed: b.seed,
         clock: b.clock,
@@ -378,6 +384,7 @@ pub fn rollout(b: &Buffers, shape: RolloutShape) -> Rollout {
         episode_return: b.episode_return,
         episode_step: b.episode_step,
         obs: b.obs,
+        next_obs: b.next_obs,
         action: b.action,
         log_prob: b.log_prob,
         value: b.value,

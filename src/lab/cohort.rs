@@ -8,11 +8,12 @@ use crate::lab::device::require;
 use crate::net;
 pub use crate::net::Tensor;
 use crate::op::hyper::{CLOCK_STEP, fault};
+use crate::op::lib::acting::{Explore, to_env};
 use crate::op::lib::envs::{EnvFns, TERMINATED, TRUNCATED};
 use crate::op::lib::policy::Policy;
 use crate::op::log::INTS;
 pub use crate::op::log::{COLUMNS, Row};
-use crate::op::rollout::{RolloutShape, to_env};
+use crate::op::rollout::RolloutShape;
 use crate::plan::Plan;
 
 /// What stopped a session before its last frame.
@@ -382,15 +383,12 @@ impl Player {
         let (mut layout, Program { buffers: b, .. }) = algorithm::record(&plan, Kind::Cpu, 1);
         let env = EnvFns::new(plan.env);
         let normalize_obs = plan.spec.env.normalize_obs;
+        let explore = if deterministic { Explore::Greedy } else { Explore::Sample };
         let shape = RolloutShape {
-            env,
-            nets: Some(plan.nets.clone()),
-            t: 1,
-            n: 1,
+            explore,
             limit: plan.time_limit(),
-            greedy: deterministic,
             normalize_obs,
-            precision: Precision::F32,
+            ..RolloutShape::new(env, Some(plan.nets.clone()), 1, 1)
         };
         let mut queue = Queue::default();
         algorithm::rollout(&b, shape).record(&mut layout, &mut queue);

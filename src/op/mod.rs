@@ -13,6 +13,7 @@ pub mod log;
 pub mod minibatch_grad;
 pub mod obs_moments;
 pub mod optimize;
+pub mod recurrent_rollout;
 pub mod rollout;
 pub mod schedule;
 pub mod sequence_grad;
@@ -363,6 +364,7 @@ macro_rules! op {
 pub static ALL: &[&Entry] = &[
     &schedule::Schedule::ENTRY,
     &rollout::Rollout::ENTRY,
+    &recurrent_rollout::RecurrentRollout::ENTRY,
     &log::Log::ENTRY,
     &advantage::Advantage::ENTRY,
     &shuffle::Shuffle::ENTRY,

@@ -1,6 +1,7 @@
 //! One optimiser step: sum of the gradient's tiles, clip by global norm, Adam and its relatives as PyTorch computes them.
 
 use crate::device::{Cx, Kernel, Limits, Shader};
+use crate::op::lib::trig;
 use crate::op::{Draw, Shape, hyper, hyper::fault, hyper::update, schedule};
 use std::ops::Range;
 
@@ -23,19 +24,51 @@ pub struct Group {
     /// Which of the P parameters.
     pub range: Range<usize>,
     pub kind: Kind,
+    /// Held within `hyper`'s bounds of log alpha after each step.
+    pub bounded: bool,
+}
+
+impl Group {
+    /// Parameters without bounds.
+    pub fn new(range: Range<usize>, kind: Kind) -> Group {
+        Group { range, kind, bounded: false }
+    }
 }
 
 /// Sizes and choices of [`Optimize`].
 #[derive(Debug, Clone)]
 pub struct OptimizeShape {
-    /// Parameters.
+    /// All parameters of the session, and all its groups.
+    pub params: usize,
+    pub all_groups: usize,
+    /// The parameters that the gradient is of: `p` of them from `at` on.
+    pub at: usize,
     pub p: usize,
     /// Parts that the gradient comes in.
     pub tiles: usize,
     /// Rows of this minibatch.
     pub rows: usize,
-    /// Disjoint groups; parameters of no group never change.
+    /// Disjoint groups within them, numbered from `first_group` on; parameters of no group never change.
     pub groups: Vec<Group>,
+    pub first_group: usize,
+    /// How much the losses of this step count in an update's means, and whether it counts as a minibatch there: where an
+    /// actor is stepped less often than its critics, its losses count for theirs.
+    pub share: f32,
+    pub counts: bool,
+}
+
+impl OptimizeShape {
+    /// A step of all parameters.
+    pub fn new(params: usize, tiles: usize, rows: usize, groups: Vec<Group>) -> OptimizeShape {
+        let all_groups = groups.len();
+        let (at, p, first_group, share, counts) = (0, params, 0, 1.0, true);
+        OptimizeShape { params, all_groups, at, p, tiles, rows, groups, first_group, share, counts }
+    }
+
+    /// Where the gradient of a group lies.
+    fn part(&self, group: &Group) -> Range<usize> {
+        group.range.start - self.at..group.range.end - self.at
+    }
 }
 
 impl Shape for OptimizeShape {
@@ -64,12 +97,23 @@ impl Shape for OptimizeShape {
     }
 
     fn cases() -> Vec<Self> {
-        let case = |p, tiles, rows, groups: &[(Range<usize>, Kind)]| OptimizeShape {
-            p,
-            tiles,
-            rows,
-            groups: groups.iter().map(|(range, kind)| Group { range: range.clone(), kind: *kind }).collect(),
+        let case = |p, tiles, rows, groups: &[(Range<usize>, Kind)]| {
+            let groups = groups.iter().map(|(range, kind)| Group::new(range.clone(), *kind));
+            OptimizeShape::new(p, tiles, rows, groups.collect())
         };
+        // parts of a vector: critics behind an actor, then the actor with a bounded number behind it
+        let critics = [Group::new(33..50, Kind::Adam), Group::new(50..67, Kind::AdamW)].to_vec();
+        let actor =
+            [Group::new(0..32, Kind::RmsProp), Group { bounded: true, ..Group::new(32..33, Kind::Adam) }].to_vec();
+        let critics = OptimizeShape {
+            params: 67,
+            all_groups: 4,
+            at: 33,
+            first_group: 2,
+            ..OptimizeShape::new(34, 2, 16, critics)
+        };
+        let actor =
+            OptimizeShape { p: 33, at: 0, first_group: 0, groups: actor, share: 2.5, counts: false, ..critics.clone() };
         vec![
             case(300, 1, 64, &[(0..300, Kind::Adam)]),
             case(37, 3, 5, &[(0..20, Kind::AdamW), (20..37, Kind::RmsProp)]),
@@ -79,6 +123,8 @@ impl Shape for OptimizeShape {
             case(6_001, 11, 64, &[(0..3_000, Kind::AdamW), (3_001..6_000, Kind::Sgd { nesterov: true })]),
             case(50_000, 2, 64, &[(0..33_000, Kind::Adam), (33_000..50_000, Kind::RmsProp)]),
             case(17_000, 9, 64, &[(0..17_000, Kind::Adam)]),
+            critics,
+            actor,
         ]
     }
 
@@ -110,8 +156,7 @@ impl Shape for OptimizeShape {
 crate::op! {
     /// Sums the partial gradients in the order of tiles and steps every group; adds the minibatch's losses to the
     /// update's sums. A loss or gradient that is not finite stops the session: `fault` says so once, and neither
-    /// parameters nor optimiser move any more. The clock counts one optimiser call per group, so `CLOCK_OPT / groups`
-    /// is the number of steps that bias correction needs.
+    /// parameters nor optimiser move any more. The clock counts one optimiser call per group.
     ///
     /// Two passes: one reads the gradient (norms), one reads and writes parameters and slots. Bound by the square root
     /// and the division of Adam, about 1.4 cycles a parameter.
@@ -120,11 +165,13 @@ crate::op! {
         read partial: f32[d.tiles, d.p];
         // sums over a tile's rows
         read partial_loss: f32[d.tiles, update::LOSSES] in -5.0..5.0;
-        read hyper: f32[hyper::len(d.groups.len())];
-        read schedule: f32[schedule::LEN + d.groups.len()] in 0.0..0.01;
-        update params: f32[d.p] in -1.0..1.0;
+        read hyper: f32[hyper::len(d.all_groups)];
+        read schedule: f32[schedule::LEN + d.all_groups] in 0.0..0.01;
+        update params: f32[d.params] in -1.0..1.0;
         // Adam: first and second moment; RMSprop: second moment and momentum; SGD: momentum and nothing
-        update slots: f32[2, d.p];
+        update slots: f32[2, d.params];
+        // steps of every group
+        update steps: u32[d.all_groups] in 0.0..300.0;
         update clock: u32[hyper::CLOCK_LEN] in 0.0..300.0;
         update update: f32[update::LEN];
         update fault: u32[fault::LEN];
@@ -193,22 +240,24 @@ fn define(d: &OptimizeShape, a: Args) {
     let grad: Vec<f64> =
         (0..d.p).map(|p| (0..d.tiles).map(|tile| f64::from(a.partial[tile * d.p + p])).sum()).collect();
     let squares: Vec<f32> =
-        d.groups.iter().map(|g| grad[g.range.clone()].iter().map(|x| x * x).sum::<f64>() as f32).collect();
+        d.groups.iter().map(|g| grad[d.part(g)].iter().map(|x| x * x).sum::<f64>() as f32).collect();
     let losses = mean_losses(d, a.partial_loss, a.hyper, a.schedule);
-    if report(&squares, &losses, a.clock, a.fault) {
+    if report(d, &squares, &losses, a.clock, a.fault) {
         return;
     }
-    let (first, second) = a.slots.split_at_mut(d.p);
-    let t = a.clock[hyper::CLOCK_OPT] / d.groups.len() as u32 + 1;
+    let (first, second) = a.slots.split_at_mut(d.params);
     for (g, group) in d.groups.iter().enumerate() {
-        let words = &a.hyper[hyper::group(g)..];
+        let at = d.first_group + g;
+        let words = &a.hyper[hyper::group(at)..];
         let number = |word: usize| f64::from(words[word]);
-        let lr = f64::from(a.schedule[schedule::LEN + g]);
+        let lr = f64::from(a.schedule[schedule::LEN + at]);
+        a.steps[at] += 1;
+        let t = a.steps[at];
         let (b1, b2, eps, momentum) =
             (number(hyper::B1), number(hyper::B2), number(hyper::EPS), number(hyper::MOMENTUM));
         let clip = (number(hyper::CLIP_NORM) / (f64::from(squares[g]).sqrt() + EPSILON)).min(1.0);
         for p in group.range.clone() {
-            let (mut x, mut g) = (f64::from(a.params[p]), grad[p] * clip);
+            let (mut x, mut g) = (f64::from(a.params[p]), grad[p - d.at] * clip);
             let (mut s0, mut s1) = (f64::from(first[p]), f64::from(second[p]));
             match group.kind {
                 Kind::AdamW => x *= 1.0 - lr * number(hyper::WEIGHT_DECAY),
@@ -233,8 +282,11 @@ fn define(d: &OptimizeShape, a: Args) {
             }
             (a.params[p], first[p], second[p]) = (x as f32, s0 as f32, s1 as f32);
         }
+        if group.bounded {
+            bound(&mut a.params[group.range.clone()], a.hyper);
+        }
         if a.params[group.range.clone()].iter().any(|x| !x.is_finite()) && a.fault[fault::OP] == 0 {
-            note(a.fault, fault::PARAMS, a.clock, g);
+            note(a.fault, fault::PARAMS, a.clock, at);
         }
     }
     finish(d, &losses, &squares, a.update, a.clock);
@@ -258,11 +310,11 @@ fn mean_losses(d: &OptimizeShape, partial: &[f32], hyper: &[f32], schedule: &[f3
 
 /// Notes the first number that is not finite; true if there is one.
 #[inline(always)]
-fn report(squares: &[f32], losses: &[f32], clock: &[u32], fault: &mut [u32]) -> bool {
+fn report(d: &OptimizeShape, squares: &[f32], losses: &[f32], clock: &[u32], fault: &mut [u32]) -> bool {
     let group = squares.iter().position(|square| !square.is_finite());
     let bad = group.is_some() || !losses[update::LOSS].is_finite();
     if bad {
-        note(fault, fault::GRADIENT, clock, group.unwrap_or(0));
+        note(fault, fault::GRADIENT, clock, d.first_group + group.unwrap_or(0));
     }
     bad
 }
@@ -271,20 +323,29 @@ fn note(fault: &mut [u32], op: u32, clock: &[u32], group: usize) {
     fault.copy_from_slice(&[op, clock[hyper::CLOCK_STEP], clock[hyper::CLOCK_OPT], group as u32]);
 }
 
+/// Holds log alpha within its bounds; a number that is none stays none.
+fn bound(params: &mut [f32], hyper: &[f32]) {
+    for x in params {
+        *x = trig::clamp(*x, hyper[hyper::LOG_ALPHA_LOW], hyper[hyper::LOG_ALPHA_HIGH]);
+    }
+}
+
 #[inline(always)]
 fn finish(d: &OptimizeShape, losses: &[f32], squares: &[f32], sums: &mut [f32], clock: &mut [u32]) {
     for (sum, loss) in sums.iter_mut().zip(losses) {
-        *sum += *loss;
+        *sum += *loss * d.share;
     }
-    sums[update::GRAD_NORM] += squares.iter().map(|x| f64::from(*x)).sum::<f64>().sqrt() as f32;
-    sums[update::COUNT] += 1.0;
+    if d.counts {
+        sums[update::GRAD_NORM] += squares.iter().map(|x| f64::from(*x)).sum::<f64>().sqrt() as f32;
+        sums[update::COUNT] += 1.0;
+    }
     clock[hyper::CLOCK_OPT] += d.groups.len() as u32;
 }
 
 fn run(d: &OptimizeShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     // SAFETY: one tile
-    let (params, slots, clock, sums, fault) =
-        unsafe { (a.params.all(), a.slots.all(), a.clock.all(), a.update.all(), a.fault.all()) };
+    let (params, slots, steps, clock, sums, fault) =
+        unsafe { (a.params.all(), a.slots.all(), a.steps.all(), a.clock.all(), a.update.all(), a.fault.all()) };
     if fault[fault::OP] != 0 {
         return;
     }
@@ -296,22 +357,26 @@ fn run(d: &OptimizeShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         grad
     };
     for (square, group) in squares.iter_mut().zip(&d.groups) {
-        *square = square_sum(cx.isa, &grad[group.range.clone()]);
+        *square = square_sum(cx.isa, &grad[d.part(group)]);
     }
     let losses = mean_losses(d, a.partial_loss, a.hyper, a.schedule);
-    if report(squares, &losses, clock, fault) {
+    if report(d, squares, &losses, clock, fault) {
         return;
     }
-    let (first, second) = slots.split_at_mut(d.p);
-    let t = clock[hyper::CLOCK_OPT] / d.groups.len() as u32 + 1;
+    let (first, second) = slots.split_at_mut(d.params);
     for (g, group) in d.groups.iter().enumerate() {
-        let lr = a.schedule[schedule::LEN + g];
-        let step = Step::new(group.kind, &a.hyper[hyper::group(g)..], lr, squares[g], t);
+        let at = d.first_group + g;
+        let lr = a.schedule[schedule::LEN + at];
+        steps[at] += 1;
+        let step = Step::new(group.kind, &a.hyper[hyper::group(at)..], lr, squares[g], steps[at]);
         let range = || group.range.clone();
-        let finite =
-            advance(cx.isa, step, &grad[range()], &mut params[range()], &mut first[range()], &mut second[range()]);
+        let grad = &grad[d.part(group)];
+        let finite = advance(cx.isa, step, grad, &mut params[range()], &mut first[range()], &mut second[range()]);
+        if group.bounded {
+            bound(&mut params[range()], a.hyper);
+        }
         if !finite && fault[fault::OP] == 0 {
-            note(fault, fault::PARAMS, clock, g);
+            note(fault, fault::PARAMS, clock, at);
         }
     }
     finish(d, &losses, squares, sums, clock);
@@ -402,148 +467,4 @@ crate::per_isa! {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::cpu::{Cpu, Isa};
-    use crate::device::{Buf, Device, Keep, Layout, Memory, Queue};
-
-    /// A recorded step on one session, with its buffers.
-    struct Bench {
-        queue: Queue,
-        memory: Memory,
-        device: Device,
-        partial: Buf<f32>,
-        loss: Buf<f32>,
-        hyper: Buf<f32>,
-        schedule: Buf<f32>,
-        params: Buf<f32>,
-        clock: Buf<u32>,
-        update: Buf<f32>,
-        fault: Buf<u32>,
-    }
-
-    impl Bench {
-        fn new(shape: OptimizeShape) -> Bench {
-            let (mut layout, mut queue) = (Layout::new(1), Queue::default());
-            let groups = shape.groups.len();
-            let partial = layout.buf("partial", &[shape.tiles, shape.p], Keep::Scratch);
-            let loss = layout.buf("partial_loss", &[shape.tiles, update::LOSSES], Keep::Scratch);
-            let hyper = layout.buf("hyper", &[hyper::len(groups)], Keep::Saved);
-            let schedule = layout.buf("schedule", &[schedule::LEN + groups], Keep::Scratch);
-            let params = layout.buf("params", &[shape.p], Keep::Saved);
-            let slots = layout.buf("slots", &[2, shape.p], Keep::Saved);
-            let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
-            let update = layout.buf("update", &[update::LEN], Keep::Saved);
-            let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
-            let op =
-                Optimize { shape, partial, partial_loss: loss, hyper, schedule, params, slots, clock, update, fault };
-            op.record(&mut layout, &mut queue);
-            let memory = layout.allocate().unwrap();
-            let device = Device::Cpu(Cpu::new(1, Isa::detect()));
-            Bench { queue, memory, device, partial, loss, hyper, schedule, params, clock, update, fault }
-        }
-
-        fn set(&mut self, group: usize, word: usize, value: f32) {
-            self.memory.write(self.hyper, 0)[hyper::group(group) + word] = value;
-        }
-
-        fn step(&mut self, partial: &[f32]) {
-            self.memory.write(self.partial, 0).copy_from_slice(partial);
-            self.queue.replay(&self.device, &mut self.memory, &[0]).unwrap();
-        }
-    }
-
-    /// Two parameters from (1, -2) after three fixed gradients.
-    fn three_steps(kind: Kind, momentum: f32, weight_decay: f32) -> [f32; 2] {
-        let mut bench =
-            Bench::new(OptimizeShape { p: 2, tiles: 1, rows: 4, groups: vec![Group { range: 0..2, kind }] });
-        bench.memory.write(bench.params, 0).copy_from_slice(&[1.0, -2.0]);
-        for (word, value) in [(hyper::B1, 0.875), (hyper::B2, 0.96875), (hyper::EPS, 1e-3)] {
-            bench.set(0, word, value);
-        }
-        bench.set(0, hyper::MOMENTUM, momentum);
-        bench.set(0, hyper::WEIGHT_DECAY, weight_decay);
-        bench.set(0, hyper::CLIP_NORM, f32::INFINITY);
-        bench.memory.write(bench.schedule, 0)[schedule::LEN] = 0.1;
-        for grad in [[0.5, -1.0], [0.25, 2.0], [-0.125, 0.5]] {
-            bench.step(&grad);
-        }
-        assert_eq!(bench.memory.read(bench.clock, 0)[hyper::CLOCK_OPT], 3);
-        bench.memory.read(bench.params, 0).try_into().unwrap()
-    }
-
-    #[test]
-    fn steps_are_those_of_pytorch() {
-        // from the update rules in PyTorch's documentation, evaluated apart in double precision
-        let sgd = |nesterov| Kind::Sgd { nesterov };
-        for (kind, momentum, decay, expected) in [
-            (Kind::Adam, 0.0, 0.0, [0.752_201_8, -1.980_406]),
-            (Kind::Adam, 0.0, 0.5, [0.715_218_1, -1.846_305_8]),
-            (Kind::AdamW, 0.0, 0.5, [0.623_955_8, -1.703_009_2]),
-            (Kind::RmsProp, 0.0, 0.0, [0.654_851_8, -2.040_295_1]),
-            (Kind::RmsProp, 0.5, 0.25, [0.292_496_7, -1.829_55]),
-            (sgd(false), 0.0, 0.0, [0.937_5, -2.15]),
-            (sgd(false), 0.5, 0.25, [0.788_078_1, -1.969_906_2]),
-            (sgd(true), 0.5, 0.0, [0.881_25, -2.237_5]),
-        ] {
-            let got = three_steps(kind, momentum, decay);
-            let off = got.iter().zip(expected).map(|(x, y): (&f32, f32)| (x - y).abs()).fold(0.0, f32::max);
-            assert!(off < 1e-6, "{kind:?} {momentum} {decay}: {got:?}, expected {expected:?}");
-        }
-    }
-
-    fn two_groups() -> Bench {
-        let sgd = |range| Group { range, kind: Kind::Sgd { nesterov: false } };
-        let mut bench = Bench::new(OptimizeShape { p: 5, tiles: 2, rows: 2, groups: vec![sgd(0..2), sgd(2..4)] });
-        bench.set(0, hyper::CLIP_NORM, 1.0);
-        bench.set(1, hyper::CLIP_NORM, 100.0);
-        bench.memory.write(bench.schedule, 0).copy_from_slice(&[0.2, 0.5, 1.0, 1.0]);
-        bench.memory.write(bench.loss, 0).copy_from_slice(&[1., 2., 3., 4., 5., 1., 4., 1., 0., 1.]);
-        bench.memory.write(bench.hyper, 0)[hyper::POLICY_LOSS_COEF] = 2.0;
-        bench.memory.write(bench.hyper, 0)[hyper::VAL_LOSS_COEF] = 0.5;
-        bench
-    }
-
-    #[test]
-    fn groups_are_clipped_apart_and_losses_are_means() {
-        let mut bench = two_groups();
-        // groups (3, 4) and (0, 12) in two tiles; the last parameter is in no group
-        bench.step(&[1.0, 1.0, 0.0, 6.0, 9.0, 2.0, 3.0, 0.0, 6.0, 9.0]);
-        let params = bench.memory.read(bench.params, 0);
-        assert!((params[0] + 0.6).abs() < 1e-6 && (params[1] + 0.8).abs() < 1e-6, "{params:?}");
-        assert_eq!(params[2..], [0.0, -12.0, 0.0]);
-        // means 1 3 2 2 3; loss 2 * 1 + 0.5 * 3 - 0.5 * 2
-        assert_eq!(bench.memory.read(bench.update, 0), [1.0, 3.0, 2.0, 2.0, 3.0, 2.5, 13.0, 1.0, 0.0]);
-        assert_eq!(bench.memory.read(bench.clock, 0)[hyper::CLOCK_OPT], 2);
-        assert_eq!(fault::op_name(bench.memory.read(bench.fault, 0)), None);
-    }
-
-    #[test]
-    fn the_first_number_that_is_not_finite_stops_the_session() {
-        let fine = [1.0; 10];
-        let mut bench = two_groups();
-        bench.memory.write(bench.clock, 0).copy_from_slice(&[70, 0, 0, 0]);
-        bench.step(&fine);
-        let before = bench.memory.read(bench.params, 0).to_vec();
-        let mut bad = fine;
-        bad[3] = f32::INFINITY;
-        for grad in [bad, fine] {
-            bench.step(&grad);
-            assert_eq!(bench.memory.read(bench.params, 0), before);
-            assert_eq!(bench.memory.read(bench.fault, 0), [fault::GRADIENT, 70, 2, 1]);
-            assert_eq!(bench.memory.read(bench.clock, 0)[hyper::CLOCK_OPT], 2);
-        }
-        // a loss
-        let mut bench = two_groups();
-        bench.memory.write(bench.loss, 0)[1] = f32::NAN;
-        bench.step(&fine);
-        assert_eq!(fault::op_name(bench.memory.read(bench.fault, 0)), Some("minibatch_grad"));
-        assert_eq!(bench.memory.read(bench.params, 0), [0.0; 5]);
-        // a step too large
-        let mut bench = two_groups();
-        bench.memory.write(bench.schedule, 0)[3] = f32::MAX;
-        bench.step(&[2.0; 10]);
-        assert_eq!(fault::op_name(bench.memory.read(bench.fault, 0)), Some("optimize"));
-        assert_eq!(bench.memory.read(bench.fault, 0)[fault::GROUP], 1);
-    }
-}
+mod tests;

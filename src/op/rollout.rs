@@ -2,16 +2,28 @@
 //! auto-reset, store. Environments go in tiles of up to 64 that never meet, so no step waits for another tile.
 
 use super::hyper::{self, CLOCK_STEP};
+pub use super::lib::acting::Explore;
+use super::lib::acting::{Acting, Work, act, random_action, to_env};
+use super::lib::agent::{self, Agent, Define};
 use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
-use super::lib::mlp::{ROWS, exact, forward, to_bf16};
-use super::lib::nets::{Nets, Packed, cut, normalize};
-use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy};
+use super::lib::mlp::{ROWS, exact, to_bf16};
+use super::lib::nets::{Nets, cut, normalize};
+use super::lib::policy::{LANES, LOG_STD, Lanes, Policy};
 use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
-use super::{Draw, Shape};
+use super::{Draw, Shape, schedule};
 use crate::device::cpu::Isa;
 use crate::device::{Cx, Kernel, Limits, Precision, Shader};
-use crate::env::ActionSpace;
+
+/// Where the steps go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Records of this rollout alone, `[T, N, ..]`, with log-probabilities and values.
+    Rollout,
+    /// A replay ring of `steps` vector steps: the session's step number s lies in slot `s % steps`, with the observation
+    /// after it. The rollout begins `at` vector steps after the clock; finished episodes lie in `[of, N]` from there on.
+    Ring { steps: usize, at: usize, of: usize },
+}
 
 /// What is fixed when a rollout is recorded.
 #[derive(Debug, Clone)]
@@ -19,13 +31,17 @@ pub struct RolloutShape {
     pub env: EnvFns,
     /// Without nets actions are uniformly random.
     pub nets: Option<Nets>,
+    /// All parameters of the session; those of the nets come first.
+    pub params: usize,
+    /// Parameter groups of the session.
+    pub groups: usize,
+    pub explore: Explore,
+    pub store: Store,
     /// Vector steps, `T`, and environments, `N`.
     pub t: usize,
     pub n: usize,
     /// Steps after which an episode is truncated.
     pub limit: u32,
-    /// The most likely action instead of a sample.
-    pub greedy: bool,
     pub normalize_obs: bool,
     /// Of the nets' products; gpu devices alone have another than f32.
     pub precision: Precision,
@@ -33,10 +49,24 @@ pub struct RolloutShape {
 
 /// Blocks of 16 environments in a tile.
 const BLOCKS: usize = ROWS / LANES;
-/// Most words of an action, rounded up to whole Philox blocks.
-const ACTION_WORDS: usize = 32;
 
 impl RolloutShape {
+    /// Records of `t` steps of `n` environments with Gymnasium's time limit; actions sampled, observations as they are.
+    pub fn new(env: EnvFns, nets: Option<Nets>, t: usize, n: usize) -> RolloutShape {
+        RolloutShape {
+            env,
+            params: nets.as_ref().map_or(0, Nets::len),
+            groups: nets.as_ref().map_or(1, Nets::groups),
+            nets,
+            explore: Explore::Sample,
+            store: Store::Rollout,
+            t,
+            n,
+            limit: env.spec.max_episode_steps,
+            normalize_obs: false,
+            precision: Precision::F32,
+        }
+    }
     pub fn obs(&self) -> usize {
         self.env.spec.obs_len
     }
@@ -46,18 +76,45 @@ impl RolloutShape {
     pub fn action(&self) -> usize {
         self.env.action_len()
     }
-    /// Environments with log-probabilities and values: none where actions are random.
+    /// Whether steps go to a replay ring.
+    pub fn in_ring(&self) -> bool {
+        self.store != Store::Rollout
+    }
+    /// Environments with log-probabilities and values: none where nothing judges actions.
     fn judged(&self) -> usize {
-        if self.nets.is_some() { self.n } else { 0 }
+        if self.nets.is_some() && !self.in_ring() { self.n } else { 0 }
     }
-    fn params(&self) -> usize {
-        self.nets.as_ref().map_or(0, Nets::len)
+    /// Vector steps that there is room for: of records, of observations after a step, of finished episodes.
+    fn stored(&self) -> usize {
+        if let Store::Ring { steps, .. } = self.store { steps } else { self.t }
     }
-    fn groups(&self) -> usize {
-        self.nets.as_ref().map_or(1, Nets::groups)
+    fn followed(&self) -> usize {
+        if let Store::Ring { steps, .. } = self.store { steps } else { 0 }
+    }
+    fn finished(&self) -> usize {
+        if let Store::Ring { of, .. } = self.store { of } else { self.t }
+    }
+    /// The first vector step, counted from the clock and in the rows of finished episodes.
+    pub fn at(&self) -> usize {
+        if let Store::Ring { at, .. } = self.store { at } else { 0 }
+    }
+    /// Where vector step `t` of this rollout lies in the records; `step` is its number in the session.
+    fn slot(&self, t: usize, step: u32) -> usize {
+        if let Store::Ring { steps, .. } = self.store { step as usize % steps } else { t }
+    }
+    fn policy(&self) -> Option<Policy> {
+        self.nets.as_ref().map(|nets| nets.policy)
     }
     fn squashed(&self) -> bool {
-        matches!(self.nets.as_ref().map(|n| n.policy), Some(Policy::Gaussian { squashed: true, .. }))
+        matches!(self.policy(), Some(Policy::Gaussian { squashed: true, .. }))
+    }
+    /// Whether an action is squashed when it is stored, not when the environment takes it: a critic is to see it so.
+    fn stores_squashed(&self) -> bool {
+        self.squashed() && self.in_ring()
+    }
+    /// Whether the nets have nothing to say.
+    fn is_blind(&self) -> bool {
+        self.nets.is_none() || self.explore == Explore::Uniform
     }
 }
 
@@ -134,103 +191,112 @@ impl Shape for RolloutShape {
 crate::op! {
     /// T steps of every environment. `value[T]` is the value of what the agent sees after the last step; `bootstrap` is
     /// the value of the true final observation where an episode was truncated, 0 elsewhere. Observations and rewards are
-    /// stored raw; the nets see normalised observations. Random actions have no log-probabilities and no values.
+    /// stored raw; the nets see normalised observations. What goes to a replay ring has no log-probabilities and no
+    /// values, but `next_obs`, the observation after the step, the true final one where the episode ended; squashed
+    /// actions are stored squashed there. Random actions without nets are stored in the environment's own units.
     Rollout(d: RolloutShape) = "rollout", within 1e-4, run = run {
-        read params: f32[d.params()] in -0.7..0.7;
-        read hyper: f32[hyper::len(d.groups())];
+        read params: f32[d.params] in -0.7..0.7;
+        read hyper: f32[hyper::len(d.groups)];
+        read schedule: f32[schedule::LEN + d.groups] in 0.2..0.8;
         read normalizer: f32[2, d.obs()] in 0.5..1.5;
         read seed: u32[2] in 0.0..1e6;
         read clock: u32[hyper::CLOCK_LEN] in 0.0..1000.0;
         update env_state: f32[d.n, d.state()];
         update episode_return: f32[d.n] in 0.0..5.0;
         update episode_step: u32[d.n];
-        write obs: f32[d.t, d.n, d.obs()];
-        write action: f32[d.t, d.n, d.action()];
+        update obs: f32[d.stored(), d.n, d.obs()];
+        update next_obs: f32[d.followed(), d.n, d.obs()];
+        update action: f32[d.stored(), d.n, d.action()];
         write log_prob: f32[d.t, d.judged()];
         write value: f32[d.t + 1, d.judged()];
         write bootstrap: f32[d.t, d.judged()];
-        write reward: f32[d.t, d.n];
-        write ended: u32[d.t, d.n];
-        write finished_return: f32[d.t, d.n];
-        write finished_length: u32[d.t, d.n];
-    }
-}
-
-/// An action as the environment takes it: squashed, and from [-1, 1] to the range of the space.
-#[inline(always)]
-pub fn to_env(space: &ActionSpace, squashed: bool, word: usize, x: f32) -> f32 {
-    match *space {
-        ActionSpace::Discrete(_) => x,
-        ActionSpace::Box { low, high } => {
-            let x = if squashed { trig::tanh(x) } else { x };
-            low[word] + (high[word] - low[word]) * (0.5 * (x + 1.0))
-        }
-    }
-}
-
-/// A uniformly random action, already in the environment's units.
-#[inline(always)]
-fn random_action(space: &ActionSpace, word: usize, u: f32) -> f32 {
-    match *space {
-        ActionSpace::Discrete(n) => (u * n as f32).floor(),
-        ActionSpace::Box { low, high } => low[word] + (high[word] - low[word]) * u,
+        update reward: f32[d.stored(), d.n];
+        update ended: u32[d.stored(), d.n];
+        update finished_return: f32[d.finished(), d.n];
+        update finished_length: u32[d.finished(), d.n];
     }
 }
 
 /// The plain definition: environments one by one, nets in f64.
 fn define(d: &RolloutShape, a: Args<'_>) {
+    let round = if d.precision == Precision::Bf16 { to_bf16 } else { exact };
+    match &d.nets {
+        Some(nets) => {
+            let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
+            define_steps(d, a, Some(&mut agent::Definition { nets, params: &params, round }));
+        }
+        None => define_steps(d, a, None::<&mut agent::Definition<'_>>),
+    }
+}
+
+/// The definition of a rollout with any kind of agent.
+pub(super) fn define_steps(d: &RolloutShape, a: Args<'_>, mut agent: Option<&mut impl Define>) {
     let (o, k, len) = (d.obs(), d.state(), d.action());
-    let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
     let key = [a.seed[0], a.seed[1]];
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let space = &d.env.spec.action_space;
-    let round = if d.precision == Precision::Bf16 { to_bf16 } else { exact };
-    let see = |obs: &[f32]| -> (Vec<f64>, f64) {
+    let see = |obs: &[f32]| -> Vec<f64> {
         let seen =
             |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
-        let x: Vec<f64> = obs.iter().enumerate().map(seen).collect();
-        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x, round))
+        obs.iter().enumerate().map(seen).collect()
     };
+    let explore = a.schedule[schedule::EXPLORE];
+    let judged = d.judged() > 0;
     for n in 0..d.n {
         let state = &mut a.env_state[n * k..(n + 1) * k];
         let mut obs = vec![0.0; o];
         for t in 0..d.t {
-            let at = t * d.n + n;
+            let step = a.clock[CLOCK_STEP] + (d.at() + t) as u32;
+            let at = d.slot(t, step) * d.n + n;
             d.env.plain_observe(state, &mut obs);
             a.obs[at * o..][..o].copy_from_slice(&obs);
-            let (out, value) = see(&obs);
-            if d.nets.is_some() {
+            let (mut out, value) = agent.as_mut().map_or((Vec::new(), 0.0), |agent| agent.act(n, &see(&obs)));
+            if judged {
                 a.value[at] = value as f32;
             }
 
-            let step = a.clock[CLOCK_STEP] + t as u32;
             let word = |w: usize| unit(philox([n as u32, step, Purpose::Action as u32, (w / 4) as u32], key)[w % 4]);
             let action = &mut a.action[at * len..][..len];
-            match d.nets.as_ref().map(|nets| nets.policy) {
-                None => (0..len).for_each(|i| action[i] = random_action(space, i, word(i))),
+            match d.policy() {
+                _ if d.is_blind() => {
+                    (0..len).for_each(|i| action[i] = random_action(space, d.nets.is_some(), i, word(i)));
+                }
+                None => unreachable!("without nets actions are random"),
                 Some(Policy::Categorical { n }) => {
+                    if d.explore == Explore::Boltzmann {
+                        out[..n].iter_mut().for_each(|logit| *logit /= f64::from(explore));
+                    }
                     let best = (0..n).max_by(|&i, &j| out[i].total_cmp(&out[j]).then(j.cmp(&i))).unwrap_or(0);
                     let top = out[best];
                     let sum: f64 = out[..n].iter().map(|l| (l - top).exp()).sum();
                     let passed = |j: usize| f64::from(word(0)) > out[..=j].iter().map(|l| (l - top).exp() / sum).sum();
-                    action[0] = if d.greedy { best } else { (0..n - 1).filter(|&j| passed(j)).count() } as f32;
+                    action[0] = match d.explore {
+                        Explore::Greedy => best as f32,
+                        Explore::EpsilonGreedy if word(0) < explore => random_action(space, true, 0, word(1)),
+                        Explore::EpsilonGreedy => best as f32,
+                        _ => (0..n - 1).filter(|&j| passed(j)).count() as f32,
+                    };
                 }
                 Some(Policy::Gaussian { n, .. }) => {
                     for i in 0..n {
                         let (u, v) = (f64::from(word(i & !1)), f64::from(word((i & !1) + 1)) * std::f64::consts::TAU);
                         let normal = (-2.0 * u.ln()).sqrt() * if i % 2 == 0 { v.cos() } else { v.sin() };
                         let std = out[n + i].clamp(LOG_STD.0.into(), LOG_STD.1.into()).exp();
-                        action[i] = (out[i] + if d.greedy { 0.0 } else { std * normal }) as f32;
+                        action[i] = (out[i] + if d.explore == Explore::Greedy { 0.0 } else { std * normal }) as f32;
+                    }
+                    if d.stores_squashed() {
+                        action.iter_mut().for_each(|x| *x = trig::tanh(*x));
                     }
                 }
             }
-            if let Some(nets) = &d.nets {
+            if let (Some(nets), true) = (&d.nets, judged) {
                 a.log_prob[at] = nets.policy.define(&out, action).0 as f32;
             }
 
+            let squash = d.squashed() && !d.in_ring();
             let taken: Vec<f32> = match d.nets {
                 None => action.to_vec(),
-                Some(_) => action.iter().enumerate().map(|(i, &x)| to_env(space, d.squashed(), i, x)).collect(),
+                Some(_) => action.iter().enumerate().map(|(i, &x)| to_env(space, squash, i, x)).collect(),
             };
             let (reward, terminated) = d.env.plain_step(state, &taken);
             a.reward[at] = reward;
@@ -239,23 +305,26 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             let truncated = a.episode_step[n] >= d.limit;
             let ended = u32::from(terminated) * TERMINATED + u32::from(truncated) * TRUNCATED;
             a.ended[at] = ended;
-            if d.nets.is_some() {
-                a.bootstrap[at] = 0.0;
-                if ended == TRUNCATED {
-                    d.env.plain_observe(state, &mut obs);
-                    a.bootstrap[at] = see(&obs).1 as f32;
-                }
+            d.env.plain_observe(state, &mut obs);
+            if d.in_ring() {
+                a.next_obs[at * o..][..o].copy_from_slice(&obs);
             }
+            if judged {
+                let value = |agent: &mut &mut _| Define::value(*agent, n, &see(&obs));
+                a.bootstrap[at] = if ended == TRUNCATED { agent.as_mut().map_or(0.0, value) as f32 } else { 0.0 };
+            }
+            let at = (d.at() + t) * d.n + n;
             (a.finished_return[at], a.finished_length[at]) = (f32::NAN, 0);
             if ended != 0 {
                 (a.finished_return[at], a.finished_length[at]) = (a.episode_return[n], a.episode_step[n]);
                 (a.episode_return[n], a.episode_step[n]) = (0.0, 0);
                 d.env.plain_reset(state, key, n as u32, step + 1);
+                agent.iter_mut().for_each(|agent| agent.forget(n));
             }
         }
-        d.env.plain_observe(state, &mut obs);
-        if d.nets.is_some() {
-            a.value[d.t * d.n + n] = see(&obs).1 as f32;
+        if let (true, Some(agent)) = (judged, &mut agent) {
+            d.env.plain_observe(state, &mut obs);
+            a.value[d.t * d.n + n] = agent.value(n, &see(&obs)) as f32;
         }
     }
 }
@@ -268,14 +337,28 @@ struct Envs {
 }
 
 fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+    let mut scratch = &mut *cx.scratch;
+    let nets = d.nets.as_ref().filter(|_| !d.is_blind());
+    let mut agent = nets.map(|nets| agent::FeedForward::new(nets, a.params, &mut scratch));
+    run_steps(d, cx.isa, cx.tile, a, agent.as_mut(), scratch);
+}
+
+/// One tile of a rollout with any kind of agent.
+#[inline(always)]
+pub(super) fn run_steps(
+    d: &RolloutShape,
+    isa: Isa,
+    tile: usize,
+    a: Tile<'_>,
+    mut agent: Option<&mut impl Agent>,
+    mut scratch: &mut [f32],
+) {
     assert!(d.on_cpu(), "the fast variant has the constants of its environment folded in, and is f32");
-    let isa = cx.isa;
     let (o, k, len) = (d.obs(), d.state(), d.action());
-    let first = cx.tile * ROWS;
+    let first = tile * ROWS;
     let envs = ROWS.min(d.n - first);
     let key = [a.seed[0], a.seed[1]];
-    let mut scratch = &mut *cx.scratch;
-    let mut nets = d.nets.as_ref().map(|nets| (nets, Packed::new(nets, a.params, &mut scratch)));
+    let judged = d.judged() > 0;
     let seen = cut(&mut scratch, ROWS * o);
     let next = cut(&mut scratch, ROWS * o);
     let last = cut(&mut scratch, ROWS * o);
@@ -300,40 +383,39 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         d.env.plain_observe(&env_state[n * k..(n + 1) * k], &mut next[n * o..(n + 1) * o]);
     }
 
-    let mut w = Work {
-        out: [[0.0; LANES]; OUTPUTS],
-        words: [[0; LANES]; ACTION_WORDS],
-        action: [[0.0; LANES]; ACTION_WORDS],
-        log_prob: [0.0; LANES],
+    let acting = Acting {
+        policy: d.policy(),
+        explore: d.explore,
+        space: &d.env.spec.action_space,
+        stores_squashed: d.stores_squashed(),
     };
+    let mut w = Work::new();
     for t in 0..d.t {
-        let at = t * d.n + first;
-        let judged = if d.nets.is_some() { at..at + envs } else { 0..0 };
+        let step = a.clock[CLOCK_STEP] + (d.at() + t) as u32;
+        let at = d.slot(t, step) * d.n + first;
+        let rows = if judged { at..at + envs } else { 0..0 };
         // SAFETY: as above
         let (obs, value, log_prob, bootstrap) = unsafe {
             (
                 a.obs.part(at * o..(at + envs) * o),
-                a.value.part(judged.clone()),
-                a.log_prob.part(judged.clone()),
-                a.bootstrap.part(judged),
+                a.value.part(rows.clone()),
+                a.log_prob.part(rows.clone()),
+                a.bootstrap.part(rows),
             )
         };
         obs.copy_from_slice(&next[..envs * o]);
         bootstrap.fill(0.0);
-        if let Some((mlps, packed)) = &mut nets {
-            let x = see.rows(obs, seen, envs);
-            forward(isa, &mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
-            values(isa, mlps, packed, x, o, envs, value);
+        if let Some(agent) = &mut agent {
+            agent.act(isa, see.rows(obs, seen, envs), envs, value);
         }
-        let step = a.clock[CLOCK_STEP] + t as u32;
         for b in 0..envs.div_ceil(LANES) {
             let n = first + b * LANES;
             let lanes = LANES.min(envs - b * LANES);
-            if let Some((mlps, packed)) = &nets {
-                packed.policy_lanes(mlps, a.params, b * LANES, &mut w.out);
+            if let Some(agent) = &agent {
+                agent.policy(b * LANES, &mut w.out);
             }
-            act(isa, d, d.nets.as_ref().map(|nets| nets.policy), [n as u32, step], key, &mut w);
-            if d.nets.is_some() {
+            act(isa, acting, [n as u32, step], key, a.schedule[schedule::EXPLORE], &mut w);
+            if judged {
                 put(&mut log_prob[b * LANES..][..lanes], &w.log_prob);
             }
             let at = at + b * LANES;
@@ -347,8 +429,9 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                 }
             }
             if d.nets.is_some() {
+                let squash = d.squashed() && !d.in_ring();
                 for (j, words) in w.action[..len].iter_mut().enumerate() {
-                    words.iter_mut().for_each(|x| *x = to_env(&d.env.spec.action_space, d.squashed(), j, *x));
+                    words.iter_mut().for_each(|x| *x = to_env(&d.env.spec.action_space, squash, j, *x));
                 }
             }
             let (mut reward, mut ended, mut cut_any) = ([0.0; LANES], [0; LANES], false);
@@ -366,6 +449,7 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     episode_length: &mut finished_length,
                     obs: &mut next[b * LANES * o..][..LANES * o],
                     final_obs: &mut last[..LANES * o],
+                    keep_final: d.in_ring(),
                     cut: &mut cut_any,
                     first: n as u32,
                     step: step + 1,
@@ -377,26 +461,35 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             unsafe {
                 put(a.reward.part(at..at + lanes), &reward);
                 put(a.ended.part(at..at + lanes), &ended);
-                put(a.finished_return.part(at..at + lanes), &finished_return);
-                put(a.finished_length.part(at..at + lanes), &finished_length);
+                let at_episode = (d.at() + t) * d.n + n;
+                put(a.finished_return.part(at_episode..at_episode + lanes), &finished_return);
+                put(a.finished_length.part(at_episode..at_episode + lanes), &finished_length);
             }
-            if let (true, Some((mlps, packed))) = (cut_any, &mut nets) {
-                let x = see.rows(last, seen, lanes);
+            if d.in_ring() {
+                // SAFETY: as above
+                let follow = unsafe { a.next_obs.part(at * o..(at + lanes) * o) };
+                let after = &next[b * LANES * o..][..lanes * o];
+                for ((to, after), i) in follow.chunks_exact_mut(o).zip(after.chunks_exact(o)).zip(0..) {
+                    to.copy_from_slice(if ended[i] == 0 { after } else { &last[i * o..][..o] });
+                }
+            }
+            let Some(agent) = &mut agent else { continue };
+            if cut_any && judged {
                 let mut value = [0.0; LANES];
                 // this overwrites the outputs of the first block, which has acted already
-                values_alone(isa, mlps, packed, x, o, lanes, &mut value[..lanes]);
+                agent.value(isa, see.rows(last, seen, lanes), b * LANES, &mut value[..lanes]);
                 for i in 0..lanes {
                     bootstrap[b * LANES + i] = if ended[i] == TRUNCATED { value[i] } else { 0.0 };
                 }
             }
+            agent.forget(b * LANES, &ended);
         }
     }
 
-    if let Some((mlps, packed)) = &mut nets {
+    if let (true, Some(agent)) = (judged, &mut agent) {
         // SAFETY: as above
         let value = unsafe { a.value.part(d.t * d.n + first..d.t * d.n + first + envs) };
-        let x = see.rows(next, seen, envs);
-        values_alone(isa, mlps, packed, x, o, envs, value);
+        agent.value(isa, see.rows(next, seen, envs), 0, value);
     }
     for n in 0..envs {
         let (b, i) = (n / LANES, n % LANES);
@@ -439,61 +532,5 @@ impl Seen<'_> {
             }
         }
         scratch
-    }
-}
-
-/// Values of `rows` observations: by the critic's net, or read off a shared net that has just gone forward.
-#[inline(always)]
-fn values(isa: Isa, nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
-    if let (Some(mlp), Some(critic)) = (&nets.critic, &mut packed.critic) {
-        forward(isa, mlp, critic.packed, (x, o), rows, critic.acts, critic.out);
-    }
-    for (b, value) in value.chunks_mut(LANES).enumerate() {
-        let lanes = packed.value_lanes(nets, b * LANES);
-        value.copy_from_slice(&lanes[..value.len()]);
-    }
-}
-
-/// Values of `rows` observations that no policy has looked at: a shared net has to go forward for them.
-#[inline(always)]
-fn values_alone(isa: Isa, nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
-    if nets.shared() {
-        forward(isa, &nets.actor, packed.actor.packed, (x, o), rows, packed.actor.acts, packed.actor.out);
-    }
-    values(isa, nets, packed, x, o, rows, value);
-}
-
-/// Arrays of 16 lanes that every step writes before it reads them.
-struct Work {
-    out: [Lanes; OUTPUTS],
-    words: [[u32; LANES]; ACTION_WORDS],
-    action: [Lanes; ACTION_WORDS],
-    log_prob: Lanes,
-}
-
-crate::per_isa! {
-    /// Actions of 16 environments, as stored in `w.action`, and their log-probabilities. `at` is (first environment, step).
-    fn act(d: &RolloutShape, policy: Option<Policy>, at: [u32; 2], key: [u32; 2], w: &mut Work) {
-        let blocks = policy.map_or(d.action().div_ceil(4), Policy::blocks);
-        for block in 0..blocks {
-            let mut drawn = [[0; LANES]; 4];
-            for i in 0..LANES {
-                let four = philox([at[0] + i as u32, at[1], Purpose::Action as u32, block as u32], key);
-                for w in 0..4 {
-                    drawn[w][i] = four[w];
-                }
-            }
-            w.words[block * 4..][..4].copy_from_slice(&drawn);
-        }
-        let space = &d.env.spec.action_space;
-        if let Some(policy) = policy {
-            w.log_prob = policy.sample(&w.out, &w.words, d.greedy, &mut w.action);
-            return;
-        }
-        for (j, action) in w.action[..d.action()].iter_mut().enumerate() {
-            for i in 0..LANES {
-                action[i] = random_action(space, j, unit(w.words[j][i]));
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 use super::{SHARED_BYTES, flag, net, policy, word};
 use crate::device::{Field, Kernel, Precision};
 use crate::env::ActionSpace;
+use crate::op::lib::acting::Explore;
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
 use crate::op::rollout::RolloutShape;
@@ -114,7 +115,7 @@ fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
         word("t", d.t),
         word("n", d.n),
         word("limit", d.limit as usize),
-        flag("greedy", d.greedy),
+        flag("greedy", d.explore == Explore::Greedy),
         flag("normalize_obs", d.normalize_obs),
         word("actions", actions),
         word("envs", place.map_or(0, |place| place.envs)),

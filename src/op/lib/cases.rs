@@ -8,7 +8,8 @@ use super::recurrent::{Body, Cell};
 use crate::device::Precision;
 use crate::env;
 use crate::op::minibatch_grad::{Distance, GradShape};
-use crate::op::rollout::RolloutShape;
+use crate::op::recurrent_rollout::RecurrentShape;
+use crate::op::rollout::{Explore, RolloutShape, Store};
 use crate::op::sequence_grad::SequenceShape;
 use crate::op::{Draw, hyper};
 
@@ -181,6 +182,35 @@ pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw)
     true
 }
 
+/// Cases of `recurrent_rollout`: every kind of nets, ragged tiles, episodes that end in the middle.
+pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
+    let discrete = |n| Policy::Categorical { n };
+    let gauss = |free_std, squashed| Policy::Gaussian { n: 1, free_std, squashed };
+    let case = |env: &str, policy, cell, value, t, n| {
+        let env = EnvFns::new(env::find(env).expect("a built environment"));
+        let nets = recurrent(env.spec.obs_len, &[11], cell, 19, policy, value);
+        RecurrentShape { rollout: RolloutShape::new(env, Some(nets), t, n) }
+    };
+    let mut all = vec![
+        case("CartPole-v1", discrete(2), Cell::Gru, Value::Shared, 6, 5),
+        case("Acrobot-v1", discrete(3), Cell::Lstm, Value::Own, 5, 18),
+        case("Pendulum-v1", gauss(true, true), Cell::Gru, Value::Own, 7, 70),
+        case("MountainCarContinuous-v0", gauss(false, false), Cell::Lstm, Value::Shared, 3, 3),
+        case("MountainCar-v0", discrete(3), Cell::Gru, Value::None, 1, 1),
+        case("CartPole-v1", discrete(2), Cell::Lstm, Value::None, 4, 131),
+    ];
+    for (case, change) in [(0, Explore::Greedy), (1, Explore::Sample)] {
+        let mut shape = all[case].clone();
+        (shape.rollout.explore, shape.rollout.limit, shape.rollout.t) = (change, 4, 11);
+        shape.rollout.normalize_obs = true;
+        shape.rollout.nets.as_mut().and_then(|nets| nets.body.as_mut()).expect("a body").front.hidden.clear();
+        let nets = shape.rollout.nets.as_ref().map_or(0, Nets::len);
+        shape.rollout.params = nets;
+        all.push(shape);
+    }
+    all
+}
+
 /// Cases of `rollout`: every environment, every kind of policy, ragged tiles, every way that a gpu takes.
 pub fn rollout_shapes() -> Vec<RolloutShape> {
     let discrete = |n| Policy::Categorical { n };
@@ -189,9 +219,7 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         let env = EnvFns::new(env::find(env).expect("a built environment"));
         let critic: &[usize] = &[17, 20];
         let nets = nets(env.spec.obs_len, &[24, 10], Activation::Tanh, policy, (!shared).then_some(critic), shared);
-        let limit = env.spec.max_episode_steps;
-        let precision = Precision::F32;
-        RolloutShape { env, nets: Some(nets), limit, t, n, greedy: false, normalize_obs: false, precision }
+        RolloutShape::new(env, Some(nets), t, n)
     };
     let mut all = vec![
         case("CartPole-v1", discrete(2), false, 4, 5),
@@ -216,8 +244,8 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
         })
     };
     let mut more = vec![
-        with(0, &|d| d.greedy = true),
-        with(4, &|d| d.greedy = true),
+        with(0, &|d| d.explore = Explore::Greedy),
+        with(4, &|d| d.explore = Explore::Greedy),
         with(2, &|d| d.normalize_obs = true),
         with(1, &|d| d.nets = None),
         with(5, &|d| d.nets = None),
@@ -269,6 +297,30 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     more.push(bf16(with(0, &|d| {
         d.nets.as_mut().expect("has nets").critic.as_mut().expect("its own").hidden = vec![40, 20]
     })));
+    // into a ring that the steps go round in, a part of the way into an iteration; more parameters than the actor's
+    let ring = |case: usize, explore| {
+        with(case, &|d| {
+            (d.t, d.limit) = (7, 5);
+            d.store = Store::Ring { steps: 9, at: 3, of: 12 };
+            d.explore = explore;
+            d.nets.as_mut().expect("has nets").critic = None;
+        })
+    };
+    let squashed = |explore| {
+        let mut d = ring(4, explore);
+        d.nets.as_mut().expect("has nets").policy = gauss(false, true);
+        d
+    };
+    more.extend([Explore::EpsilonGreedy, Explore::Boltzmann, Explore::Uniform, Explore::Greedy].map(|e| ring(0, e)));
+    more.extend([Explore::EpsilonGreedy, Explore::Boltzmann].map(|e| RolloutShape { n: 70, ..ring(2, e) }));
+    more.extend([ring(1, Explore::Sample), ring(3, Explore::EpsilonGreedy), ring(6, Explore::Sample)]);
+    more.extend([Explore::Sample, Explore::Uniform, Explore::Greedy].map(squashed));
+    more.push(RolloutShape { normalize_obs: true, t: 1, ..ring(2, Explore::Boltzmann) });
+    more.push(RolloutShape { n: 33, store: Store::Ring { steps: 100, at: 0, of: 7 }, ..squashed(Explore::Sample) });
     all.extend(more);
+    for d in &mut all {
+        let own = d.nets.as_ref().map_or(0, Nets::len);
+        (d.params, d.groups) = if d.in_ring() { (own + 13, 4) } else { (own, d.nets.as_ref().map_or(1, Nets::groups)) };
+    }
     all
 }

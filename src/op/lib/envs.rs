@@ -30,8 +30,10 @@ pub struct Block<'a> {
     pub episode_length: &'a mut [u32; LANES],
     /// `[16, O]`: what the agent sees next, after an auto-reset where the episode ended.
     pub obs: &'a mut [f32],
-    /// `[16, O]`: what it would have seen without the reset; written only when `cut` is set.
+    /// `[16, O]`: what it would have seen without the reset; written only when `cut` is set, or, where `keep_final` asks
+    /// for it, when an episode ended at all.
     pub final_obs: &'a mut [f32],
+    pub keep_final: bool,
     /// Some lane was truncated and not terminated.
     pub cut: &'a mut bool,
     /// Number of the first environment, the step that a reset here begins, and the session's key.
@@ -185,7 +187,7 @@ fn step_block<E: Dynamics>(b: Block<'_>) {
     }
     *b.reward = reward;
     *b.cut = cut != 0;
-    if cut != 0 {
+    if cut != 0 || (b.keep_final && any != 0) {
         observe(&env, &state[..k], b.final_obs);
     }
     if any != 0 {

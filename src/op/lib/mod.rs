@@ -1,5 +1,7 @@
 //! Functions that ops and environments share; the same text exists in every kernel language.
 
+pub mod acting;
+pub mod agent;
 pub mod cases;
 pub mod envs;
 pub mod losses;

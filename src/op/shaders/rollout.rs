@@ -3,6 +3,7 @@
 use crate::device::{Field, Limits, Precision, Shader};
 use crate::env::ActionSpace;
 use crate::op::gpu::{flag, net, policy, word};
+use crate::op::lib::acting::Explore;
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
 use crate::op::rollout::RolloutShape;
@@ -108,7 +109,7 @@ fn fields(d: &RolloutShape, place: Option<&Place>, pack_lanes: usize) -> Vec<Fie
         word("t", d.t),
         word("n", d.n),
         word("limit", d.limit as usize),
-        flag("greedy", d.greedy),
+        flag("greedy", d.explore == Explore::Greedy),
         flag("normalize_obs", d.normalize_obs),
         word("actions", actions),
         word("envs", place.map_or(LEAST, |place| place.envs)),
