@@ -9,6 +9,7 @@ use crate::op::hyper;
 use crate::op::lib::mlp::{Activation, Mlp};
 use crate::op::lib::nets::Nets;
 use crate::op::lib::policy::{OUTPUTS, Policy};
+use crate::op::lib::recurrent::{Body, Cell};
 use crate::op::minibatch_grad::Distance;
 use crate::op::optimize::{Group, Kind};
 use crate::op::shuffle::Normalize;
@@ -68,6 +69,7 @@ impl Plan {
         spec.require_built(&env::names())?;
         let env = env::find(&spec.env.name).map_err(|error| error.within("env.name"))?;
         let nets = nets(spec, env)?;
+        hidden_words(spec, env)?;
         let (learning, horizon, minibatch, epochs) = learning(spec);
         let num_envs = spec.env.num_envs;
         let rows = horizon.checked_mul(num_envs).filter(|&rows| rows < MAX_ROWS).ok_or_else(|| {
@@ -77,6 +79,15 @@ impl Plan {
             )
             .hint("lower `env.num_envs` or the horizon")
         })?;
+        let minibatch = minibatch.min(rows);
+        if nets.body.is_some() && minibatch % horizon != 0 {
+            let place = "agent.algorithm.minibatch_size";
+            let what = format!("{minibatch} rows are no whole sequences of the horizon, {horizon} steps");
+            return Err(Error::new(place, what).hint(format!(
+                "a recurrent net learns from whole sequences: take a multiple of {horizon}, the horizon times the \
+                 environments of a minibatch"
+            )));
+        }
         let actor = Group::new(0..nets.actor_len(), kind(spec.agent.net.actor().optim));
         let mut groups = vec![actor];
         if nets.critic.is_some() {
@@ -91,7 +102,7 @@ impl Plan {
             num_envs: num_envs as u32,
             log_frequency: spec.meta.log_frequency,
             horizon,
-            minibatch: minibatch.min(rows),
+            minibatch,
             epochs,
             hyper: hyper_table(spec, groups.len()),
             nets,
@@ -120,11 +131,16 @@ impl Plan {
             (
                 (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
                 (p.horizon, p.minibatch, p.epochs, p.learning, p.precision, p.hyper.len()),
-                (p.spec.env.normalize_obs, p.spec.env.normalize_reward),
+                (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward),
                 std::mem::discriminant(&p.spec.agent.algorithm),
             )
         };
         shape(self) == shape(other) && self.nets == other.nets && self.groups == other.groups
+    }
+
+    /// Whether the nets see observations through the normaliser: normalised, or with some words hidden.
+    pub fn filters_obs(&self) -> bool {
+        self.spec.env.normalize_obs || !self.spec.env.hide_obs.is_empty()
     }
 
     /// Rows of one rollout, `M = T N`.
@@ -160,6 +176,41 @@ impl Plan {
     }
 }
 
+/// Refuses to hide words that an observation does not have.
+fn hidden_words(spec: &Spec, env: &EnvSpec) -> Result<()> {
+    let hidden = &spec.env.hide_obs;
+    if let Some(i) = hidden.iter().position(|&word| word >= env.obs_len) {
+        let what = format!("{} has {} words of observation, 0 to {}", env.name, env.obs_len, env.obs_len - 1);
+        return Err(Error::new(format!("env.hide_obs[{i}]"), format!("there is no word {}: {what}", hidden[i])));
+    }
+    if !hidden.is_empty() && spec.env.normalize_obs {
+        return Err(Error::new("env.hide_obs", "words cannot be hidden where observations are normalised")
+            .hint("take `env.normalize_obs` out, or hide nothing"));
+    }
+    Ok(())
+}
+
+/// The recurrent body of a net that has one.
+fn body(spec: &Spec, env: &EnvSpec) -> Result<Option<Body>> {
+    let net = &spec.agent.net;
+    if net.kind != spec::NetType::RecurrentNet {
+        return Ok(None);
+    }
+    let Some(hidden) = net.rnn_hidden_size else {
+        return Err(Error::new("agent.net.rnn_hidden_size", "missing key"));
+    };
+    let cell = match net.cell_type.unwrap_or_default() {
+        spec::CellType::LSTM => Cell::Lstm,
+        _ => Cell::Gru,
+    };
+    let most = MAX_WIDTH / cell.gates();
+    if hidden > most {
+        return Err(Error::new("agent.net.rnn_hidden_size", format!("{hidden} units; at most {most} fit a {cell:?}")));
+    }
+    let tower = net.actor();
+    Ok(Some(Body::new(env.obs_len, tower.hid_layers, activation(tower.activation), cell, hidden)))
+}
+
 fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let net = &spec.agent.net;
     let has_value = !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
@@ -183,15 +234,16 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         }
     };
     let shared = net.shared && has_value;
+    let body = body(spec, env)?;
     let mlp = |tower: &spec::Tower<'_>, output| Mlp {
-        input: env.obs_len,
-        hidden: tower.hid_layers.to_vec(),
+        input: body.as_ref().map_or(env.obs_len, |body| body.hidden),
+        hidden: if body.is_some() { Vec::new() } else { tower.hid_layers.to_vec() },
         activation: activation(tower.activation),
         output,
     };
     let actor = mlp(&net.actor(), policy.outputs() + usize::from(shared));
     let critic = (has_value && !shared).then(|| mlp(&net.critic(), 1));
-    for net in std::iter::once(&actor).chain(&critic) {
+    for net in std::iter::once(&actor).chain(&critic).chain(body.as_ref().map(|body| &body.front)) {
         if net.hidden.len() > MAX_HIDDEN {
             return Err(Error::new(
                 "agent.net.hid_layers",
@@ -208,7 +260,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
             format!("the policy of {} needs {} outputs; fewer than {OUTPUTS} fit", env.name, actor.output),
         ));
     }
-    Ok(Nets { actor, critic, policy, body: None })
+    Ok(Nets { actor, critic, policy, body })
 }
 
 fn activation(name: spec::Activation) -> Activation {
@@ -375,6 +427,18 @@ impl fmt::Display for Plan {
             let hidden: String = net.hidden.iter().map(|h| format!(" {h} {:?} ->", net.activation)).collect();
             format!("{} ->{hidden} {} ({} parameters)", net.input, net.output, net.len())
         };
+        let net = |net: &Mlp| match &self.nets.body {
+            None => mlp(net),
+            Some(body) => {
+                let layers: String =
+                    body.front.hidden.iter().map(|h| format!(" {h} {:?} ->", body.front.activation)).collect();
+                let parameters = body.len() + net.len();
+                format!(
+                    "{} ->{layers} {:?} {} -> {} ({parameters} parameters)",
+                    body.front.input, body.cell, body.hidden, net.output
+                )
+            }
+        };
         let (iterations, tail) = self.iterations();
         writeln!(
             f,
@@ -384,12 +448,12 @@ impl fmt::Display for Plan {
         writeln!(f, "  time limit    {} steps", self.time_limit())?;
         writeln!(f, "  algorithm     {}, policy {:?}", spec.agent.algorithm.name(), self.nets.policy)?;
         if self.nets.shared() {
-            writeln!(f, "  shared net    {}", mlp(&self.nets.actor))?;
+            writeln!(f, "  shared net    {}", net(&self.nets.actor))?;
         } else {
-            writeln!(f, "  actor         {}", mlp(&self.nets.actor))?;
+            writeln!(f, "  actor         {}", net(&self.nets.actor))?;
         }
         if let Some(critic) = &self.nets.critic {
-            writeln!(f, "  critic        {}", mlp(critic))?;
+            writeln!(f, "  critic        {}", net(critic))?;
         }
         writeln!(f, "  rollout       {} vector steps = {} frames", self.horizon, self.rows())?;
         writeln!(

@@ -3,6 +3,7 @@
 
 mod a2c;
 mod ppo;
+mod recurrent;
 mod reinforce;
 
 use crate::device::{Buf, Keep, Kind, Layout, Queue};
@@ -38,6 +39,8 @@ pub struct Buffers {
     pub env_state: Buf<f32>,
     pub episode_return: Buf<f32>,
     pub episode_step: Buf<u32>,
+    /// Where the nets are recurrent.
+    pub states: Option<recurrent::States>,
     /// Rollout records, `[T, N, ..]`.
     pub obs: Buf<f32>,
     /// Empty but for a replay ring.
@@ -155,7 +158,10 @@ impl<'a> Recorder<'a> {
         let steps = layout.buf("steps", &[groups], Keep::Saved);
         let next_obs = layout.buf("next_obs", &[0, n, o], Keep::Scratch);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
-        let index = layout.buf("index", &[plan.epochs, m], Keep::Scratch);
+        let states = recurrent::States::new(plan, layout);
+        // recurrent nets learn from whole sequences: what has an order is the environments
+        let ordered = if states.is_some() { n } else { m };
+        let index = layout.buf("index", &[plan.epochs, ordered], Keep::Scratch);
         // what is read back at a log point lies side by side, so that it comes as one copy
         let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
         let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
@@ -181,6 +187,7 @@ impl<'a> Recorder<'a> {
             advantage: layout.buf("advantage", &[t, n], Keep::Scratch),
             returns: layout.buf("returns", &[t, n], Keep::Scratch),
             moments: layout.buf("moments", &[plan.epochs, plan.minibatches(), 2], Keep::Scratch),
+            states,
             obs,
             next_obs,
             steps,
@@ -210,16 +217,13 @@ impl<'a> Recorder<'a> {
         let (n, groups) = (p.num_envs as usize, p.groups.len());
         Schedule { shape: ScheduleShape { t, n, groups }, hyper: b.hyper, clock: b.clock, schedule: b.schedule }
             .record(self.layout, q);
-        rollout(
-            &b,
-            RolloutShape {
-                limit: p.time_limit(),
-                normalize_obs: p.spec.env.normalize_obs,
-                precision: p.precision,
-                ..RolloutShape::new(EnvFns::new(p.env), Some(p.nets.clone()), t, n)
-            },
-        )
-        .record(self.layout, q);
+        let shape = RolloutShape {
+            limit: p.time_limit(),
+            normalize_obs: p.filters_obs(),
+            precision: p.precision,
+            ..RolloutShape::new(EnvFns::new(p.env), Some(p.nets.clone()), t, n)
+        };
+        record_rollout(&b, shape, self.layout, q);
         let rows = self.layout.len_of(b.row_ints) / log::INTS;
         Log {
             shape: LogShape { t, n, groups, log_frequency: p.log_frequency, max_frame: p.max_frame, rows },
@@ -269,6 +273,9 @@ impl<'a> Recorder<'a> {
     /// at once, since nothing that they come from changes before the next rollout.
     fn shuffle(&mut self, q: &mut Queue, ordered: bool) {
         let (p, b) = (self.plan, self.b);
+        if b.states.is_some() {
+            return self.order(q, ordered);
+        }
         Shuffle {
             shape: ShuffleShape {
                 m: p.rows(),
@@ -307,10 +314,33 @@ impl<'a> Recorder<'a> {
             clip_value: p.learning.clip_value,
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(self.layout.kind(), &p.nets, p.precision, len),
             precision: p.precision,
         };
+        let (tiles, (partial, partial_loss)) = match b.states {
+            None => self.rows(q, shape),
+            Some(states) => self.sequences(q, states, shape),
+        };
+        Optimize {
+            shape: OptimizeShape::new(p.nets.len(), tiles, len, p.groups.clone()),
+            partial,
+            partial_loss,
+            hyper: b.hyper,
+            schedule: b.schedule,
+            params: b.params,
+            slots: b.slots,
+            steps: b.steps,
+            clock: b.clock,
+            update: b.update,
+            fault: b.fault,
+        }
+        .record(self.layout, q);
+    }
+
+    /// The gradient of a minibatch of rows: tiles, and the partial gradients and losses.
+    fn rows(&mut self, q: &mut Queue, shape: GradShape) -> (usize, (Buf<f32>, Buf<f32>)) {
+        let b = self.b;
         let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles);
         MinibatchGrad {
@@ -332,20 +362,7 @@ impl<'a> Recorder<'a> {
             partial_loss,
         }
         .record(self.layout, q);
-        Optimize {
-            shape: OptimizeShape::new(p.nets.len(), tiles, len, p.groups.clone()),
-            partial,
-            partial_loss,
-            hyper: b.hyper,
-            schedule: b.schedule,
-            params: b.params,
-            slots: b.slots,
-            steps: b.steps,
-            clock: b.clock,
-            update: b.update,
-            fault: b.fault,
-        }
-        .record(self.layout, q);
+        (tiles, (partial, partial_loss))
     }
 
     /// Partial gradients for that many tiles.
@@ -370,8 +387,16 @@ impl<'a> Recorder<'a> {
     }
 }
 
+/// Records a rollout into the records of `b`, by the op that its nets need.
+pub fn record_rollout(b: &Buffers, shape: RolloutShape, layout: &mut Layout, queue: &mut Queue) {
+    match b.states {
+        None => rollout(b, shape).record(layout, queue),
+        Some(states) => recurrent::rollout(b, states, shape).record(layout, queue),
+    }
+}
+
 /// A rollout into the records of `b`.
-pub fn rollout(b: &Buffers, shape: RolloutShape) -> Rollout {
+fn rollout(b: &Buffers, shape: RolloutShape) -> Rollout {
     Rollout {
         shape,
         params: b.params,

@@ -79,7 +79,7 @@ impl Cohort {
     pub fn of(members: &[Member], device: Device) -> Result<Cohort> {
         let plan = members[0].plan;
         assert!(members.iter().all(|member| member.plan.has_shape_of(plan)), "a cohort has one shape");
-        require(plan.precision, &device)?;
+        require(plan, &device)?;
         let (layout, program) = algorithm::record(plan, device.kind(), members.len());
         let mut memory = layout.allocate_on(&device)?;
         // a gpu's driver compiles kernels while first parameters are drawn: both may take a second
@@ -319,7 +319,9 @@ impl Cohort {
 fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2]) {
     memory.write(b.seed, s).copy_from_slice(&key);
     memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
-    memory.write(b.normalizer, s)[plan.env.obs_len..].fill(1.0);
+    let scale = &mut memory.write(b.normalizer, s)[plan.env.obs_len..];
+    scale.fill(1.0);
+    plan.spec.env.hide_obs.iter().for_each(|&word| scale[word] = 0.0);
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
         env.plain_reset(state, key, n as u32, 0);
@@ -382,20 +384,19 @@ impl Player {
         let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
         let (mut layout, Program { buffers: b, .. }) = algorithm::record(&plan, Kind::Cpu, 1);
         let env = EnvFns::new(plan.env);
-        let normalize_obs = plan.spec.env.normalize_obs;
         let explore = if deterministic { Explore::Greedy } else { Explore::Sample };
         let shape = RolloutShape {
             explore,
             limit: plan.time_limit(),
-            normalize_obs,
+            normalize_obs: plan.filters_obs(),
             ..RolloutShape::new(env, Some(plan.nets.clone()), 1, 1)
         };
         let mut queue = Queue::default();
-        algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
+        algorithm::record_rollout(&b, shape, &mut layout, &mut queue);
         let mut memory = layout.allocate()?;
         begin(&plan, &b, &mut memory, 0, [seed, 0]);
         memory.write(b.params, 0).copy_from_slice(&params);
-        if normalize_obs {
+        if plan.spec.env.normalize_obs {
             let shape = [2, plan.env.obs_len];
             let normalizer = model.iter().find(|t| t.name == "normalizer" && t.shape == shape);
             let normalizer = normalizer.ok_or_else(|| Error::new("model", "no tensor `normalizer`").hint(hint))?;

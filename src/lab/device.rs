@@ -2,6 +2,7 @@
 
 use crate::device::{Device, Kind, Precision};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::spec::DeviceChoice;
 
 /// An open device, and what to tell about it.
@@ -93,11 +94,19 @@ fn host_bytes() -> Option<usize> {
     Some(line.split_whitespace().next()?.parse::<usize>().ok()? * 1024)
 }
 
-/// Whether a device has a number format.
+/// Whether a device has what a plan asks for.
 ///
 /// # Errors
-/// bf16 anywhere but on cuda.
-pub fn require(precision: Precision, device: &Device) -> Result<()> {
+/// bf16 anywhere but on cuda, recurrent nets anywhere but on the cpu.
+pub fn require(plan: &Plan, device: &Device) -> Result<()> {
+    if plan.nets.body.is_some() && device.kind() != Kind::Cpu {
+        let what = format!("recurrent nets are built for the cpu alone, and this run is on {}", choice(device));
+        return Err(Error::new("agent.net.type", what).hint("use `--device cpu`"));
+    }
+    require_format(plan.precision, device)
+}
+
+fn require_format(precision: Precision, device: &Device) -> Result<()> {
     if precision == Precision::F32 || device.kind() == Kind::Cuda {
         return Ok(());
     }
@@ -126,8 +135,8 @@ mod tests {
     #[test]
     fn bf16_is_refused_on_the_cpu() {
         let cpu = Device::cpu(1);
-        assert_eq!(require(Precision::F32, &cpu), Ok(()));
-        let error = require(Precision::Bf16, &cpu).unwrap_err();
+        assert_eq!(require_format(Precision::F32, &cpu), Ok(()));
+        let error = require_format(Precision::Bf16, &cpu).unwrap_err();
         assert_eq!(error.place, "meta.precision");
         assert!(error.hint.contains("--device cuda"), "{error}");
     }

@@ -3,6 +3,7 @@
 use crate::device::Dtype;
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
+use crate::op::lib::recurrent::Body;
 use crate::op::lib::rng::{Purpose, philox};
 use crate::spec::{Activation, InitFn, Net, Tower};
 
@@ -139,28 +140,56 @@ fn layer(
     (weight, vec![0.0; out])
 }
 
+/// Draws the hidden layers of a net into its parameters; returns the inputs of its last layer, and the offsets of that
+/// layer's weight and bias.
+fn hidden(source: &mut Source, tower: &Tower<'_>, mlp: &Mlp, params: &mut [f32]) -> (usize, usize, usize) {
+    let mut layers = mlp.offsets();
+    let (input, _, weight, bias) = layers.pop().expect("a net has an output layer");
+    for (input, output, weight, bias) in layers {
+        let (w, b) = layer(source, tower, output, input, None);
+        for o in 0..output {
+            (0..input).for_each(|i| params[weight + i * output + o] = w[o * input + i] as f32);
+            params[bias + o] = b[o] as f32;
+        }
+    }
+    (input, weight, bias)
+}
+
+/// Draws a recurrent body into its parameters. Without an init function the cell's are uniform within `1 / sqrt(H)`, as
+/// PyTorch draws them; with one, both its matrices are as those of other layers, and its biases 0.
+fn body(source: &mut Source, tower: &Tower<'_>, body: &Body, params: &mut [f32]) {
+    let (input, weight_ih, bias_ih) = hidden(source, tower, &body.front, params);
+    let (rows, h, weight_hh) = (body.rows(), body.hidden, body.recurrent_at());
+    let mut put = |at: usize, values: Vec<f64>| {
+        params[at..at + values.len()].iter_mut().zip(values).for_each(|(to, from)| *to = from as f32);
+    };
+    if tower.init_fn.is_some() {
+        put(weight_ih, layer(source, tower, rows, input, None).0);
+        put(weight_hh, layer(source, tower, rows, h, None).0);
+        return;
+    }
+    let bound = 1.0 / (h as f64).sqrt();
+    for (at, len) in [(weight_ih, rows * input), (weight_hh, rows * h), (bias_ih, rows), (weight_hh + rows * h, rows)] {
+        put(at, (0..len).map(|_| source.uniform(-bound, bound)).collect());
+    }
+}
+
 /// First parameters of a session, `[P]`. A shared net's heads are drawn apart, so each gets its own deviation.
 pub fn init(nets: &Nets, net: &Net, key: [u32; 2]) -> Vec<f32> {
     let mut params = vec![0.0; nets.len()];
     let mut one = |mlp: &Mlp, at: usize, tower: &Tower<'_>, number: u32, heads: &[(usize, Option<f64>)]| {
         let mut source = Source { key, tower: number, at: 0 };
-        let layers = mlp.offsets();
-        for (l, &(input, output, weight, bias)) in layers.iter().enumerate() {
-            if l + 1 < layers.len() {
-                let (w, b) = layer(&mut source, tower, output, input, None);
-                for o in 0..output {
-                    (0..input).for_each(|i| params[at + weight + i * output + o] = w[o * input + i] as f32);
-                    params[at + bias + o] = b[o] as f32;
-                }
-                continue;
-            }
-            let mut row = 0;
-            for &(rows, init_std) in heads {
-                let (w, b) = layer(&mut source, tower, rows, input, init_std);
-                (0..rows * input).for_each(|i| params[at + weight + row * input + i] = w[i] as f32);
-                (0..rows).for_each(|o| params[at + bias + row + o] = b[o] as f32);
-                row += rows;
-            }
+        if let Some(shape) = &nets.body {
+            body(&mut source, tower, shape, &mut params[nets.body_at(number as usize)]);
+        }
+        let params = &mut params[at..];
+        let (input, weight, bias) = hidden(&mut source, tower, mlp, params);
+        let mut row = 0;
+        for &(rows, init_std) in heads {
+            let (w, b) = layer(&mut source, tower, rows, input, init_std);
+            (0..rows * input).for_each(|i| params[weight + row * input + i] = w[i] as f32);
+            (0..rows).for_each(|o| params[bias + row + o] = b[o] as f32);
+            row += rows;
         }
     };
     let (actor, critic) = (net.actor(), net.critic());
@@ -172,26 +201,44 @@ pub fn init(nets: &Nets, net: &Net, key: [u32; 2]) -> Vec<f32> {
     if let Some(mlp) = &nets.critic {
         one(mlp, nets.actor_len(), &critic, 1, &[(1, critic.init_std)]);
     }
-    params[nets.actor.len()..nets.actor_len()].fill(net.log_std_init.unwrap_or(0.0) as f32);
+    params[nets.free()].fill(net.log_std_init.unwrap_or(0.0) as f32);
     params
 }
 
 /// Every layer by name: offset, rows and columns in the parameters, and whether they are stored `[in, out]`.
 fn named(nets: &Nets) -> Vec<(String, usize, [usize; 2], bool)> {
     let mut all = Vec::new();
-    let mut one = |name: &str, mlp: &Mlp, at: usize| {
-        let layers = mlp.offsets();
-        for (l, &(input, output, weight, bias)) in layers.iter().enumerate() {
-            all.push((format!("{name}.{l}.weight"), at + weight, [output, input], l + 1 < layers.len()));
-            all.push((format!("{name}.{l}.bias"), at + bias, [output, 0], false));
-        }
+    let mut one = |name: &str, mlp: &Mlp, at: usize, number: usize| {
+        let mut layer = |name: String, at: usize, (input, output, weight, bias), turned: bool| {
+            all.push((format!("{name}.weight"), at + weight, [output, input], turned));
+            all.push((format!("{name}.bias"), at + bias, [output, 0], false));
+        };
+        let Some(body) = &nets.body else {
+            let layers = mlp.offsets();
+            let last = layers.len() - 1;
+            layers.into_iter().enumerate().for_each(|(l, y)| layer(format!("{name}.{l}"), at, y, l < last));
+            return;
+        };
+        let body_at = nets.body_at(number).start;
+        let mut layers = body.front.offsets();
+        let (input, rows, weight, bias) = layers.pop().expect("a net has an output layer");
+        layers.into_iter().enumerate().for_each(|(l, y)| layer(format!("{name}.fc.{l}"), body_at, y, true));
+        mlp.offsets().into_iter().for_each(|y| layer(format!("{name}.head"), at, y, false));
+        let (h, recurrent) = (body.hidden, body.recurrent_at());
+        let cell = [
+            ("weight_ih_l0", weight, [rows, input]),
+            ("weight_hh_l0", recurrent, [rows, h]),
+            ("bias_ih_l0", bias, [rows, 0]),
+            ("bias_hh_l0", recurrent + rows * h, [rows, 0]),
+        ];
+        all.extend(cell.map(|(part, offset, shape)| (format!("{name}.rnn.{part}"), body_at + offset, shape, false)));
     };
-    one(if nets.shared() { "net" } else { "actor" }, &nets.actor, 0);
+    one(if nets.shared() { "net" } else { "actor" }, &nets.actor, 0, 0);
     if let Some(critic) = &nets.critic {
-        one("critic", critic, nets.actor_len());
+        one("critic", critic, nets.actor_len(), 1);
     }
     if nets.policy.free_len() > 0 {
-        all.push(("log_std".to_string(), nets.actor.len(), [nets.policy.free_len(), 0], false));
+        all.push(("log_std".to_string(), nets.free().start, [nets.policy.free_len(), 0], false));
     }
     all
 }

@@ -126,6 +126,7 @@ fn net(place: &str, net: &Net) -> Result<()> {
     ] {
         above(&at(key), norm.unwrap_or(1.0), 0.0)?;
     }
+    counted(&at("rnn_hidden_size"), net.rnn_hidden_size.unwrap_or(1), MAX_WIDTH)?;
     within(&at("polyak_coef"), net.polyak_coef.unwrap_or(0.0), 0.0, 1.0)?;
     if let super::Loss::SmoothL1Loss(a) = &net.loss_spec {
         above(&at("loss_spec.beta"), a.beta, 0.0)?;
