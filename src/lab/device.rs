@@ -99,11 +99,17 @@ fn host_bytes() -> Option<usize> {
 /// # Errors
 /// bf16 anywhere but on cuda, recurrent nets anywhere but on the cpu.
 pub fn require(plan: &Plan, device: &Device) -> Result<()> {
-    if plan.nets.body.is_some() && device.kind() != Kind::Cpu {
-        let what = format!("recurrent nets are built for the cpu alone, and this run is on {}", choice(device));
-        return Err(Error::new("agent.net.type", what).hint("use `--device cpu`"));
-    }
+    require_states(plan.nets.bodies(), device.kind())?;
     require_format(plan.precision, device)
+}
+
+/// Whether a kind of device has nets with that many recurrent bodies.
+fn require_states(bodies: usize, kind: Kind) -> Result<()> {
+    if bodies == 0 || kind == Kind::Cpu {
+        return Ok(());
+    }
+    let what = format!("recurrent nets are built for the cpu alone, and this run is on {kind:?}");
+    Err(Error::new("agent.net.type", what.to_lowercase()).hint("use `--device cpu`"))
 }
 
 fn require_format(precision: Precision, device: &Device) -> Result<()> {
@@ -130,6 +136,17 @@ mod tests {
             );
         }
         assert!(open(DeviceChoice::Wgpu(99), 1).is_err());
+    }
+
+    #[test]
+    fn recurrent_nets_are_refused_on_gpus() {
+        assert_eq!(require_states(2, Kind::Cpu), Ok(()));
+        for kind in [Kind::Cuda, Kind::Wgpu] {
+            assert_eq!(require_states(0, kind), Ok(()));
+            let error = require_states(1, kind).unwrap_err();
+            assert!(error.what.contains("on cuda") || error.what.contains("on wgpu"), "{error}");
+            assert!(error.hint.contains("--device cpu"), "{error}");
+        }
     }
 
     #[test]

@@ -477,3 +477,45 @@ fn close_body<I: Simd>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Exact numbers in a pattern.
+    fn pattern(len: usize, seed: usize) -> Vec<f64> {
+        (0..len).map(|i| ((i * 37 + seed * 11) % 23) as f64 / 16.0 - 11.0 / 16.0).collect()
+    }
+
+    /// Four steps of two units on three inputs, as ONNX Runtime 1.27 computes them (its GRU with `linear_before_reset`, its
+    /// gates put into PyTorch's order).
+    #[test]
+    fn cells_are_those_that_others_run() {
+        let gru = [
+            [0.213_466_167, 0.188_856_632],
+            [0.392_453_521, 0.525_482_655],
+            [0.449_669_003, 0.671_188_414],
+            [0.317_999_393, 0.443_293_810],
+        ];
+        let lstm = [
+            [-0.072_451_323, 0.288_375_169],
+            [0.105_676_152, 0.156_396_508],
+            [0.146_166_846, 0.149_601_787],
+            [0.186_585_426, 0.148_984_551],
+        ];
+        for (cell, expected) in [(Cell::Gru, gru), (Cell::Lstm, lstm)] {
+            let body = Body::new(3, &[], mlp::Activation::Identity, cell, 2);
+            let rows = body.rows();
+            let [weight_ih, weight_hh] = [pattern(rows * 3, 2), pattern(rows * 2, 3)];
+            let params = [weight_ih, pattern(rows, 4), weight_hh, pattern(rows, 5)].concat();
+            let (x, mut state) = (pattern(12, 1), [pattern(2, 6), pattern(2, 7)].concat());
+            state.truncate(body.state_len());
+            for (x, expected) in x.chunks(3).zip(expected) {
+                state = body.define(&params, x, &state).state;
+                for (h, expected) in state.iter().zip(expected) {
+                    assert!((h - expected).abs() < 1e-6, "{cell:?}: {state:?} for {expected:?}");
+                }
+            }
+        }
+    }
+}
