@@ -1,5 +1,9 @@
 //! Spec and spaces become a plan: every size known, every default filled in, every cross-check made, before frame 0.
 
+mod off_policy;
+
+pub use off_policy::{Method, OffPolicy, explore};
+
 use crate::device::Precision;
 use crate::device::cpu::Isa;
 use crate::env::{self, ActionSpace, EnvSpec};
@@ -34,6 +38,10 @@ pub struct Plan {
     pub nets: Nets,
     pub groups: Vec<Group>,
     pub learning: Learning,
+    /// How the agent learns from a ring of transitions, where it does not learn from whole rollouts.
+    pub off_policy: Option<OffPolicy>,
+    /// All parameters, `P`; those that act come first, as `nets` has them.
+    pub params: usize,
     /// Number format of the nets' matrix products.
     pub precision: Precision,
     /// The per-session table of numbers, `hyper`.
@@ -70,7 +78,8 @@ impl Plan {
         let env = env::find(&spec.env.name).map_err(|error| error.within("env.name"))?;
         let nets = nets(spec, env)?;
         hidden_words(spec, env)?;
-        let (learning, horizon, minibatch, epochs) = learning(spec);
+        let off_policy = OffPolicy::new(spec)?;
+        let (learning, horizon, minibatch, epochs) = learning(spec, off_policy.as_ref());
         let num_envs = spec.env.num_envs;
         let rows = horizon.checked_mul(num_envs).filter(|&rows| rows < MAX_ROWS).ok_or_else(|| {
             Error::new(
@@ -94,6 +103,8 @@ impl Plan {
             groups.push(Group::new(nets.actor_len()..nets.len(), kind(spec.agent.net.critic().optim)));
         }
         let plan = Plan {
+            params: nets.len(),
+            off_policy,
             env,
             env_name: env.name,
             max_session: u32::try_from(spec.meta.max_session)
@@ -131,7 +142,7 @@ impl Plan {
             (
                 (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
                 (p.horizon, p.minibatch, p.epochs, p.learning, p.precision, p.hyper.len()),
-                (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward),
+                (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward, p.off_policy, p.params),
                 std::mem::discriminant(&p.spec.agent.algorithm),
             )
         };
@@ -159,9 +170,33 @@ impl Plan {
         self.max_frame.div_ceil(u64::from(self.num_envs))
     }
 
+    /// Parameters that a target net follows: the last ones of the vector.
+    pub fn target_len(&self) -> usize {
+        self.params
+    }
+
+    /// Vector steps before the first iteration, in which nothing is learnt: a run that is shorter has no others.
+    pub fn warmup(&self) -> usize {
+        let warmup = self.off_policy.map_or(0, |off_policy| off_policy.warmup);
+        warmup.min(usize::try_from(self.steps()).unwrap_or(usize::MAX))
+    }
+
     /// Iterations that learn, and the vector steps of the last rollout, which is too short to learn from (or 0).
     pub fn iterations(&self) -> (u64, usize) {
-        (self.steps() / self.horizon as u64, (self.steps() % self.horizon as u64) as usize)
+        let steps = self.steps() - self.warmup() as u64;
+        (steps / self.horizon as u64, (steps % self.horizon as u64) as usize)
+    }
+
+    /// Where what is replayed after `step` vector steps ends.
+    pub fn next(&self, step: u64) -> u64 {
+        let warmup = self.warmup() as u64;
+        if step < warmup { warmup } else { (step + self.horizon as u64).min(self.steps()) }
+    }
+
+    /// Where what ended at `step` vector steps began.
+    pub fn before(&self, step: u64) -> u64 {
+        let (warmup, horizon) = (self.warmup() as u64, self.horizon as u64);
+        if step <= warmup { 0 } else { warmup + (step - warmup - 1) / horizon * horizon }
     }
 
     /// Minibatches of one epoch.
@@ -171,6 +206,9 @@ impl Plan {
 
     /// Optimiser calls of the whole run, one per net and minibatch.
     pub fn opt_steps(&self) -> u64 {
+        if let Some(off_policy) = self.off_policy {
+            return self.iterations().0.saturating_mul(off_policy.gradient_steps() as u64);
+        }
         let each = [self.epochs, self.minibatches(), self.groups.len()];
         each.iter().fold(self.iterations().0, |steps, &n| steps.saturating_mul(n as u64))
     }
@@ -213,9 +251,20 @@ fn body(spec: &Spec, env: &EnvSpec) -> Result<Option<Body>> {
 
 fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let net = &spec.agent.net;
-    let has_value = !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
+    let is_q = OffPolicy::new(spec)?.is_some_and(|p| matches!(p.method, Method::Q { .. }));
+    let has_value = !is_q && !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
     let policy = match (&env.action_space, spec.agent.algorithm.action_pdtype()) {
-        (ActionSpace::Discrete(n), spec::Pdtype::Default | spec::Pdtype::Categorical) => Policy::Categorical { n: *n },
+        (ActionSpace::Discrete(n), spec::Pdtype::Default | spec::Pdtype::Categorical | spec::Pdtype::Argmax) => {
+            Policy::Categorical { n: *n }
+        }
+        (ActionSpace::Box { .. }, _) if is_q => {
+            let what = format!(
+                "{} learns the value of each action, and {} has real ones",
+                spec.agent.algorithm.name(),
+                env.name
+            );
+            return Err(Error::new("agent.algorithm.name", what).hint("use `SoftActorCritic`, `PPO` or `ActorCritic`"));
+        }
         (ActionSpace::Box { low, .. }, pdtype) if pdtype != spec::Pdtype::Categorical => Policy::Gaussian {
             n: low.len(),
             free_std: net.log_std_init.is_some(),
@@ -241,7 +290,9 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         activation: activation(tower.activation),
         output,
     };
-    let actor = mlp(&net.actor(), policy.outputs() + usize::from(shared));
+    // a dueling net gives the state's value beside those of the actions
+    let value = shared || (is_q && net.kind == spec::NetType::DuelingMLPNet);
+    let actor = mlp(&net.actor(), policy.outputs() + usize::from(value));
     let critic = (has_value && !shared).then(|| mlp(&net.critic(), 1));
     for net in std::iter::once(&actor).chain(&critic).chain(body.as_ref().map(|body| &body.front)) {
         if net.hidden.len() > MAX_HIDDEN {
@@ -278,7 +329,7 @@ fn activation(name: spec::Activation) -> Activation {
 }
 
 /// The choices of an algorithm, its horizon, minibatch rows and epochs.
-fn learning(spec: &Spec) -> (Learning, usize, usize, usize) {
+fn learning(spec: &Spec, off_policy: Option<&OffPolicy>) -> (Learning, usize, usize, usize) {
     let distance = match spec.agent.net.loss_spec {
         spec::Loss::SmoothL1Loss(ref a) => Distance::SmoothL1 { beta: a.beta as f32 },
         _ => Distance::Mse,
@@ -292,6 +343,9 @@ fn learning(spec: &Spec) -> (Learning, usize, usize, usize) {
         normalize_targets: false,
         distance,
     };
+    if let Some(off_policy) = off_policy {
+        return (plain, off_policy.horizon(), off_policy.batch, 1);
+    }
     match &spec.agent.algorithm {
         Algorithm::Reinforce(a) => {
             let mode = Mode::Returns { center: a.center_return };
@@ -337,7 +391,7 @@ fn kind(optim: &Optim) -> Kind {
 fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
     let mut table = vec![0.0; hyper::len(groups)];
     let mut clip = None;
-    let entropy;
+    let mut entropy = None;
     table[hyper::GAMMA] = spec.agent.algorithm.gamma() as f32;
     table[hyper::POLICY_LOSS_COEF] = 1.0;
     match &spec.agent.algorithm {
@@ -356,8 +410,16 @@ fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
             table[hyper::VAL_LOSS_COEF] = a.val_loss_coef as f32;
             (clip, entropy) = (Some(&a.clip_eps_spec), a.entropy_coef_spec.as_ref());
         }
-        other => unreachable!("`require_built` refuses {other:?}"),
+        // what is minimised is the error of the values
+        _ => table[hyper::VAL_LOSS_COEF] = 1.0,
     }
+    schedule(&mut table[hyper::EXPLORE..], spec.agent.algorithm.explore_var_spec());
+    if let spec::Memory::PrioritizedReplay(a) = &spec.agent.memory {
+        (table[hyper::PRIORITY_ALPHA], table[hyper::PRIORITY_EPSILON]) = (a.alpha as f32, a.epsilon as f32);
+        schedule(&mut table[hyper::BETA..], a.beta_spec.as_ref());
+    }
+    table[hyper::POLYAK] = spec.agent.net.polyak_coef.unwrap_or(0.0) as f32;
+    table[hyper::UPDATE_FREQUENCY] = spec.agent.net.update_frequency.unwrap_or(1).max(1) as f32;
     schedule(&mut table[hyper::CLIP_EPS..], clip);
     schedule(&mut table[hyper::ENTROPY_COEF..], entropy);
 
@@ -455,14 +517,18 @@ impl fmt::Display for Plan {
         if let Some(critic) = &self.nets.critic {
             writeln!(f, "  critic        {}", net(critic))?;
         }
-        writeln!(f, "  rollout       {} vector steps = {} frames", self.horizon, self.rows())?;
-        writeln!(
-            f,
-            "  learning      {} epochs x {} minibatches of {} rows",
-            self.epochs,
-            self.minibatches(),
-            self.minibatch
-        )?;
+        if let Some(off_policy) = &self.off_policy {
+            write!(f, "{}", off_policy::Outline(off_policy, self.num_envs as usize))?;
+        } else {
+            writeln!(f, "  rollout       {} vector steps = {} frames", self.horizon, self.rows())?;
+            writeln!(
+                f,
+                "  learning      {} epochs x {} minibatches of {} rows",
+                self.epochs,
+                self.minibatches(),
+                self.minibatch
+            )?;
+        }
         write!(f, "  run           {} frames = {iterations} iterations", self.max_frame)?;
         if tail > 0 {
             write!(f, ", then {tail} vector steps that are not trained on")?;

@@ -2,9 +2,11 @@
 //! environment; it names ops in order.
 
 mod a2c;
+mod dqn;
 mod ppo;
 mod recurrent;
 mod reinforce;
+mod replay;
 
 use crate::device::{Buf, Keep, Kind, Layout, Queue};
 use crate::op::advantage::{Advantage, AdvantageShape, Mode};
@@ -13,13 +15,14 @@ use crate::op::lib::envs::EnvFns;
 use crate::op::log::{INTS, Log, LogShape, NUMS, WINDOW};
 use crate::op::minibatch_grad::{GradShape, MinibatchGrad, tile_rows};
 use crate::op::obs_moments::{ObsMoments, ObsMomentsShape};
-use crate::op::optimize::{Optimize, OptimizeShape};
+use crate::op::optimize::OptimizeShape;
 use crate::op::rollout::{Rollout, RolloutShape};
 use crate::op::schedule::{self, Schedule, ScheduleShape};
 use crate::op::shuffle::{Normalize, Shuffle, ShuffleShape};
 use crate::op::{Shape, log};
-use crate::plan::Plan;
+use crate::plan::{Method, Plan};
 use crate::spec::Algorithm;
+pub use replay::ReplayBuffers;
 
 /// Every buffer of a cohort; shapes without the leading session axis.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +69,7 @@ pub struct Buffers {
     /// Order of every epoch, and what normalises the advantages of its minibatches.
     pub index: Buf<u32>,
     pub moments: Buf<f32>,
+    pub replay: ReplayBuffers,
     /// Sums over the minibatches of an update.
     pub update: Buf<f32>,
     pub fault: Buf<u32>,
@@ -76,11 +80,27 @@ pub struct Buffers {
     pub row_nums: Buf<f32>,
 }
 
-/// What a plan launches: a full iteration, and the last one, whose rollout is too short to learn from.
+/// What a plan launches: what fills a replay memory before the first iteration, a full iteration, and the last one, whose
+/// rollout is too short to learn from.
 pub struct Program {
     pub buffers: Buffers,
+    pub warmup: Option<Queue>,
     pub iteration: Queue,
     pub tail: Option<Queue>,
+}
+
+impl Program {
+    /// Every queue.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.warmup.iter().chain([&self.iteration]).chain(&self.tail)
+    }
+}
+
+/// The buffers of a cohort alone.
+pub fn buffers(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Buffers) {
+    let mut layout = Layout::on(kind, sessions);
+    let buffers = Recorder::new(plan, &mut layout).b;
+    (layout, buffers)
 }
 
 /// Plans the buffers of a cohort of `sessions` sessions on a kind of device and records its program.
@@ -88,6 +108,23 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
     let mut layout = Layout::on(kind, sessions);
     let mut recorder = Recorder::new(plan, &mut layout);
     let mut iteration = Queue::default();
+    if let Some(off_policy) = plan.off_policy {
+        recorder.begin(&mut iteration, plan.horizon);
+        for round in 0..off_policy.rounds {
+            recorder.gather(&mut iteration, round);
+            match off_policy.method {
+                Method::Q { .. } => dqn::learn(&mut recorder, &mut iteration, round),
+            }
+        }
+        recorder.log(&mut iteration, plan.horizon);
+        let buffers = recorder.b;
+        let mut part = |steps: usize, name: &str, explore| {
+            (steps > 0).then(|| replay::fill(plan, &mut layout, buffers, steps, name, explore))
+        };
+        let warmup = part(plan.warmup(), "warmup_", off_policy.warmup_explore);
+        let tail = part(plan.iterations().1, "tail_", off_policy.explore);
+        return (layout, Program { buffers, warmup, iteration, tail });
+    }
     recorder.collect(&mut iteration, plan.horizon);
     match plan.spec.agent.algorithm {
         Algorithm::Reinforce(_) => reinforce::learn(&mut recorder, &mut iteration),
@@ -98,7 +135,7 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
     recorder.observe(&mut iteration);
     let buffers = recorder.b;
     let tail = (plan.iterations().1 > 0).then(|| tail(plan, &mut layout, buffers));
-    (layout, Program { buffers, iteration, tail })
+    (layout, Program { buffers, warmup: None, iteration, tail })
 }
 
 /// The last, shorter rollout writes records of its own size.
@@ -112,29 +149,54 @@ fn tail(plan: &Plan, layout: &mut Layout, whole: Buffers) -> Queue {
 }
 
 /// The buffers whose size follows the rollout's length.
-struct Records([Buf<f32>; 7], [Buf<u32>; 2]);
+struct Records([Buf<f32>; 8], [Buf<u32>; 2]);
 
 impl Records {
     fn new(plan: &Plan, layout: &mut Layout, t: usize, prefix: &str) -> Records {
         let (n, o, a) = (plan.num_envs as usize, plan.env.obs_len, plan.nets.policy.action_len());
-        let mut f = |name: &str, shape: &[usize]| layout.buf(&format!("{prefix}{name}"), shape, Keep::Scratch);
+        // a ring outlives an iteration, and nothing in it is judged
+        let (stored, next, judged, keep) = match plan.off_policy {
+            Some(off_policy) => (off_policy.ring, off_policy.ring, 0, Keep::Saved),
+            None => (t, 0, n, Keep::Scratch),
+        };
+        let mut f = |name: &str, shape: &[usize], keep| layout.buf(&format!("{prefix}{name}"), shape, keep);
         let floats = [
-            f("obs", &[t, n, o]),
-            f("action", &[t, n, a]),
-            f("log_prob", &[t, n]),
-            f("value", &[t + 1, n]),
-            f("bootstrap", &[t, n]),
-            f("reward", &[t, n]),
-            f("finished_return", &[t, n]),
+            f("obs", &[stored, n, o], keep),
+            f("next_obs", &[next, n, o], keep),
+            f("action", &[stored, n, a], keep),
+            f("log_prob", &[t, judged], Keep::Scratch),
+            f("value", &[t + 1, judged], Keep::Scratch),
+            f("bootstrap", &[t, judged], Keep::Scratch),
+            f("reward", &[stored, n], keep),
+            f("finished_return", &[t, n], Keep::Scratch),
         ];
-        let mut u = |name: &str| layout.buf(&format!("{prefix}{name}"), &[t, n], Keep::Scratch);
-        Records(floats, [u("ended"), u("finished_length")])
+        let ended = layout.buf(&format!("{prefix}ended"), &[stored, n], keep);
+        Records(floats, [ended, layout.buf(&format!("{prefix}finished_length"), &[t, n], Keep::Scratch)])
+    }
+
+    /// Returns and lengths of the episodes that end in `t` vector steps.
+    fn finished(plan: &Plan, layout: &mut Layout, t: usize, prefix: &str) -> (Buf<f32>, Buf<u32>) {
+        let shape = [t, plan.num_envs as usize];
+        let returns = layout.buf(&format!("{prefix}finished_return"), &shape, Keep::Scratch);
+        (returns, layout.buf(&format!("{prefix}finished_length"), &shape, Keep::Scratch))
     }
 
     fn within(self, b: Buffers) -> Buffers {
-        let Records([obs, action, log_prob, value, bootstrap, reward, finished_return], [ended, finished_length]) =
-            self;
-        Buffers { obs, action, log_prob, value, bootstrap, reward, finished_return, ended, finished_length, ..b }
+        let Records(floats, [ended, finished_length]) = self;
+        let [obs, next_obs, action, log_prob, value, bootstrap, reward, finished_return] = floats;
+        Buffers {
+            obs,
+            next_obs,
+            action,
+            log_prob,
+            value,
+            bootstrap,
+            reward,
+            finished_return,
+            ended,
+            finished_length,
+            ..b
+        }
     }
 }
 
@@ -151,12 +213,14 @@ impl<'a> Recorder<'a> {
     fn new(plan: &'a Plan, layout: &'a mut Layout) -> Recorder<'a> {
         let (t, n, o, m) = (plan.horizon, plan.num_envs as usize, plan.env.obs_len, plan.rows());
         let groups = plan.groups.len();
-        let rows = LogShape::rows_needed(t, n, plan.log_frequency);
-        let Records([obs, action, log_prob, value, bootstrap, reward, finished_return], [ended, finished_length]) =
-            Records::new(plan, layout, t, "");
+        let rows = LogShape::rows_needed(t.max(plan.warmup()), n, plan.log_frequency);
+        let Records(floats, [ended, finished_length]) = Records::new(plan, layout, t, "");
+        let [obs, next_obs, action, log_prob, value, bootstrap, reward, finished_return] = floats;
+        // what whole rollouts are learnt from, where they are
+        let (t, m) = if plan.off_policy.is_some() { (0, 0) } else { (t, m) };
+        let replay = ReplayBuffers::new(plan, layout);
         let seed = layout.buf("seed", &[2], Keep::Saved);
         let steps = layout.buf("steps", &[groups], Keep::Saved);
-        let next_obs = layout.buf("next_obs", &[0, n, o], Keep::Scratch);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
         let states = recurrent::States::new(plan, layout);
         // recurrent nets learn from whole sequences: what has an order is the environments
@@ -171,8 +235,8 @@ impl<'a> Recorder<'a> {
         let mut saved = |name: &str, shape: &[usize]| layout.buf(name, shape, Keep::Saved);
         let b = Buffers {
             hyper: saved("hyper", &[hyper::len(groups)]),
-            params: saved("params", &[plan.nets.len()]),
-            slots: saved("slots", &[2, plan.nets.len()]),
+            params: saved("params", &[plan.params]),
+            slots: saved("slots", &[2, plan.params]),
             env_state: saved("env_state", &[n, plan.env.state_len]),
             episode_return: saved("episode_return", &[n]),
             discounted: saved("discounted", &[n]),
@@ -186,11 +250,12 @@ impl<'a> Recorder<'a> {
             schedule: layout.buf("schedule", &[schedule::LEN + groups], Keep::Scratch),
             advantage: layout.buf("advantage", &[t, n], Keep::Scratch),
             returns: layout.buf("returns", &[t, n], Keep::Scratch),
-            moments: layout.buf("moments", &[plan.epochs, plan.minibatches(), 2], Keep::Scratch),
+            moments: layout.buf("moments", &[plan.epochs, m.div_ceil(plan.minibatch), 2], Keep::Scratch),
             states,
             obs,
             next_obs,
             steps,
+            replay,
             action,
             log_prob,
             value,
@@ -213,17 +278,35 @@ impl<'a> Recorder<'a> {
 
     /// Schedules, `t` steps of every environment, and the log rows of those steps.
     fn collect(&mut self, q: &mut Queue, t: usize) {
-        let (p, b) = (self.plan, self.b);
-        let (n, groups) = (p.num_envs as usize, p.groups.len());
+        self.begin(q, t);
+        record_rollout(&self.b, self.rollout_shape(t), self.layout, q);
+        self.log(q, t);
+    }
+
+    /// The schedules of an iteration of `t` vector steps.
+    fn begin(&mut self, q: &mut Queue, t: usize) {
+        let (n, groups) = (self.plan.num_envs as usize, self.plan.groups.len());
+        let b = self.b;
         Schedule { shape: ScheduleShape { t, n, groups }, hyper: b.hyper, clock: b.clock, schedule: b.schedule }
             .record(self.layout, q);
-        let shape = RolloutShape {
+    }
+
+    fn rollout_shape(&self, t: usize) -> RolloutShape {
+        let p = self.plan;
+        RolloutShape {
+            params: p.params,
+            groups: p.groups.len(),
             limit: p.time_limit(),
             normalize_obs: p.filters_obs(),
             precision: p.precision,
-            ..RolloutShape::new(EnvFns::new(p.env), Some(p.nets.clone()), t, n)
-        };
-        record_rollout(&b, shape, self.layout, q);
+            ..RolloutShape::new(EnvFns::new(p.env), Some(p.nets.clone()), t, p.num_envs as usize)
+        }
+    }
+
+    /// The log rows of `t` vector steps, which the clock counts from here on.
+    fn log(&mut self, q: &mut Queue, t: usize) {
+        let (p, b) = (self.plan, self.b);
+        let (n, groups) = (p.num_envs as usize, p.groups.len());
         let rows = self.layout.len_of(b.row_ints) / log::INTS;
         Log {
             shape: LogShape { t, n, groups, log_frequency: p.log_frequency, max_frame: p.max_frame, rows },
@@ -322,20 +405,7 @@ impl<'a> Recorder<'a> {
             None => self.rows(q, shape),
             Some(states) => self.sequences(q, states, shape),
         };
-        Optimize {
-            shape: OptimizeShape::new(p.nets.len(), tiles, len, p.groups.clone()),
-            partial,
-            partial_loss,
-            hyper: b.hyper,
-            schedule: b.schedule,
-            params: b.params,
-            slots: b.slots,
-            steps: b.steps,
-            clock: b.clock,
-            update: b.update,
-            fault: b.fault,
-        }
-        .record(self.layout, q);
+        self.optimize(q, OptimizeShape::new(p.params, tiles, len, p.groups.clone()), partial, partial_loss);
     }
 
     /// The gradient of a minibatch of rows: tiles, and the partial gradients and losses.
@@ -370,7 +440,7 @@ impl<'a> Recorder<'a> {
         if let Some(&(_, partial, partial_loss)) = self.gradients.iter().find(|g| g.0 == tiles) {
             return (partial, partial_loss);
         }
-        let partial = self.layout.buf(&format!("partial_{tiles}"), &[tiles, self.plan.nets.len()], Keep::Scratch);
+        let partial = self.layout.buf(&format!("partial_{tiles}"), &[tiles, self.plan.params], Keep::Scratch);
         let partial_loss = self.layout.buf(&format!("partial_loss_{tiles}"), &[tiles, update::LOSSES], Keep::Scratch);
         self.gradients.push((tiles, partial, partial_loss));
         (partial, partial_loss)

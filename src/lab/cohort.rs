@@ -14,7 +14,8 @@ use crate::op::lib::policy::Policy;
 use crate::op::log::INTS;
 pub use crate::op::log::{COLUMNS, Row};
 use crate::op::rollout::RolloutShape;
-use crate::plan::Plan;
+use crate::op::schedule;
+use crate::plan::{Plan, explore};
 
 /// What stopped a session before its last frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,13 +87,15 @@ impl Cohort {
         let params = std::thread::scope(|scope| {
             let draw = |m: &Member| net::init(&m.plan.nets, &m.plan.spec.agent.net, [m.seed, m.index]);
             let drawn = scope.spawn(move || members.iter().map(draw).collect::<Vec<_>>());
-            let mut queues = std::iter::once(&program.iteration).chain(&program.tail);
-            queues.try_for_each(|queue| queue.prepare(&device, &mut memory))?;
+            program.queues().try_for_each(|queue| queue.prepare(&device, &mut memory))?;
             Ok(drawn.join().expect("drawing parameters does not panic"))
         })?;
         for (s, (member, params)) in members.iter().zip(&params).enumerate() {
             begin(member.plan, &program.buffers, &mut memory, s, [member.seed, member.index]);
             memory.write(program.buffers.params, s).copy_from_slice(params);
+            // a target net starts as a copy of what it follows
+            let target = memory.write(program.buffers.replay.target, s);
+            target.copy_from_slice(&params[params.len() - target.len()..]);
         }
         let room = memory.layout().len_of(program.buffers.row_ints) / INTS;
         let b = program.buffers;
@@ -126,14 +129,18 @@ impl Cohort {
             return Ok(false);
         }
         let begins = self.step;
-        let whole = begins + self.plan.horizon as u64 <= self.plan.steps();
-        let queue = if whole {
+        self.step = self.plan.next(begins);
+        let queue = if begins < self.plan.warmup() as u64 {
+            self.program.warmup.as_ref().expect("a run with a warm-up has its queue")
+        } else if self.step - begins == self.plan.horizon as u64 {
             &self.program.iteration
         } else {
             self.program.tail.as_ref().expect("a run that does not end on a whole iteration has a tail")
         };
-        queue.replay(&self.device, &mut self.memory, &self.active)?;
-        self.step = if whole { begins + self.plan.horizon as u64 } else { self.plan.steps() };
+        if let Err(error) = queue.replay(&self.device, &mut self.memory, &self.active) {
+            self.step = begins;
+            return Err(error);
+        }
         let is_log_point = self.is_log_point(begins);
         if is_log_point {
             self.memory.fetch(&self.log, 0..self.memory.sessions())?;
@@ -285,8 +292,7 @@ impl Cohort {
         let clock = |s: usize| u64::from(self.memory.read(self.program.buffers.clock, s)[CLOCK_STEP]);
         self.step = (0..sessions).map(clock).max().unwrap_or(0);
         // sessions that left stay where they left, with an older clock, or at this very step if it was a log point
-        let horizon = self.plan.horizon as u64;
-        let is_log_point = self.step > 0 && self.is_log_point((self.step - 1) / horizon * horizon);
+        let is_log_point = self.step > 0 && self.is_log_point(self.plan.before(self.step));
         let b = &self.program.buffers;
         for s in 0..sessions {
             let has_left = is_log_point || clock(s) < self.step;
@@ -379,14 +385,23 @@ impl Player {
     /// # Errors
     /// Names the tensor of the model that is missing or has another shape.
     pub fn new(plan: &Plan, model: &[Tensor], seed: u32, deterministic: bool) -> Result<Player> {
-        let plan = Plan { num_envs: 1, horizon: 1, minibatch: 1, precision: Precision::F32, ..plan.clone() };
+        let plan = Plan {
+            num_envs: 1,
+            horizon: 1,
+            minibatch: 1,
+            precision: Precision::F32,
+            off_policy: None,
+            params: plan.nets.len(),
+            ..plan.clone()
+        };
         let hint = "the model was trained with other nets or in another environment than its spec says";
         let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
-        let (mut layout, Program { buffers: b, .. }) = algorithm::record(&plan, Kind::Cpu, 1);
+        let (mut layout, b) = algorithm::buffers(&plan, Kind::Cpu, 1);
         let env = EnvFns::new(plan.env);
-        let explore = if deterministic { Explore::Greedy } else { Explore::Sample };
+        let explore = if deterministic { Explore::Greedy } else { explore(&plan.spec.agent.algorithm) };
         let shape = RolloutShape {
             explore,
+            groups: plan.groups.len(),
             limit: plan.time_limit(),
             normalize_obs: plan.filters_obs(),
             ..RolloutShape::new(env, Some(plan.nets.clone()), 1, 1)
@@ -396,6 +411,10 @@ impl Player {
         let mut memory = layout.allocate()?;
         begin(&plan, &b, &mut memory, 0, [seed, 0]);
         memory.write(b.params, 0).copy_from_slice(&params);
+        // it explores as at the end of its training
+        if let Some(schedule) = plan.spec.agent.algorithm.explore_var_spec() {
+            memory.write(b.schedule, 0)[schedule::EXPLORE] = schedule.end_val() as f32;
+        }
         if plan.spec.env.normalize_obs {
             let shape = [2, plan.env.obs_len];
             let normalizer = model.iter().find(|t| t.name == "normalizer" && t.shape == shape);

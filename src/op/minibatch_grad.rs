@@ -21,6 +21,32 @@ pub enum Distance {
     SmoothL1 { beta: f32 },
 }
 
+impl Distance {
+    /// Definition: the loss of an error, and its slope.
+    pub fn define(self, e: f64) -> (f64, f64) {
+        match self {
+            Distance::Mse => (e * e, 2.0 * e),
+            Distance::SmoothL1 { beta } => {
+                let beta = f64::from(beta);
+                if e.abs() < beta { (0.5 * e * e / beta, e / beta) } else { (e.abs() - 0.5 * beta, e.signum()) }
+            }
+        }
+    }
+
+    /// The loss of an error, and its slope.
+    #[inline(always)]
+    pub fn of(self, e: f32) -> (f32, f32) {
+        match self {
+            Distance::Mse => (e * e, 2.0 * e),
+            Distance::SmoothL1 { beta } => {
+                let near = e.abs() < beta;
+                let loss = if near { 0.5 * e * e / beta } else { e.abs() - 0.5 * beta };
+                (loss, if near { e / beta } else { 1.0f32.copysign(e) })
+            }
+        }
+    }
+}
+
 /// What is fixed when a minibatch is recorded.
 #[derive(Debug, Clone)]
 pub struct GradShape {

@@ -13,13 +13,17 @@ pub mod log;
 pub mod minibatch_grad;
 pub mod obs_moments;
 pub mod optimize;
+pub mod prioritize;
 pub mod recurrent_rollout;
 pub mod rollout;
+pub mod sample;
 pub mod schedule;
 pub mod sequence_grad;
 pub mod sequence_order;
 pub mod shaders;
 pub mod shuffle;
+pub mod target;
+pub mod td_grad;
 
 use crate::device::{Dtype, Kernel, Kind, Layout, Limits, Shader, Word};
 use crate::op::lib::rng;
@@ -372,5 +376,16 @@ pub static ALL: &[&Entry] = &[
     &minibatch_grad::MinibatchGrad::ENTRY,
     &sequence_grad::SequenceGrad::ENTRY,
     &optimize::Optimize::ENTRY,
+    &sample::Sample::ENTRY,
+    &td_grad::TdGrad::ENTRY,
+    &prioritize::Prioritize::ENTRY,
+    &target::Target::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
 ];
+
+/// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
+pub const NOT_ON_CUDA: &[&str] =
+    &["sample", "prioritize", "target", "td_grad", "recurrent_rollout", "sequence_order", "sequence_grad"];
+/// The same of the wgpu device.
+pub const NOT_ON_WGPU: &[&str] =
+    &["sample", "prioritize", "target", "td_grad", "recurrent_rollout", "sequence_order", "sequence_grad"];

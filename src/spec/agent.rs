@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::algorithm::Algorithm;
 use super::by_name::by_name;
 use super::net::Net;
+use super::schedule::Schedule;
 
 /// The `agent` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,9 +36,9 @@ pub enum Memory {
     OnPolicyReplay(OnPolicyArgs),
     /// The episodes of highest return; not built.
     OnPolicyCrossEntropy(CrossEntropyArgs),
-    /// A ring of transitions, drawn uniformly; not built.
+    /// A ring of transitions, drawn uniformly.
     Replay(ReplayArgs),
-    /// A ring of transitions, drawn by their error; not built.
+    /// A ring of transitions, drawn by their error (Schaul et al. 2016).
     PrioritizedReplay(PrioritizedArgs),
 }
 
@@ -109,6 +110,9 @@ pub struct PrioritizedArgs {
     pub alpha: f64,
     /// Added to the error.
     pub epsilon: f64,
+    /// Exponent of importance weights; absent: all weights are 1, as in SLM Lab.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta_spec: Option<Schedule>,
     /// Transitions of one batch.
     pub batch_size: usize,
     /// Transitions kept.

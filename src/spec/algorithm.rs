@@ -16,15 +16,15 @@ pub enum Algorithm {
     ActorCritic(ActorCritic),
     /// Proximal policy optimisation (Schulman et al. 2017).
     PPO(Ppo),
-    /// SARSA; not built.
+    /// SARSA (Rummery & Niranjan 1994).
     SARSA(Sarsa),
-    /// Q-learning with one net; not built.
+    /// Q-learning with one net and a replay memory.
     VanillaDQN(Dqn),
-    /// DQN's base class in SLM Lab; not built.
+    /// DQN's base class in SLM Lab: [`Algorithm::DQN`].
     DQNBase(Dqn),
-    /// DQN with a target net; not built.
+    /// DQN with a target net (Mnih et al. 2015).
     DQN(Dqn),
-    /// Double DQN; not built.
+    /// Double DQN (van Hasselt et al. 2016).
     DoubleDQN(Dqn),
     /// DQN for several environments at once, gone from SLM Lab 5; not built.
     HydraDQN(Dqn),
@@ -114,7 +114,7 @@ pub enum Pdtype {
     Normal,
     /// A Gaussian squashed by tanh into the action bounds.
     NormalTanh,
-    /// Not built.
+    /// The action of the largest value.
     Argmax,
     /// Not built.
     GumbelSoftmax,
@@ -139,11 +139,11 @@ pub enum ActionPolicy {
     /// Sampled.
     #[default]
     Default,
-    /// Uniform over the action space; not built.
+    /// Uniform over the action space.
     Random,
-    /// Greedy, but random with probability epsilon; not built.
+    /// Greedy, but random with probability epsilon; one coin for each environment.
     EpsilonGreedy,
-    /// Sampled from logits over a temperature; not built.
+    /// Sampled from logits over a temperature.
     Boltzmann,
 }
 
@@ -318,11 +318,18 @@ pub struct Dqn {
     pub training_batch_iter: usize,
     /// Batches of one training.
     pub training_iter: usize,
-    /// Frames between two trainings.
+    /// Frames between two trainings, rounded up to whole vector steps.
     pub training_frequency: usize,
     /// Frames before the first training; absent: the memory's `batch_size`.
     #[serde(default)]
     pub training_start_step: Option<u64>,
+    /// Most steps of a return before the net's value takes over.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub num_step_returns: usize,
+}
+
+fn is_one(x: &usize) -> bool {
+    *x == 1
 }
 
 /// Keys of [`Algorithm::SoftActorCritic`] and [`Algorithm::CrossQ`].

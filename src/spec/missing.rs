@@ -26,12 +26,7 @@ impl Spec {
     pub fn missing(&self, envs: &[&str]) -> Vec<Missing> {
         let mut list = List(Vec::new());
         list.algorithm(&self.agent.algorithm);
-        if !matches!(self.agent.memory, Memory::OnPolicyBatchReplay(_)) {
-            list.add(
-                "agent.memory.name",
-                format!("{} is not built yet; OnPolicyBatchReplay is", self.agent.memory.name()),
-            );
-        }
+        list.memory(&self.agent.algorithm, &self.agent.memory);
         list.net("agent.net", &self.agent.net);
         if self.agent.net.kind == NetType::RecurrentNet
             && !matches!(self.agent.algorithm, Algorithm::Reinforce(_) | Algorithm::ActorCritic(_) | Algorithm::PPO(_))
@@ -41,6 +36,18 @@ impl Spec {
                 "agent.net.type",
                 format!("RecurrentNet is not built yet for {name}; for Reinforce, ActorCritic and PPO it is"),
             );
+        }
+        if self.agent.net.kind == NetType::DuelingMLPNet && !is_q(&self.agent.algorithm) {
+            list.add("agent.net.type", "a dueling net belongs to a Q net; MLPNet is for the others");
+        }
+        if learns_from_replay(&self.agent.algorithm) {
+            for (key, on) in
+                [("normalize_obs", self.env.normalize_obs), ("normalize_reward", self.env.normalize_reward)]
+            {
+                if on {
+                    list.add(format!("env.{key}"), "is not built yet for algorithms that learn from a replay memory");
+                }
+            }
         }
         if let Some(critic) = &self.agent.critic_net {
             list.add(
@@ -73,6 +80,17 @@ impl Spec {
     }
 }
 
+/// Whether the algorithm learns the values of actions alone.
+fn is_q(algorithm: &Algorithm) -> bool {
+    use Algorithm::{DQN, DQNBase, DoubleDQN, SARSA, VanillaDQN};
+    matches!(algorithm, SARSA(_) | VanillaDQN(_) | DQNBase(_) | DQN(_) | DoubleDQN(_))
+}
+
+/// Whether it draws what it learns from out of a replay memory.
+fn learns_from_replay(algorithm: &Algorithm) -> bool {
+    is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_))
+}
+
 struct List(Vec<Missing>);
 
 impl List {
@@ -82,21 +100,24 @@ impl List {
 
     fn algorithm(&mut self, algorithm: &Algorithm) {
         use Algorithm::{ActorCritic, PPO, Reinforce};
-        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_)) {
+        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_)) && !is_q(algorithm) {
             let name = algorithm.name();
-            self.add(
-                "agent.algorithm.name",
-                format!("{name} is not built yet (planned); this version trains Reinforce, ActorCritic, PPO"),
-            );
+            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN";
+            self.add("agent.algorithm.name", format!("{name} is not built yet (planned); this version trains {built}"));
         }
         let pdtype = algorithm.action_pdtype();
-        if !matches!(pdtype, Pdtype::Default | Pdtype::Categorical | Pdtype::Normal | Pdtype::NormalTanh) {
+        let fits = match pdtype {
+            Pdtype::Default | Pdtype::Categorical | Pdtype::Normal | Pdtype::NormalTanh => true,
+            Pdtype::Argmax => is_q(algorithm),
+            _ => false,
+        };
+        if !fits {
             self.add(
                 "agent.algorithm.action_pdtype",
-                format!("{pdtype:?} is not built yet; Categorical, Normal and NormalTanh are"),
+                format!("{pdtype:?} is not built yet; Categorical, Normal, NormalTanh and, for Q nets, Argmax are"),
             );
         }
-        if algorithm.action_policy() != ActionPolicy::Default {
+        if algorithm.action_policy() != ActionPolicy::Default && !is_q(algorithm) {
             self.add("agent.algorithm.action_policy", "only `default`, sampling from the distribution, is built yet");
         }
         if let ActorCritic(a) = algorithm
@@ -110,9 +131,21 @@ impl List {
         }
     }
 
+    fn memory(&mut self, algorithm: &Algorithm, memory: &Memory) {
+        let (built, fits) = if learns_from_replay(algorithm) {
+            ("Replay and PrioritizedReplay are", matches!(memory, Memory::Replay(_) | Memory::PrioritizedReplay(_)))
+        } else {
+            ("OnPolicyBatchReplay is", matches!(memory, Memory::OnPolicyBatchReplay(_)))
+        };
+        if !fits {
+            let (name, algorithm) = (memory.name(), algorithm.name());
+            self.add("agent.memory.name", format!("{name} is not built yet for {algorithm}; {built}"));
+        }
+    }
+
     fn net(&mut self, place: &str, net: &Net) {
         match net.kind {
-            NetType::MLPNet => {}
+            NetType::MLPNet | NetType::DuelingMLPNet => {}
             NetType::TorchArcNet => {
                 let arcs = [("arc", &net.arc), ("actor_arc", &net.actor_arc), ("critic_arc", &net.critic_arc)];
                 for (key, arc) in arcs {

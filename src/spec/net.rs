@@ -13,7 +13,7 @@ pub enum NetType {
     MLPNet,
     /// Layers as SLM Lab's `arc` lists them; a plain chain is read as [`NetType::MLPNet`].
     TorchArcNet,
-    /// Not built.
+    /// The same with a head for the state's value beside one for advantages (Wang et al. 2016); for Q nets.
     DuelingMLPNet,
     /// Not built.
     HydraMLPNet,
@@ -98,7 +98,7 @@ pub enum InitFn {
     Zeros,
 }
 
-/// How a target net follows; not built.
+/// How a target net follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateType {

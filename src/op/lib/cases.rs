@@ -11,6 +11,7 @@ use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::recurrent_rollout::RecurrentShape;
 use crate::op::rollout::{Explore, RolloutShape, Store};
 use crate::op::sequence_grad::SequenceShape;
+use crate::op::td_grad::{Backup, TdShape};
 use crate::op::{Draw, hyper};
 
 fn nets(
@@ -208,6 +209,42 @@ pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
         shape.rollout.params = nets;
         all.push(shape);
     }
+    all
+}
+
+/// Cases of `td_grad`: every backup, both heads, several nets, ragged blocks and tiles.
+pub fn td_shapes() -> Vec<TdShape> {
+    let case = |input, hidden: &[usize], activation, actions, dueling, backup| TdShape {
+        net: Mlp { input, hidden: hidden.to_vec(), activation, output: actions + usize::from(dueling) },
+        actions,
+        dueling,
+        rows: 60,
+        envs: 4,
+        samples: 40,
+        start: 0,
+        batch: 40,
+        backup,
+        distance: Distance::SmoothL1 { beta: 0.7 },
+        normalize_obs: false,
+        tile_rows: 256,
+    };
+    let (relu, selu, tanh) = (Activation::Relu, Activation::Selu, Activation::Tanh);
+    let mut all = vec![
+        case(4, &[64, 64], selu, 2, false, Backup::Double),
+        case(4, &[24], tanh, 2, false, Backup::Sarsa),
+        case(6, &[17, 20], relu, 3, false, Backup::Target),
+        case(2, &[19], selu, 3, false, Backup::Own),
+        case(6, &[33, 7], tanh, 3, true, Backup::Double),
+        case(3, &[20], relu, 2, true, Backup::Target),
+        case(5, &[16, 16], tanh, 4, true, Backup::Sarsa),
+        case(4, &[], tanh, 2, false, Backup::Double),
+        case(1, &[1], tanh, 1, true, Backup::Own),
+    ];
+    let base = all[0].clone();
+    all.push(TdShape { samples: 120, start: 51, batch: 17, distance: Distance::Mse, ..base.clone() });
+    all.push(TdShape { normalize_obs: true, samples: 200, start: 1, batch: 199, tile_rows: 64, ..base.clone() });
+    all.push(TdShape { samples: 300, batch: 300, rows: 1_000, envs: 5, tile_rows: 256, ..all[4].clone() });
+    all.push(TdShape { samples: 1, batch: 1, tile_rows: 64, ..all[2].clone() });
     all
 }
 

@@ -7,7 +7,7 @@ use super::trig;
 use crate::device::cpu::Isa;
 use crate::op::advantage;
 use crate::op::hyper::{self, update};
-use crate::op::minibatch_grad::{Distance, GradShape, TARGET_MAX};
+use crate::op::minibatch_grad::{GradShape, TARGET_MAX};
 use crate::op::schedule;
 
 /// The numbers of a session that a loss needs.
@@ -106,18 +106,8 @@ fn define_losses(
         } else {
             (value * scale, target, scale)
         };
-        let e = p - t;
-        match d.distance {
-            Distance::Mse => (e * e, 2.0 * e * slope),
-            Distance::SmoothL1 { beta } => {
-                let beta = f64::from(beta);
-                if e.abs() < beta {
-                    (0.5 * e * e / beta, e * slope / beta)
-                } else {
-                    (e.abs() - 0.5 * beta, e.signum() * slope)
-                }
-            }
-        }
+        let (loss, d_error) = d.distance.define(p - t);
+        (loss, d_error * slope)
     };
     let (value_loss, d_value) = if d.clip_value {
         let held = value.clamp(row.value - eps, row.value + eps);
@@ -330,14 +320,8 @@ fn value_loss(d: &GradShape, n: Numbers, value: f32, old: f32, returns: f32) -> 
         } else {
             (scaled - target, n.target_scale)
         };
-        match d.distance {
-            Distance::Mse => (e * e, 2.0 * e * slope),
-            Distance::SmoothL1 { beta } => {
-                let near = e.abs() < beta;
-                let loss = if near { 0.5 * e * e / beta } else { e.abs() - 0.5 * beta };
-                (loss, if near { e / beta } else { 1.0f32.copysign(e) } * slope)
-            }
-        }
+        let (loss, d_error) = d.distance.of(e);
+        (loss, d_error * slope)
     };
     let free = distance(value);
     if !d.clip_value {

@@ -13,4 +13,5 @@ pub mod recurrent;
 pub mod rng;
 pub mod simd;
 pub mod sums;
+pub mod tree;
 pub mod trig;

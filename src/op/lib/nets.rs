@@ -106,7 +106,7 @@ impl Nets {
 
     /// Scratch words of a [`Packed`].
     pub fn packed_len(&self) -> usize {
-        self.each().map(|net| net.packed_len() + net.acts_len() + mlp::ROWS * net.out_pad()).sum()
+        self.each().map(PackedNet::words).sum()
     }
 
     fn each(&self) -> impl Iterator<Item = &Mlp> {
@@ -120,6 +120,31 @@ pub struct PackedNet<'a> {
     pub acts: &'a mut [f32],
     /// Rows of `mlp.out_pad()` words.
     pub out: &'a mut [f32],
+}
+
+impl<'a> PackedNet<'a> {
+    /// Scratch words of a net.
+    pub fn words(net: &Mlp) -> usize {
+        net.packed_len() + net.acts_len() + mlp::ROWS * net.out_pad()
+    }
+
+    /// Lays `params` out in `scratch`; outputs start finite, so lanes without a row stay harmless.
+    #[inline(always)]
+    pub fn new(net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
+        let packed = cut(scratch, net.packed_len());
+        mlp::pack(net, params, packed);
+        let acts = cut(scratch, net.acts_len());
+        let out = cut(scratch, mlp::ROWS * net.out_pad());
+        out.fill(0.0);
+        PackedNet { packed, acts, out }
+    }
+
+    /// Output `j` of 16 rows from `row` on.
+    #[inline(always)]
+    pub fn lanes(&self, net: &Mlp, row: usize, j: usize) -> Lanes {
+        let pad = net.out_pad();
+        std::array::from_fn(|i| self.out[(row + i) * pad + j])
+    }
 }
 
 /// The nets of an agent in scratch.
@@ -137,19 +162,11 @@ pub fn cut<'a>(scratch: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
 }
 
 impl<'a> Packed<'a> {
-    /// Lays `params` out in `scratch`; outputs start finite, so lanes without a row stay harmless.
+    /// Lays `params` out in `scratch`.
     #[inline(always)]
     pub fn new(nets: &Nets, params: &[f32], scratch: &mut &'a mut [f32]) -> Packed<'a> {
-        let mut one = |net: &Mlp, params: &[f32]| {
-            let packed = cut(scratch, net.packed_len());
-            mlp::pack(net, params, packed);
-            let acts = cut(scratch, net.acts_len());
-            let out = cut(scratch, mlp::ROWS * net.out_pad());
-            out.fill(0.0);
-            PackedNet { packed, acts, out }
-        };
-        let actor = one(&nets.actor, &params[..nets.actor.len()]);
-        let critic = nets.critic.as_ref().map(|critic| one(critic, &params[nets.actor_len()..]));
+        let actor = PackedNet::new(&nets.actor, &params[..nets.actor.len()], scratch);
+        let critic = nets.critic.as_ref().map(|net| PackedNet::new(net, &params[nets.actor_len()..], scratch));
         Packed { actor, critic }
     }
 

@@ -487,7 +487,7 @@ mod tests {
         (0..len).map(|i| ((i * 37 + seed * 11) % 23) as f64 / 16.0 - 11.0 / 16.0).collect()
     }
 
-    /// Four steps of two units on three inputs, as ONNX Runtime 1.27 computes them (its GRU with `linear_before_reset`, its
+    /// Four steps of two units on three inputs, as ONNX Runtime 1.31 computes them (its GRU with `linear_before_reset`, its
     /// gates put into PyTorch's order).
     #[test]
     fn cells_are_those_that_others_run() {

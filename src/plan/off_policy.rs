@@ -1,0 +1,217 @@
+//! What of a plan belongs to algorithms that learn step by step from a ring of transitions: value-based and off-policy.
+
+use super::MAX_ROWS;
+use crate::error::{Error, Result};
+use crate::op::lib::acting::Explore;
+use crate::op::sample::Drawing;
+use crate::op::target::Follow;
+use crate::op::td_grad::Backup;
+use crate::spec::{self, ActionPolicy, Algorithm, Memory, NetType, Pdtype, Spec};
+use std::fmt;
+
+/// How an agent collects, remembers and learns.
+///
+/// A training comes every `every` vector steps and draws `updates` batches, each of which gives `repeats` gradient steps.
+/// An iteration is `rounds` of these, recorded as one queue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OffPolicy {
+    /// Vector steps of the ring, `C`.
+    pub ring: usize,
+    /// Vector steps before the first training, and how actions come about until then.
+    pub warmup: usize,
+    pub warmup_explore: Explore,
+    pub explore: Explore,
+    pub every: usize,
+    pub rounds: usize,
+    pub updates: usize,
+    pub repeats: usize,
+    /// Rows of a batch, `B`.
+    pub batch: usize,
+    pub drawing: Drawing,
+    /// Newest rows that take the last places of the first batch of a training.
+    pub newest: usize,
+    pub n_step: usize,
+    pub follow: Follow,
+    pub method: Method,
+}
+
+/// What is learnt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Method {
+    /// A Q net, by temporal differences.
+    Q { backup: Backup, dueling: bool },
+}
+
+/// Vector steps of an iteration, where nothing else decides: enough gradient steps for one recorded queue, few enough
+/// for a smooth progress bar.
+const ROUNDS: usize = 16;
+
+impl OffPolicy {
+    /// The plan of an algorithm that learns from a ring; `None` for one that learns from whole rollouts.
+    ///
+    /// # Errors
+    /// Names the key whose number does not fit.
+    pub fn new(spec: &Spec) -> Result<Option<OffPolicy>> {
+        let n = spec.env.num_envs;
+        let algorithm = &spec.agent.algorithm;
+        let dueling = spec.agent.net.kind == NetType::DuelingMLPNet;
+        let explore = explore(algorithm);
+        let (batch, max_size, newest, drawing) = match &spec.agent.memory {
+            Memory::Replay(a) => (a.batch_size, a.max_size, a.use_cer, Drawing::Uniform),
+            Memory::PrioritizedReplay(a) => (a.batch_size, a.max_size, a.use_cer, Drawing::Prioritized),
+            _ => (0, 0, false, Drawing::Ordered),
+        };
+        let plan = match algorithm {
+            Algorithm::SARSA(a) => OffPolicy {
+                // one step more than a batch: the action behind a batch's last step comes with the next rollout
+                ring: a.training_frequency + 1,
+                warmup: 0,
+                warmup_explore: explore,
+                explore,
+                every: a.training_frequency,
+                rounds: 1,
+                updates: 1,
+                repeats: 1,
+                batch: a.training_frequency * n,
+                drawing: Drawing::Ordered,
+                newest: 0,
+                n_step: 1,
+                follow: Follow::Replace,
+                method: Method::Q { backup: Backup::Sarsa, dueling },
+            },
+            Algorithm::VanillaDQN(a) | Algorithm::DQNBase(a) | Algorithm::DQN(a) | Algorithm::DoubleDQN(a) => {
+                let every = a.training_frequency.div_ceil(n).max(1);
+                OffPolicy {
+                    ring: max_size.div_ceil(n),
+                    warmup: usize::try_from(a.training_start_step.unwrap_or(batch as u64)).unwrap_or(usize::MAX) / n,
+                    warmup_explore: explore,
+                    explore,
+                    every,
+                    rounds: ROUNDS.div_ceil(every),
+                    updates: a.training_iter,
+                    repeats: a.training_batch_iter,
+                    batch,
+                    drawing,
+                    newest: if newest { every * n } else { 0 },
+                    n_step: a.num_step_returns,
+                    follow: match spec.agent.net.update_type.unwrap_or_default() {
+                        spec::UpdateType::Replace => Follow::Replace,
+                        spec::UpdateType::Polyak => Follow::Polyak,
+                    },
+                    method: Method::Q {
+                        backup: match algorithm {
+                            Algorithm::VanillaDQN(_) => Backup::Own,
+                            Algorithm::DoubleDQN(_) => Backup::Double,
+                            _ => Backup::Target,
+                        },
+                        dueling,
+                    },
+                }
+            }
+            _ => return Ok(None),
+        };
+        plan.check(spec)?;
+        Ok(Some(plan))
+    }
+
+    /// Numbers that no launch could take.
+    fn check(&self, spec: &Spec) -> Result<()> {
+        let n = spec.env.num_envs;
+        let schedule = spec.agent.algorithm.explore_var_spec();
+        let place = "agent.algorithm.explore_var_spec";
+        match (self.explore, schedule) {
+            (Explore::EpsilonGreedy | Explore::Boltzmann, None) => {
+                let hint =
+                    r#"for example {"name": "linear_decay", "start_val": 1.0, "end_val": 0.1, "end_step": 10000}"#;
+                return Err(Error::new(place, format!("{:?} needs one", self.explore)).hint(hint));
+            }
+            (Explore::Boltzmann, Some(s)) if s.start_val <= 0.0 || s.end_val() <= 0.0 => {
+                return Err(Error::new(place, "a temperature is above 0").hint("0.01 is nearly greedy"));
+            }
+            _ => {}
+        }
+        let zero = [
+            ("agent.memory.batch_size", self.batch),
+            ("agent.algorithm.training_iter", self.updates),
+            ("agent.algorithm.training_batch_iter", self.repeats),
+            ("agent.algorithm.num_step_returns", self.n_step),
+        ];
+        if let Some((place, _)) = zero.iter().find(|(_, number)| *number == 0) {
+            return Err(Error::new(*place, "0 is too small").hint("1 is the least"));
+        }
+        let needed = self.every.max(self.n_step) + 1;
+        if self.drawing != Drawing::Ordered && self.ring < needed {
+            let what = format!("{} rows are {} vector steps; at least {needed} are needed", self.ring * n, self.ring);
+            return Err(Error::new("agent.memory.max_size", what).hint("raise `max_size`, or lower `env.num_envs`"));
+        }
+        if self.ring.checked_mul(n).is_none_or(|rows| rows >= MAX_ROWS) {
+            return Err(Error::new("agent.memory.max_size", "more rows than the kernels count").hint("lower it"));
+        }
+        Ok(())
+    }
+
+    /// Vector steps of an iteration.
+    pub fn horizon(&self) -> usize {
+        self.every * self.rounds
+    }
+
+    /// Rows that one sampling draws.
+    pub fn samples(&self) -> usize {
+        // priorities move with every update, so those rows cannot be drawn ahead
+        if self.drawing == Drawing::Prioritized { self.batch } else { self.batch * self.updates }
+    }
+
+    /// Whether rows have priorities.
+    pub fn prioritized(&self) -> bool {
+        self.drawing == Drawing::Prioritized
+    }
+
+    /// Whether a target net is kept.
+    pub fn has_target(&self) -> bool {
+        match self.method {
+            Method::Q { backup, .. } => matches!(backup, Backup::Target | Backup::Double),
+        }
+    }
+
+    /// Gradient steps of one iteration.
+    pub fn gradient_steps(&self) -> usize {
+        self.rounds * self.updates * self.repeats
+    }
+}
+
+/// How actions come from a policy.
+pub fn explore(algorithm: &Algorithm) -> Explore {
+    match algorithm.action_policy() {
+        ActionPolicy::Default if algorithm.action_pdtype() == Pdtype::Argmax => Explore::Greedy,
+        ActionPolicy::Default => Explore::Sample,
+        ActionPolicy::Random => Explore::Uniform,
+        ActionPolicy::EpsilonGreedy => Explore::EpsilonGreedy,
+        ActionPolicy::Boltzmann => Explore::Boltzmann,
+    }
+}
+
+/// The lines that `check` prints of it.
+pub(super) struct Outline<'a>(pub &'a OffPolicy, pub usize);
+
+impl fmt::Display for Outline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outline(p, n) = *self;
+        let drawn = match p.drawing {
+            Drawing::Uniform => "drawn uniformly",
+            Drawing::Prioritized => "drawn by priority",
+            Drawing::Ordered => "the last rollout in order",
+        };
+        writeln!(f, "  memory        {} vector steps = {} transitions, {drawn}", p.ring, p.ring * n)?;
+        writeln!(f, "  exploration   {:?}; {} frames before the first training", p.explore, p.warmup * n)?;
+        let steps = p.updates * p.repeats;
+        let per_frame = steps as f64 / (p.every * n) as f64;
+        writeln!(
+            f,
+            "  learning      every {} frames {} batches of {} rows, {} gradient steps each: {per_frame} a frame",
+            p.every * n,
+            p.updates,
+            p.batch,
+            p.repeats
+        )
+    }
+}
