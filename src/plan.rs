@@ -243,7 +243,10 @@ fn body(spec: &Spec, env: &EnvSpec) -> Result<Option<Body>> {
     };
     let most = MAX_WIDTH / cell.gates();
     if hidden > most {
-        return Err(Error::new("agent.net.rnn_hidden_size", format!("{hidden} units; at most {most} fit a {cell:?}")));
+        return Err(Error::new(
+            "agent.net.rnn_hidden_size",
+            format!("{hidden} units; at most {most} fit a {}", cell.name()),
+        ));
     }
     let tower = net.actor();
     Ok(Some(Body::new(env.obs_len, tower.hid_layers, activation(tower.activation), cell, hidden)))
@@ -496,8 +499,11 @@ impl fmt::Display for Plan {
                     body.front.hidden.iter().map(|h| format!(" {h} {:?} ->", body.front.activation)).collect();
                 let parameters = body.len() + net.len();
                 format!(
-                    "{} ->{layers} {:?} {} -> {} ({parameters} parameters)",
-                    body.front.input, body.cell, body.hidden, net.output
+                    "{} ->{layers} {} {} -> {} ({parameters} parameters)",
+                    body.front.input,
+                    body.cell.name(),
+                    body.hidden,
+                    net.output
                 )
             }
         };

@@ -206,7 +206,7 @@ fn what_does_not_fit_is_refused_with_its_place() {
         ("/agent/net/rnn_num_layers", json!(2), "agent.net.rnn_num_layers"),
         ("/agent/net/bidirectional", json!(true), "agent.net.bidirectional"),
         ("/agent/net/actor_hid_layers", json!([3]), "agent.net.actor_hid_layers"),
-        ("/agent/net/rnn_hidden_size", json!(60_000), "at most 21845 fit a Gru"),
+        ("/agent/net/rnn_hidden_size", json!(60_000), "at most 21845 fit a GRU"),
         ("/env/hide_obs", json!([1, 4]), "env.hide_obs[1]: there is no word 4: CartPole-v1 has 4 words"),
     ] {
         let loaded = load(change(place, value)).expect("a spec that loads");

@@ -57,7 +57,7 @@ impl Shape for SequenceShape {
         let (nets, body, envs) = (self.nets(), self.body(), self.tile());
         let heads: usize = std::iter::once(&nets.actor)
             .chain(&nets.critic)
-            .map(|head| head.packed_grad_len() + ROWS.next_multiple_of(LANES) * head.out_pad())
+            .map(|head| head.packed_grad_len() + ROWS * head.out_pad())
             .sum();
         let each = body.packed_len()
             + body.packed_grad_len()

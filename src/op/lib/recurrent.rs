@@ -31,6 +31,14 @@ pub struct Body {
 }
 
 impl Cell {
+    /// The cell as PyTorch calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cell::Gru => "GRU",
+            Cell::Lstm => "LSTM",
+        }
+    }
+
     /// Gates of one unit.
     pub fn gates(self) -> usize {
         match self {
