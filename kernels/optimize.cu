@@ -16,6 +16,7 @@
 
 #include "lib/core.cuh"
 #include "lib/sums.cuh"
+#include "lib/trig.cuh"
 
 struct Group {
     u32 begin;
@@ -31,6 +32,9 @@ struct Groups {
 };
 
 struct OptimizeShape {
+    // all parameters, and those that the gradient is of: `p` of them from `at` on
+    u32 params;
+    u32 at;
     u32 p;
     u32 tiles;
     u32 rows;
@@ -39,6 +43,12 @@ struct OptimizeShape {
     // parameters of a block, and blocks
     u32 chunk;
     u32 chunks;
+    // number of the first group among all of the session's, and bits of those that are held within bounds
+    u32 first_group;
+    u32 bounded;
+    // how much the losses of this step count, and whether it is a minibatch of its own
+    float share;
+    u32 counts;
     Groups groups;
 };
 
@@ -47,8 +57,9 @@ struct OptimizeArgs {
     Read<float> partial_loss;  // [tiles, LOSSES]
     Read<float> hyper;         // [LEN + groups * GROUP_LEN]
     Read<float> schedule;      // [LEN + groups]
-    Update<float> params;      // [P]
-    Update<float> slots;       // [2, P]
+    Update<float> params;      // [all P]
+    Update<float> slots;       // [2, all P]
+    Update<u32> steps;         // [all groups]
     Update<u32> clock;         // [4]
     Update<float> update;      // [LEN]
     Update<u32> fault;         // [LEN]
@@ -86,6 +97,10 @@ struct Step {
     float clip;
     float rate;
     float correction;
+    // whether the parameters are held within bounds
+    u32 bounded;
+    float low;
+    float high;
 };
 
 // base^exponent by squaring
@@ -122,9 +137,9 @@ __device__ void prepare(const OptimizeShape& d, const OptimizeArgs& a, u32 s, u3
             to->worst = NO_GROUP;
         }
     } else if (warp == first + 1 && lane < d.groups.count) {
-        const float* group = hyper + Hyper::LEN + lane * Hyper::GROUP_LEN;
-        u32 t = a.clock.of(s)[Clock::CLOCK_OPT] / d.groups.count + 1;
-        to->rate[lane] = float(double(schedule[Scheduled::LEN + lane]) / (1.0 - power(group[Hyper::B1], t)));
+        u32 at = d.first_group + lane, t = a.steps.of(s)[at] + 1;
+        const float* group = hyper + Hyper::LEN + at * Hyper::GROUP_LEN;
+        to->rate[lane] = float(double(schedule[Scheduled::LEN + at]) / (1.0 - power(group[Hyper::B1], t)));
         to->correction[lane] = float(1.0 / sqrt(1.0 - power(group[Hyper::B2], t)));
     }
 }
@@ -140,10 +155,11 @@ __device__ __forceinline__ u32 first_bad(const OptimizeShape& d, const float* sq
 
 __device__ __forceinline__ Step step_of(const OptimizeShape& d, const OptimizeArgs& a, u32 s, u32 g, float square,
                                         const Prepared* prepared) {
-    const float* group = a.hyper.of(s) + Hyper::LEN + g * Hyper::GROUP_LEN;
+    const float* hyper = a.hyper.of(s);
+    const float* group = hyper + Hyper::LEN + (d.first_group + g) * Hyper::GROUP_LEN;
     double clip = double(group[Hyper::CLIP_NORM]) / (sqrt(double(square)) + ClipNorm::EPSILON);
     return {d.groups.group[g].kind,
-            a.schedule.of(s)[Scheduled::LEN + g],
+            a.schedule.of(s)[Scheduled::LEN + d.first_group + g],
             group[Hyper::B1],
             group[Hyper::B2],
             group[Hyper::EPS],
@@ -151,11 +167,14 @@ __device__ __forceinline__ Step step_of(const OptimizeShape& d, const OptimizeAr
             group[Hyper::MOMENTUM],
             float(clip < 1.0 ? clip : 1.0),
             prepared->rate[g],
-            prepared->correction[g]};
+            prepared->correction[g],
+            d.bounded >> g & 1,
+            hyper[Hyper::LOG_ALPHA_LOW],
+            hyper[Hyper::LOG_ALPHA_HIGH]};
 }
 
-// Steps one parameter; false where it is no longer finite.
-__device__ __forceinline__ bool advance(const Step& step, float grad, float& x, float& first, float& second) {
+// Steps one parameter.
+__device__ __forceinline__ void advance(const Step& step, float grad, float& x, float& first, float& second) {
     bool decoupled = step.kind == Optimizers::ADAM_W;
     float shrink = decoupled ? 1.0f - step.lr * step.weight_decay : 1.0f;
     float g = grad * step.clip + (decoupled ? 0.0f : step.weight_decay * x);
@@ -172,12 +191,12 @@ __device__ __forceinline__ bool advance(const Step& step, float grad, float& x, 
         first = step.momentum * first + g;
         x = x - step.lr * ((ahead ? 1.0f : 0.0f) * g + (ahead ? step.momentum : 1.0f) * first);
     }
-    return is_finite(x);
 }
 
-// Steps the parameters from `begin` to `end` with a block of LANES lanes; false where a lane's are no longer finite.
+// Steps the parameters from `begin` to `end` with a block of LANES lanes; false where a lane's are no longer finite. The
+// first word of `grad` is that of parameter `at`.
 template <u32 LANES>
-__device__ __forceinline__ bool advance_all(const Step& of, const float* grad, float* params, float* slots0,
+__device__ __forceinline__ bool advance_all(const Step& of, const float* grad, u32 at, float* params, float* slots0,
                                             float* slots1, u32 begin, u32 end) {
     Step step = of;
     bool fine = true;
@@ -188,7 +207,7 @@ __device__ __forceinline__ bool advance_all(const Step& of, const float* grad, f
         for (u32 k = 0; k < BATCH; k++) {
             u32 p = start + k * LANES;
             if (p >= end) continue;
-            g[k] = grad[p];
+            g[k] = grad[p - at];
             x[k] = params[p];
             first[k] = slots0[p];
             second[k] = slots1[p];
@@ -197,7 +216,10 @@ __device__ __forceinline__ bool advance_all(const Step& of, const float* grad, f
         for (u32 k = 0; k < BATCH; k++) {
             u32 p = start + k * LANES;
             if (p >= end) continue;
-            fine &= advance(step, g[k], x[k], first[k], second[k]);
+            advance(step, g[k], x[k], first[k], second[k]);
+            // bounds are rare: they wait in memory
+            if (step.bounded) x[k] = trig::clamp(x[k], of.low, of.high);
+            fine &= is_finite(x[k]);
             params[p] = x[k];
             slots0[p] = first[k];
             slots1[p] = second[k];
@@ -215,15 +237,19 @@ __device__ void finish(const OptimizeShape& d, const OptimizeArgs& a, u32 s, con
         fault[Fault::OP] = bad != NO_GROUP ? Fault::GRADIENT : Fault::PARAMS;
         fault[Fault::STEP] = clock[Clock::CLOCK_STEP];
         fault[Fault::OPT] = clock[Clock::CLOCK_OPT];
-        fault[Fault::GROUP] = bad != NO_GROUP ? bad : worst;
+        fault[Fault::GROUP] = d.first_group + (bad != NO_GROUP ? bad : worst);
     }
     if (bad != NO_GROUP) return;
     float* sums = a.update.of(s);
-    for (u32 i = 0; i <= Sums::LOSSES; i++) sums[i] += prepared->losses[i];
-    double square = 0.0;
-    for (u32 g = 0; g < d.groups.count; g++) square += squares[g];
-    sums[Sums::GRAD_NORM] += float(sqrt(square));
-    sums[Sums::COUNT] += 1.0f;
+    for (u32 i = 0; i <= Sums::LOSSES; i++) sums[i] += prepared->losses[i] * d.share;
+    if (d.counts) {
+        double square = 0.0;
+        for (u32 g = 0; g < d.groups.count; g++) square += squares[g];
+        sums[Sums::GRAD_NORM] += float(sqrt(square));
+        sums[Sums::COUNT] += 1.0f;
+    }
+    u32* steps = a.steps.of(s) + d.first_group;
+    for (u32 g = 0; g < d.groups.count; g++) steps[g] += 1;
     clock[Clock::CLOCK_OPT] += d.groups.count;
 }
 
@@ -242,9 +268,9 @@ extern "C" __global__ void __launch_bounds__(ONE_THREADS)
     prepare(d, a, s, ONE_THREADS / WARP - 2, &prepared);
     double square[Optimizers::GROUPS] = {};
     for (u32 g = 0; g < d.groups.count; g++) {
-        u32 end = d.groups.group[g].end;
+        u32 end = d.groups.group[g].end - d.at;
         double sum = 0.0;
-        for (u32 first = d.groups.group[g].begin + threadIdx.x; first < end; first += ONE_THREADS * BATCH) {
+        for (u32 first = d.groups.group[g].begin - d.at + threadIdx.x; first < end; first += ONE_THREADS * BATCH) {
             float x[BATCH] = {};
 #pragma unroll 2
             for (u32 tile = 0; tile < d.tiles; tile++) {
@@ -280,8 +306,8 @@ extern "C" __global__ void __launch_bounds__(ONE_THREADS)
         float* params = a.params.of(s);
         float* slots = a.slots.of(s);
         for (u32 g = 0; g < d.groups.count; g++) {
-            bool fine = advance_all<ONE_THREADS>(steps[g], grad, params, slots, slots + d.p, d.groups.group[g].begin,
-                                                 d.groups.group[g].end);
+            bool fine = advance_all<ONE_THREADS>(steps[g], grad, d.at, params, slots, slots + d.params,
+                                                 d.groups.group[g].begin, d.groups.group[g].end);
             if (!fine) atomicMin(&prepared.worst, g);
         }
     }
@@ -326,9 +352,10 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS)
     u32 lane = threadIdx.x & (d.width - 1), way = threadIdx.x / d.width, ways = SUM_THREADS / d.width;
     double square[1] = {0.0};
     for (u32 start = begin; start < end; start += d.width) {
-        u32 p = start + lane;
+        u32 p = start + lane - d.at;
+        bool mine = start + lane < end;
         float x = 0.0f;
-        if (p < end) {
+        if (mine) {
 #pragma unroll 16
             for (u32 tile = way; tile < d.tiles; tile += ways) x += partial[tile * d.p + p];
         }
@@ -341,7 +368,7 @@ extern "C" __global__ void __launch_bounds__(SUM_THREADS)
             }
             __syncthreads();
         }
-        if (way == 0 && p < end) {
+        if (way == 0 && mine) {
             grad[p] = x;
             square[0] += double(x) * double(x);
         }
@@ -382,7 +409,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     bool fine = true;
     if (bad == NO_GROUP) {
         float* slots = a.slots.of(s);
-        fine = advance_all<STEP_THREADS>(shared_step, grad, a.params.of(s), slots, slots + d.p, begin, end);
+        fine = advance_all<STEP_THREADS>(shared_step, grad, d.at, a.params.of(s), slots, slots + d.params, begin, end);
     }
     // the last block to come here knows that no other will read clock or fault
     bool all_fine = __syncthreads_and(fine);

@@ -5,7 +5,7 @@
 // of the first warp keeps state, steps and return of environment e in registers, samples its action, steps it and
 // stores; all lanes compute the nets, layer by layer, actor and critic side by side. A step costs one barrier per layer
 // and one vote. Stores run along environments, whole sectors. Per environment and step: 4 (O + A + 7) bytes written,
-// nothing read, 2 x weights FLOPs. Few environments are bound by the latency of that chain, many by fused multiply-adds
+// 4 (2 O + A + 4) into a replay ring, nothing read, 2 x weights FLOPs. Few environments are bound by the latency of that chain, many by fused multiply-adds
 // and shared-memory loads.
 //
 // Nets too wide for shared memory (ENTRY(_wide), after ENTRY(_pack)): the same, with packed weights read through the
@@ -13,7 +13,7 @@
 // launch per layer and step would spread few environments over more multiprocessors, but its launches alone should take
 // longer than such a step up to some 400 units (reckoned, not measured).
 //
-// Without nets (ENTRY(_random)): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
+// Without nets, or whatever they say (ENTRY(_random)): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
 // step; bound by instruction issue until memory bandwidth takes over.
 //
 // Repeatable: an environment's numbers depend on its own counter and state, and a net's sums on the net's sizes alone.
@@ -40,7 +40,20 @@ struct RolloutShape {
     u32 t;
     u32 n;
     u32 limit;
+    // steps go to a replay ring: no log-probabilities and no values, but the observation after each step
+    u32 ring;
+    // vector steps that there is room for, and the first one, counted from the clock and among finished episodes
+    u32 slots;
+    u32 at;
+    // the most likely action; the coin of epsilon, thrown first; logits are divided by a temperature
     u32 greedy;
+    u32 coin;
+    u32 tempered;
+    // an action is squashed before it is stored, or only where the environment takes it
+    u32 store_squashed;
+    u32 take_squashed;
+    // uniform actions are stored in the environment's own units, not in [-1, 1]
+    u32 own_units;
     u32 normalize_obs;
     // number of discrete actions, 0 where actions are real numbers
     u32 actions;
@@ -62,21 +75,23 @@ struct RolloutShape {
 struct RolloutArgs {
     Read<float> params;             // [P]
     Read<float> hyper;              // [LEN + groups * GROUP_LEN]
+    Read<float> schedule;           // [LEN + groups]
     Read<float> normalizer;         // [2, O]
     Read<u32> seed;                 // [2]
     Read<u32> clock;                // [4]
     Update<float> env_state;        // [N, K]
     Update<float> episode_return;   // [N]
     Update<u32> episode_step;       // [N]
-    Write<float> obs;               // [T, N, O]
-    Write<float> action;            // [T, N, A]
-    Write<float> log_prob;          // [T, N], as value and bootstrap empty without nets
+    Update<float> obs;              // [slots, N, O]
+    Update<float> next_obs;         // [slots, N, O], empty but in a ring
+    Update<float> action;           // [slots, N, A]
+    Write<float> log_prob;          // [T, N], as value and bootstrap empty without nets and in a ring
     Write<float> value;             // [T + 1, N]
     Write<float> bootstrap;         // [T, N]
-    Write<float> reward;            // [T, N]
-    Write<u32> ended;               // [T, N]
-    Write<float> finished_return;   // [T, N]
-    Write<u32> finished_length;     // [T, N]
+    Update<float> reward;           // [slots, N]
+    Update<u32> ended;              // [slots, N]
+    Update<float> finished_return;  // [steps of an iteration, N]
+    Update<u32> finished_length;    // [steps of an iteration, N]
     Update<float> scratch;
 };
 
@@ -91,8 +106,11 @@ struct Live {
 struct Session {
     u32 key0;
     u32 key1;
+    // number of the first step, and its slot
     u32 step;
+    u32 slot;
     float* obs;
+    float* next_obs;
     float* action;
     float* reward;
     u32* ended;
@@ -100,12 +118,16 @@ struct Session {
     u32* finished_length;
 };
 
-__device__ __forceinline__ Session session(const RolloutArgs& a, u32 s) {
+__device__ __forceinline__ Session session(const RolloutShape& d, const RolloutArgs& a, u32 s) {
     const u32* seed = a.seed.of(s);
-    return {seed[0],        seed[1],         a.clock.of(s)[Clock::CLOCK_STEP],
-            a.obs.of(s),    a.action.of(s),  a.reward.of(s),
-            a.ended.of(s),  a.finished_return.of(s), a.finished_length.of(s)};
+    u32 step = a.clock.of(s)[Clock::CLOCK_STEP] + d.at;
+    return {seed[0],         seed[1],       step,           d.ring ? step % d.slots : 0,
+            a.obs.of(s),     a.next_obs.of(s), a.action.of(s), a.reward.of(s),
+            a.ended.of(s),   a.finished_return.of(s) + d.at * d.n, a.finished_length.of(s) + d.at * d.n};
 }
+
+// The slot behind `slot`.
+__device__ __forceinline__ u32 next_slot(const RolloutShape& d, u32 slot) { return slot + 1 == d.slots ? 0 : slot + 1; }
 
 // Stores a row of WORDS words, which begins at a multiple of its length, in as few stores as that allows.
 template <u32 WORDS>
@@ -142,27 +164,39 @@ __device__ __forceinline__ void save(const RolloutArgs& a, u32 s, u32 n, const L
     a.episode_return.of(s)[n] = live.episode_return;
 }
 
-// Steps environment `n` with an action in its own units and stores what came of it at `at`; resets it where the episode
-// ended. `on_cut` is called before the reset where only the time limit ended it.
+// Steps environment `n` with an action in its own units and stores what came of it at `at`, its `t`-th step; resets it
+// where the episode ended. `on_end` is called before the reset. Returns how the episode ended, 0 where it goes on.
 template <class F>
-__device__ __forceinline__ void advance(const RolloutShape& d, const Session& to, u32 at, u32 n, u32 step,
-                                        const float (&taken)[Env::ACTION], Live& live, F on_cut) {
+__device__ __forceinline__ u32 advance(const RolloutShape& d, const Session& to, u32 at, u32 n, u32 t,
+                                       const float (&taken)[Env::ACTION], Live& live, F on_end) {
     bool terminated;
     float reward = d.env.step(live.state, taken, terminated);
     live.episode_return += reward;
     live.steps += 1;
     u32 ended = (terminated ? Ended::TERMINATED : 0) | (live.steps >= d.limit ? Ended::TRUNCATED : 0);
+    u32 finished = t * d.n + n;
     to.reward[at] = reward;
     to.ended[at] = ended;
-    to.finished_return[at] = ended ? live.episode_return : __uint_as_float(0x7FC00000u);
-    to.finished_length[at] = ended ? live.steps : 0;
+    to.finished_return[finished] = ended ? live.episode_return : __uint_as_float(0x7FC00000u);
+    to.finished_length[finished] = ended ? live.steps : 0;
     if (ended) {
-        if (ended == Ended::TRUNCATED) on_cut();
-        Words words = philox(Words{{n, step + 1, Purpose::RESET, 0}}, to.key0, to.key1);
+        on_end(ended);
+        Words words = philox(Words{{n, to.step + t + 1, Purpose::RESET, 0}}, to.key0, to.key1);
         float uniforms[4] = {unit(words.at[0]), unit(words.at[1]), unit(words.at[2]), unit(words.at[3])};
         d.env.reset(uniforms, live.state);
         live.steps = 0;
         live.episode_return = 0.0f;
+    }
+    return ended;
+}
+
+// An action as the environment takes it: squashed, and from [-1, 1] to the range of the space.
+__device__ __forceinline__ void take(const RolloutShape& d, float (&action)[Env::ACTION]) {
+    if (d.actions) return;
+#pragma unroll
+    for (u32 i = 0; i < Env::ACTION; i++) {
+        float x = d.take_squashed ? trig::tanh(action[i]) : action[i];
+        action[i] = d.low[i] + (d.high[i] - d.low[i]) * (0.5f * (x + 1.0f));
     }
 }
 
@@ -201,7 +235,7 @@ __device__ __forceinline__ Agent agent(const RolloutShape& d, const float* packe
     // a net of its own, or the last output of a shared one
     u32 of_policy = d.policy.kind == Policies::GAUSSIAN && !d.policy.free_std ? 2 * d.policy.n : d.policy.n;
     bool shared = d.actor.layer[d.actor.layers - 1].output > of_policy;
-    nets.value = d.critic.layers ? critic_out : shared ? actor_out + of_policy * unit_row(d.envs) : nullptr;
+    nets.value = d.ring ? nullptr : d.critic.layers ? critic_out : shared ? actor_out + of_policy * unit_row(d.envs) : nullptr;
     return nets;
 }
 
@@ -230,6 +264,8 @@ struct Judgement {
     float* value;
     float* bootstrap;
     const float* free_log_std;
+    // epsilon, or the temperature
+    float explore;
     Lens lens;
 };
 
@@ -245,7 +281,12 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
     __shared__ Judgement to;
     if (e == 0) {
         const float* hyper = a.hyper.of(s);
-        to = {session(a, s), a.log_prob.of(s), a.value.of(s), a.bootstrap.of(s), a.params.of(s) + d.actor.params,
+        to = {session(d, a, s),
+              a.log_prob.of(s),
+              a.value.of(s),
+              a.bootstrap.of(s),
+              a.params.of(s) + d.actor.params,
+              a.schedule.of(s)[Scheduled::EXPLORE],
               {d.normalize_obs != 0, hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH], a.normalizer.of(s)}};
     }
 
@@ -253,23 +294,26 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
     for (u32 at = e; at < 2 * seen_words<Env::OBS>(d.envs); at += blockDim.x) nets.seen[at] = 0.0f;
     __syncthreads();
     Live live;
-    // what the agent sees next, shown to the nets and stored: at the end of the step before, not kept until its own
-    auto look = [&](u32 t) {
+    u32 slot = to.steps.slot;
+    // what the agent sees next, shown to the nets and stored as that step's: at the end of the step before, not kept until
+    // its own; and in a ring as the observation after the step at `after`, where the episode goes on
+    auto look = [&](u32 t, u32 after, bool goes_on) {
         float obs[Env::OBS];
         d.env.observe(live.state, obs);
         to.lens.write(obs, nets.seen, e, d.envs);
-        if (t < d.t) store_row(to.steps.obs + (t * d.n + n) * Env::OBS, obs);
+        if (t < d.t) store_row(to.steps.obs + (slot * d.n + n) * Env::OBS, obs);
+        if (d.ring && goes_on) store_row(to.steps.next_obs + after * Env::OBS, obs);
     };
     if (mine) {
         live = load(a, s, n);
-        look(0);
+        look(0, 0, false);
     }
     __syncthreads();
 
     // one pass of the nets per step; one more, of the value alone, after a step that cut an episode and after the last;
     // a single call keeps the code small
     bool cut = false, any_cut = false;
-    for (u32 t = 0;;) {
+    for (u32 t = 0; !d.ring || t < d.t;) {
         bool value_alone = any_cut || t == d.t;
         Ahead actor = nets.actor, critic = nets.critic;
         actor.from = critic.from = any_cut ? nets.final_seen : nets.seen;
@@ -282,35 +326,45 @@ __device__ __forceinline__ void collect(const RolloutShape& d, const RolloutArgs
             __syncthreads();
             continue;
         }
-        u32 at = t * d.n + n;
-        if (mine) to.value[at] = nets.value ? nets.value[e] : 0.0f;
+        u32 at = slot * d.n + n;
+        // the slot of value T lies behind the last one
+        if (mine && !d.ring) to.value[t * d.n + n] = nets.value ? nets.value[e] : 0.0f;
         if (t == d.t) break;
 
+        slot = next_slot(d, slot);
         if (mine) {
             u32 words[action_words(Env::ACTION)];
             float action[Env::ACTION];
             draw_action(n, to.steps.step + t, to.steps.key0, to.steps.key1, words);
-            Outputs out = {nets.actor.out + e, unit_row(d.envs), to.free_log_std};
-            to.log_prob[at] = sample(d.policy, out, words, d.greedy, action);
-            store_row(to.steps.action + at * Env::ACTION, action);
-
-            // as the environment takes it: squashed, and from [-1, 1] to the range of the space
-            if (!d.actions) {
-#pragma unroll
-                for (u32 i = 0; i < Env::ACTION; i++) {
-                    float x = d.policy.squashed ? trig::tanh(action[i]) : action[i];
-                    action[i] = d.low[i] + (d.high[i] - d.low[i]) * (0.5f * (x + 1.0f));
-                }
+            float* own = nets.actor.out + e;
+            if (d.tempered) {
+#pragma unroll 1
+                for (u32 j = 0; j < d.policy.n; j++) own[j * unit_row(d.envs)] /= to.explore;
             }
-            advance(d, to.steps, at, n, to.steps.step + t, action, live, [&] {
-                // what the agent would have seen without the reset still has a value
-                cut = nets.value != nullptr;
+            Outputs out = {own, unit_row(d.envs), to.free_log_std};
+            float log_prob = sample(d.policy, out, words, d.greedy, action);
+            if (!d.ring) to.log_prob[at] = log_prob;
+            if (d.coin && unit(words[0]) < to.explore) action[0] = floorf(unit(words[1]) * float(d.actions));
+            if (d.store_squashed) {
+#pragma unroll
+                for (u32 i = 0; i < Env::ACTION; i++) action[i] = trig::tanh(action[i]);
+            }
+            store_row(to.steps.action + at * Env::ACTION, action);
+            take(d, action);
+            u32 ended = advance(d, to.steps, at, n, t, action, live, [&](u32 how) {
+                if (!d.ring && how != Ended::TRUNCATED) return;
+                // what the agent would have seen without the reset: kept, or given its value
                 float obs[Env::OBS];
                 d.env.observe(live.state, obs);
-                to.lens.write(obs, nets.final_seen, e, d.envs);
+                cut = nets.value != nullptr;
+                if (d.ring) {
+                    store_row(to.steps.next_obs + at * Env::OBS, obs);
+                } else {
+                    to.lens.write(obs, nets.final_seen, e, d.envs);
+                }
             });
-            if (!cut) to.bootstrap[at] = 0.0f;
-            look(t + 1);
+            if (!cut && !d.ring) to.bootstrap[at] = 0.0f;
+            look(t + 1, at, ended == 0);
         }
         any_cut = __syncthreads_or(cut);
         t++;
@@ -348,25 +402,33 @@ extern "C" __global__ void __launch_bounds__(RANDOM_THREADS)
     if (!sessions.of(blockIdx.y, s)) return;
     u32 n = blockIdx.x * RANDOM_THREADS + threadIdx.x;
     if (n >= d.n) return;
-    Session to = session(a, s);
+    Session to = session(d, a, s);
     Live live = load(a, s, n);
-    for (u32 t = 0; t < d.t; t++) {
-        u32 at = t * d.n + n, step = to.step + t;
-        float obs[Env::OBS];
-        d.env.observe(live.state, obs);
+    float obs[Env::OBS];
+    d.env.observe(live.state, obs);
+    for (u32 t = 0, slot = to.slot; t < d.t; t++, slot = next_slot(d, slot)) {
+        u32 at = slot * d.n + n;
         store_row(to.obs + at * Env::OBS, obs);
 
-        // uniformly random, already in the environment's units
         u32 words[action_words(Env::ACTION)];
         float action[Env::ACTION];
-        draw_action(n, step, to.key0, to.key1, words);
+        draw_action(n, to.step + t, to.key0, to.key1, words);
 #pragma unroll
         for (u32 i = 0; i < Env::ACTION; i++) {
             float u = unit(words[i]);
-            action[i] = d.actions ? floorf(u * float(d.actions)) : d.low[i] + (d.high[i] - d.low[i]) * u;
+            action[i] = d.actions     ? floorf(u * float(d.actions))
+                        : d.own_units ? d.low[i] + (d.high[i] - d.low[i]) * u
+                                      : 2.0f * u - 1.0f;
         }
         store_row(to.action + at * Env::ACTION, action);
-        advance(d, to, at, n, step, action, live, [] {});
+        if (!d.own_units) take(d, action);
+        u32 ended = advance(d, to, at, n, t, action, live, [&](u32) {
+            if (!d.ring) return;
+            d.env.observe(live.state, obs);
+            store_row(to.next_obs + at * Env::OBS, obs);
+        });
+        d.env.observe(live.state, obs);
+        if (d.ring && !ended) store_row(to.next_obs + at * Env::OBS, obs);
     }
     save(a, s, n, live);
 }

@@ -73,10 +73,15 @@ extern "C" __global__ void __launch_bounds__(32)
     u64 step = a.clock.of(s)[Clock::CLOCK_STEP];
     u64 began = step * d.n, ends = (step + d.t) * d.n;
 
-    // clip range and entropy coefficient where the rollout ends
+    // what an update uses where the rollout ends, exploration where it began
     if (threadIdx.x < Scheduled::LEN) {
-        bool clip = threadIdx.x == Scheduled::CLIP_EPS;
-        out[threadIdx.x] = value(hyper + (clip ? Hyper::CLIP_EPS : Hyper::ENTROPY_COEF), ends);
+        constexpr u32 OF[Scheduled::LEN] = {Hyper::CLIP_EPS, Hyper::ENTROPY_COEF, Hyper::EXPLORE, Hyper::BETA,
+                                            Hyper::TARGET_ENTROPY};
+        static_assert(Scheduled::CLIP_EPS == 0 && Scheduled::ENTROPY_COEF == 1 && Scheduled::EXPLORE == 2);
+        static_assert(Scheduled::BETA == 3 && Scheduled::TARGET_ENTROPY == 4);
+        u32 at = OF[0];
+        for (u32 k = 1; k < Scheduled::LEN; k++) at = k == threadIdx.x ? OF[k] : at;
+        out[threadIdx.x] = value(hyper + at, threadIdx.x == Scheduled::EXPLORE ? began : ends);
         return;
     }
     // learning rates where it began

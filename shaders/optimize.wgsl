@@ -15,8 +15,10 @@
 
 #import lib/core
 #import lib/sums
+#import lib/trig
 
 struct Group {
+    // which of all parameters
     begin: u32,
     end: u32,
     kind: u32,
@@ -30,9 +32,19 @@ struct Groups {
 }
 
 struct Shape {
+    // all parameters; those that the gradient is of, `p` from `at` on
+    params: u32,
+    at: u32,
     p: u32,
     tiles: u32,
     rows: u32,
+    // number of the first group among all
+    first_group: u32,
+    // a bit for every group that is held within the bounds of log alpha
+    bounded: u32,
+    // how much the losses count in an update's sums, and whether the step counts as a minibatch
+    share: f32,
+    counts: bool,
     // parameters that a block of `optimize_sum` reads side by side; a power of two
     width: u32,
     // parameters of a block, and blocks
@@ -44,10 +56,11 @@ struct Shape {
 struct Args {
     partial: ReadF,       // [tiles, P]
     partial_loss: ReadF,  // [tiles, LOSSES]
-    hyper: ReadF,         // [LEN + groups * GROUP_LEN]
-    schedule: ReadF,      // [LEN + groups]
-    params: UpdateF,      // [P]
-    slots: UpdateF,       // [2, P]
+    hyper: ReadF,         // [LEN + all groups * GROUP_LEN]
+    schedule: ReadF,      // [LEN + all groups]
+    params: UpdateF,      // [params]
+    slots: UpdateF,       // [2, params]
+    steps: UpdateU,       // [all groups]
     clock: UpdateU,       // [4]
     update: UpdateF,      // [LEN]
     fault: UpdateU,       // [LEN]
@@ -135,9 +148,10 @@ fn mean_losses(s: u32, lane: u32) {
 
 // Numbers of a group, whose squared norm is in `squares`.
 fn step_of(s: u32, g: u32) -> Step {
-    let group = a.hyper.at + s * a.hyper.stride + HYPER_LEN + g * HYPER_GROUP_LEN;
-    let lr = get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_LEN + g);
-    let t = get_u(a.clock.at + s * a.clock.stride + CLOCK_OPT) / d.groups.count + 1u;
+    let of_all = d.first_group + g;
+    let group = a.hyper.at + s * a.hyper.stride + HYPER_LEN + of_all * HYPER_GROUP_LEN;
+    let lr = get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_LEN + of_all);
+    let t = get_u(a.steps.at + s * a.steps.stride + of_all) + 1u;
     var step: Step;
     step.lr = lr;
     step.b1 = get_f(group + HYPER_B1);
@@ -192,20 +206,24 @@ fn advance(kind: u32, step: Step, grad: f32, now: vec3<f32>) -> vec3<f32> {
     return vec3<f32>(x, first, second);
 }
 
-// Steps the parameters from `begin` to `end` of group `g` with the whole block; false where a lane's are no longer
-// finite.
+// Steps the parameters of group `g` whose gradient is from `begin` to `end` of `grad`, with the whole block; false
+// where a lane's are no longer finite.
 fn advance_all(s: u32, g: u32, grad: u32, begin: u32, end: u32, lane: u32) -> bool {
-    let params = a.params.at + s * a.params.stride;
-    let slots = a.slots.at + s * a.slots.stride;
+    let params = a.params.at + s * a.params.stride + d.at;
+    let slots = a.slots.at + s * a.slots.stride + d.at;
+    let hyper = a.hyper.at + s * a.hyper.stride;
     let step = steps[g];
     let kind = d.groups.group[g].kind;
+    let bounded = (d.bounded >> g & 1u) == 1u;
     var fine = true;
     for (var p = begin + lane; p < end; p += THREADS) {
-        let now = vec3<f32>(get_f(params + p), get_f(slots + p), get_f(slots + d.p + p));
+        let now = vec3<f32>(get_f(params + p), get_f(slots + p), get_f(slots + d.params + p));
         let next = advance(kind, step, get_f(grad + p), now);
-        put(params + p, next.x);
+        var x = next.x;
+        if (bounded) { x = hold(x, get_f(hyper + HYPER_LOG_ALPHA_LOW), get_f(hyper + HYPER_LOG_ALPHA_HIGH)); }
+        put(params + p, x);
         put(slots + p, next.y);
-        put(slots + d.p + p, next.z);
+        put(slots + d.params + p, next.z);
         fine = fine && is_finite(next.x);
     }
     return fine;
@@ -219,15 +237,21 @@ fn finish(s: u32, bad: u32, worst: u32) {
         put_u(fault + FAULT_OP, select(FAULT_PARAMS, FAULT_GRADIENT, bad != NO_GROUP));
         put_u(fault + FAULT_STEP, get_u(clock + CLOCK_STEP));
         put_u(fault + FAULT_OPT, get_u(clock + CLOCK_OPT));
-        put_u(fault + FAULT_GROUP, select(worst, bad, bad != NO_GROUP));
+        put_u(fault + FAULT_GROUP, d.first_group + select(worst, bad, bad != NO_GROUP));
     }
     if (bad != NO_GROUP) { return; }
     let sums = a.update.at + s * a.update.stride;
-    for (var i = 0u; i <= SUMS_LOSSES; i++) { put(sums + i, get_f(sums + i) + losses[i]); }
+    for (var i = 0u; i <= SUMS_LOSSES; i++) { put(sums + i, get_f(sums + i) + losses[i] * d.share); }
+    let steps_done = a.steps.at + s * a.steps.stride + d.first_group;
     var square = 0.0;
-    for (var g = 0u; g < d.groups.count; g++) { square += squares[g]; }
-    put(sums + SUMS_GRAD_NORM, get_f(sums + SUMS_GRAD_NORM) + sqrt(square));
-    put(sums + SUMS_COUNT, get_f(sums + SUMS_COUNT) + 1.0);
+    for (var g = 0u; g < d.groups.count; g++) {
+        square += squares[g];
+        put_u(steps_done + g, get_u(steps_done + g) + 1u);
+    }
+    if (d.counts) {
+        put(sums + SUMS_GRAD_NORM, get_f(sums + SUMS_GRAD_NORM) + sqrt(square));
+        put(sums + SUMS_COUNT, get_f(sums + SUMS_COUNT) + 1.0);
+    }
     put_u(clock + CLOCK_OPT, get_u(clock + CLOCK_OPT) + d.groups.count);
 }
 
@@ -241,9 +265,9 @@ fn optimize(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_i
 
     // the gradient, and its squares group by group
     for (var g = 0u; g < d.groups.count; g++) {
-        let end = d.groups.group[g].end;
+        let end = d.groups.group[g].end - d.at;
         var square = 0.0;
-        for (var first = d.groups.group[g].begin + lane; first < end; first += THREADS * BATCH) {
+        for (var first = d.groups.group[g].begin - d.at + lane; first < end; first += THREADS * BATCH) {
             var x = vec4<f32>();
             // a lane beyond the end takes the last word and leaves it out
             let at = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u) * THREADS, vec4<u32>(end - 1u));
@@ -276,7 +300,7 @@ fn optimize(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_i
     if (bad == NO_GROUP) {
         for (var g = d.groups.count; g > 0u; g--) {
             let group = d.groups.group[g - 1u];
-            if (!advance_all(s, g - 1u, grad, group.begin, group.end, lane)) { worst = g - 1u; }
+            if (!advance_all(s, g - 1u, grad, group.begin - d.at, group.end - d.at, lane)) { worst = g - 1u; }
         }
     }
     worst = block_min(worst, lane);
@@ -292,11 +316,11 @@ fn group_of(chunk: u32) -> u32 {
     return g;
 }
 
-// First parameter of a chunk of group `g`, and the one behind its last.
+// Where the gradient of a chunk of group `g` begins, and where it ends.
 fn range_of(chunk: u32, g: u32) -> vec2<u32> {
     let group = d.groups.group[g];
-    let begin = group.begin + (chunk - group.chunks_before) * d.chunk;
-    return vec2<u32>(begin, min(begin + d.chunk, group.end));
+    let begin = group.begin - d.at + (chunk - group.chunks_before) * d.chunk;
+    return vec2<u32>(begin, min(begin + d.chunk, group.end - d.at));
 }
 
 @compute @workgroup_size(THREADS)

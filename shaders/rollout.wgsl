@@ -10,8 +10,10 @@
 //
 // Nets whose activations do not fit in the block's memory keep them in scratch (`d.spilled`).
 //
-// Without nets (`rollout_random`): one lane per environment, everything in registers, 4 (O + A + 4) bytes written per
-// step.
+// Without nets, or where they are not asked (`rollout_random`): one lane per environment, everything in registers,
+// 4 (O + A + 4) bytes written per step.
+//
+// Into a replay ring (`d.ring`) go 4 (2 O + A + 2) bytes per step, and neither values nor log-probabilities.
 //
 // Repeatable: an environment's numbers depend on its own counter and state, and the order of a net's sums on the shape
 // and on what an adapter gives a block.
@@ -25,7 +27,16 @@ struct Shape {
     t: u32,
     n: u32,
     limit: u32,
+    // actions: the most likely ones; any, with the probability that is scheduled; of logits over what is scheduled
     greedy: bool,
+    epsilon: bool,
+    boltzmann: bool,
+    // random actions from -1 to 1, which a policy learns from
+    to_learn: bool,
+    // vector steps of the replay ring that steps go to, 0 where they are records of this rollout
+    ring: u32,
+    // the first vector step, counted from the clock
+    at: u32,
     normalize_obs: bool,
     // number of discrete actions, 0 where actions are real numbers
     actions: u32,
@@ -58,21 +69,23 @@ struct Shape {
 struct Args {
     params: ReadF,
     hyper: ReadF,
+    schedule: ReadF,
     normalizer: ReadF,
     seed: ReadU,
     clock: ReadU,
     env_state: UpdateF,
     episode_return: UpdateF,
     episode_step: UpdateU,
-    obs: WriteF,
-    action: WriteF,
+    obs: UpdateF,
+    next_obs: UpdateF,
+    action: UpdateF,
     log_prob: WriteF,
     value: WriteF,
     bootstrap: WriteF,
-    reward: WriteF,
-    ended: WriteU,
-    finished_return: WriteF,
-    finished_length: WriteU,
+    reward: UpdateF,
+    ended: UpdateU,
+    finished_return: UpdateF,
+    finished_length: UpdateU,
     scratch: UpdateF,
 }
 
@@ -109,9 +122,14 @@ fn save_live(s: u32, n: u32, live: Live) {
     put(a.episode_return.at + s * a.episode_return.stride + n, live.episode_return);
 }
 
-// Stores what an environment shows; a row of whole fours begins at a multiple of four words.
-fn store_obs(s: u32, at: u32, obs: Obs) {
-    let to = a.obs.at + s * a.obs.stride + at * ENV_OBS;
+// Where vector step `t` of the rollout lies among records; `step` is its number in the session.
+fn slot_of(t: u32, step: u32) -> u32 {
+    if (d.ring > 0u) { return step % max(d.ring, 1u); }
+    return t;
+}
+
+// Stores what an environment shows, from word `to` on; a row of whole fours begins at a multiple of four words.
+fn store_words(to: u32, obs: Obs) {
     if (ENV_OBS % 4u == 0u) {
         for (var i = 0u; i < ENV_OBS / 4u; i++) {
             put4(to + i * 4u, vec4<f32>(obs[i * 4u], obs[i * 4u + 1u], obs[i * 4u + 2u], obs[i * 4u + 3u]));
@@ -121,23 +139,42 @@ fn store_obs(s: u32, at: u32, obs: Obs) {
     }
 }
 
+fn store_obs(s: u32, at: u32, obs: Obs) {
+    store_words(a.obs.at + s * a.obs.stride + at * ENV_OBS, obs);
+}
+
 // What a step did to an environment: `ended` as stored.
 struct Advanced {
     live: Live,
     ended: u32,
 }
 
-// Steps an environment with an action in its own units and stores what came of it at `at`.
-fn advance(s: u32, at: u32, before: Live, taken: Taken) -> Advanced {
+// Steps an environment with an action in its own units and stores what came of it at `at`, of an episode at `episode`.
+fn advance(s: u32, at: u32, episode: u32, before: Live, taken: Taken) -> Advanced {
     let done = env_step(before.state, taken);
     let live = Live(done.state, before.steps + 1u, before.episode_return + done.reward);
     let ended = select(0u, ENDED_TERMINATED, done.terminated) | select(0u, ENDED_TRUNCATED, live.steps >= d.limit);
     put(a.reward.at + s * a.reward.stride + at, done.reward);
     put_u(a.ended.at + s * a.ended.stride + at, ended);
+    if (d.ring > 0u) {
+        // before a reset, so that what ended an episode is kept
+        store_words(a.next_obs.at + s * a.next_obs.stride + at * ENV_OBS, env_observe(live.state));
+    }
     let finished = select(0x7FC00000u, bitcast<u32>(live.episode_return), ended != 0u);
-    put_u(a.finished_return.at + s * a.finished_return.stride + at, finished);
-    put_u(a.finished_length.at + s * a.finished_length.stride + at, select(0u, live.steps, ended != 0u));
+    put_u(a.finished_return.at + s * a.finished_return.stride + episode, finished);
+    put_u(a.finished_length.at + s * a.finished_length.stride + episode, select(0u, live.steps, ended != 0u));
     return Advanced(live, ended);
+}
+
+// An action in the environment's units from one that is in -1..1 along each of its words.
+fn to_env(action: Taken) -> Taken {
+    var taken = action;
+    if (d.actions == 0u) {
+        for (var i = 0u; i < ENV_ACTION; i++) {
+            taken[i] = d.low[i] + (d.high[i] - d.low[i]) * (0.5 * (action[i] + 1.0));
+        }
+    }
+    return taken;
 }
 
 fn uniforms(words: vec4<u32>) -> vec4<f32> {
@@ -176,7 +213,7 @@ fn rollout_pack(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
 const DRAWS = POLICY_DRAWN / 4u + 1u;
 // Where the value is among the outputs, and whether there is one.
 const VALUE_AT = select(POLICY_OUTPUTS, d.actor_outputs, d.critic.layers > 0u);
-const HAS_VALUE = d.critic.layers > 0u || d.actor_outputs > POLICY_OUTPUTS;
+const HAS_VALUE = d.ring == 0u && (d.critic.layers > 0u || d.actor_outputs > POLICY_OUTPUTS);
 
 // Random words of this step and of the next in turns, [step][environment][block].
 var<workgroup> drawn: array<vec4<u32>, 2u * ROWS * DRAWS>;
@@ -218,7 +255,8 @@ fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
     let n = first + e;
     let mine = e < ROWS && n < d.n;
     let key = key_of(s);
-    let step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP);
+    let step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP) + d.at;
+    let explore = get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_EXPLORE);
     let scratch = (a.scratch.at + s * a.scratch.stride) / 4u;
     let packed_len = d.actor_packed + d.critic_packed;
     let p = Place(scratch, scratch + packed_len + block.x * ACTS);
@@ -233,7 +271,7 @@ fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
         live = load_live(s, n);
         let obs = env_observe(live.state);
         show(s, obs, 0u, e);
-        store_obs(s, n, obs);
+        store_obs(s, slot_of(0u, step) * d.n + n, obs);
     }
     synchronize();
 
@@ -255,8 +293,8 @@ fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
             workgroupBarrier();
             continue;
         }
-        let at = t * d.n + n;
-        if (mine) {
+        let at = slot_of(t, step + t) * d.n + n;
+        if (mine && d.ring == 0u) {
             var value = 0.0;
             if (HAS_VALUE) { value = output_at(VALUE_AT, e); }
             put(a.value.at + s * a.value.stride + at, value);
@@ -277,35 +315,40 @@ fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
             for (var b = 0u; b + 1u < DRAWS; b++) {
                 for (var w = 0u; w < 4u; w++) { words[b * 4u + w] = drawn[words_at + b][w]; }
             }
+            if (d.boltzmann) {
+                for (var j = 0u; j < POLICY_WORDS; j++) { out[j] /= explore; }
+            }
             var action: Action;
             let log_prob = sample(&out, &words, d.greedy, &action);
-            put(a.log_prob.at + s * a.log_prob.stride + at, log_prob);
+            if (d.ring == 0u) { put(a.log_prob.at + s * a.log_prob.stride + at, log_prob); }
+            if (d.epsilon) {
+                // one coin decides, another word which action it is
+                let any = floor(unit(words[1]) * f32(d.actions));
+                action[0] = select(action[0], any, unit(words[0]) < explore);
+            }
 
-            // as the environment takes it: squashed, and from [-1, 1] to the range of the space
+            // a critic learns from actions as they are when squashed, a policy from those before
             var taken: Taken;
             for (var i = 0u; i < ENV_ACTION; i++) {
-                put(a.action.at + s * a.action.stride + at * ENV_ACTION + i, action[i]);
-                taken[i] = action[i];
-                if (d.actions == 0u) {
-                    let x = select(action[i], tanh_of(action[i]), d.policy.squashed != 0u);
-                    taken[i] = d.low[i] + (d.high[i] - d.low[i]) * (0.5 * (x + 1.0));
-                }
+                taken[i] = select(action[i], tanh_of(action[i]), d.policy.squashed != 0u);
+                let stored = select(action[i], taken[i], d.ring > 0u);
+                put(a.action.at + s * a.action.stride + at * ENV_ACTION + i, stored);
             }
-            let done = advance(s, at, live, taken);
+            let done = advance(s, at, (d.at + t) * d.n + n, live, to_env(taken));
             live = done.live;
             cut = HAS_VALUE && done.ended == ENDED_TRUNCATED;
             if (cut) {
                 // what the agent would have seen without the reset still has a value
                 show(s, env_observe(live.state), final_seen, e);
                 atomicStore(&cut_flag, 1u);
-            } else {
+            } else if (d.ring == 0u) {
                 put(a.bootstrap.at + s * a.bootstrap.stride + at, 0.0);
             }
             if (done.ended != 0u) { live = Live(env_reset(uniforms(drawn[words_at + DRAWS - 1u])), 0u, 0.0); }
             // shown at the end of the step before, so that nothing has to be kept
             let obs = env_observe(live.state);
             show(s, obs, 0u, e);
-            if (t + 1u < d.t) { store_obs(s, at + d.n, obs); }
+            if (t + 1u < d.t) { store_obs(s, slot_of(t + 1u, step + t + 1u) * d.n + n, obs); }
         } else if (lane >= d.steppers) {
             draw(lane - d.steppers, THREADS - d.steppers, (t + 1u) & 1u, first, step + t + 1u, key);
         }
@@ -322,23 +365,26 @@ fn rollout_random(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     let n = block.x * THREADS + lane;
     if (n >= d.n) { return; }
     let key = key_of(s);
-    let first_step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP);
+    let first_step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP) + d.at;
     var live = load_live(s, n);
     for (var t = 0u; t < d.t; t++) {
-        let at = t * d.n + n;
         let step = first_step + t;
+        let at = slot_of(t, step) * d.n + n;
         store_obs(s, at, env_observe(live.state));
 
-        // uniformly random, already in the environment's units
-        var taken: Taken;
+        // uniformly random, already in the environment's units where nobody learns from it
+        var action: Taken;
         var words: vec4<u32>;
         for (var i = 0u; i < ENV_ACTION; i++) {
             if (i % 4u == 0u) { words = philox(vec4<u32>(n, step, PURPOSE_ACTION, i / 4u), key); }
             let u = unit(words[i % 4u]);
-            taken[i] = select(d.low[i] + (d.high[i] - d.low[i]) * u, floor(u * f32(d.actions)), d.actions > 0u);
-            put(a.action.at + s * a.action.stride + at * ENV_ACTION + i, taken[i]);
+            let real = select(d.low[i] + (d.high[i] - d.low[i]) * u, 2.0 * u - 1.0, d.to_learn);
+            action[i] = select(real, floor(u * f32(d.actions)), d.actions > 0u);
+            put(a.action.at + s * a.action.stride + at * ENV_ACTION + i, action[i]);
         }
-        let done = advance(s, at, live, taken);
+        var taken = action;
+        if (d.to_learn) { taken = to_env(action); }
+        let done = advance(s, at, (d.at + t) * d.n + n, live, taken);
         live = done.live;
         if (done.ended != 0u) {
             live = Live(env_reset(uniforms(philox(vec4<u32>(n, step + 1u, PURPOSE_RESET, 0u), key))), 0u, 0.0);

@@ -46,6 +46,27 @@ fn cos_series(x: Wide) -> Wide {
     return sum;
 }
 
+// Where in `hyper` the schedule of a word of `schedule` is.
+fn words_of(word: u32) -> u32 {
+    switch word {
+        case SCHEDULED_CLIP_EPS: {
+            return HYPER_CLIP_EPS;
+        }
+        case SCHEDULED_ENTROPY_COEF: {
+            return HYPER_ENTROPY_COEF;
+        }
+        case SCHEDULED_EXPLORE: {
+            return HYPER_EXPLORE;
+        }
+        case SCHEDULED_BETA: {
+            return HYPER_BETA;
+        }
+        default: {
+            return HYPER_TARGET_ENTROPY;
+        }
+    }
+}
+
 // A schedule's value at a frame, from its five words.
 fn value(words: u32, frame: Wide) -> f32 {
     let start = get_f(words + HYPER_START_VAL);
@@ -85,10 +106,13 @@ fn schedule(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_i
     let began = u64_of_product(step, d.n);
     let ends = u64_add(began, u64_of_product(d.t, d.n));
 
-    // clip range and entropy coefficient where the rollout ends
+    // exploration where the rollout begins, everything else that an update uses where it ends
     if (lane < SCHEDULED_LEN) {
-        let words = select(HYPER_ENTROPY_COEF, HYPER_CLIP_EPS, lane == SCHEDULED_CLIP_EPS);
-        put(out + lane, value(hyper + words, wide_of_u64(ends)));
+        var frame = ends;
+        if (lane == SCHEDULED_EXPLORE) {
+            frame = began;
+        }
+        put(out + lane, value(hyper + words_of(lane), wide_of_u64(frame)));
         return;
     }
     // learning rates where it began

@@ -1,6 +1,7 @@
 //! Spec and spaces become a plan: every size known, every default filled in, every cross-check made, before frame 0.
 
 mod off_policy;
+mod seen;
 
 pub use off_policy::{Method, OffPolicy, explore};
 
@@ -13,7 +14,6 @@ use crate::op::hyper;
 use crate::op::lib::mlp::{Activation, Mlp};
 use crate::op::lib::nets::Nets;
 use crate::op::lib::policy::{OUTPUTS, Policy};
-use crate::op::lib::recurrent::{Body, Cell};
 use crate::op::minibatch_grad::Distance;
 use crate::op::optimize::{Group, Kind};
 use crate::op::shuffle::Normalize;
@@ -36,6 +36,8 @@ pub struct Plan {
     pub minibatch: usize,
     pub epochs: usize,
     pub nets: Nets,
+    /// Each of two critics that learn beside the nets that act, behind a `log_alpha`.
+    pub critics: Option<Mlp>,
     pub groups: Vec<Group>,
     pub learning: Learning,
     /// How the agent learns from a ring of transitions, where it does not learn from whole rollouts.
@@ -77,7 +79,7 @@ impl Plan {
         spec.require_built(&env::names())?;
         let env = env::find(&spec.env.name).map_err(|error| error.within("env.name"))?;
         let nets = nets(spec, env)?;
-        hidden_words(spec, env)?;
+        seen::hidden_words(spec, env)?;
         let off_policy = OffPolicy::new(spec)?;
         let (learning, horizon, minibatch, epochs) = learning(spec, off_policy.as_ref());
         let num_envs = spec.env.num_envs;
@@ -102,8 +104,20 @@ impl Plan {
         if nets.critic.is_some() {
             groups.push(Group::new(nets.actor_len()..nets.len(), kind(spec.agent.net.critic().optim)));
         }
+        let mut params = nets.len();
+        let critics = off_policy.as_ref().and_then(|p| p.critic(spec, env, &nets));
+        if let Some(critic) = &critics {
+            let (acting, critic_kind) = (kind(spec.agent.net.actor().optim), kind(spec.agent.net.critic().optim));
+            groups.push(Group { bounded: true, ..Group::new(params..params + 1, acting) });
+            params += 1;
+            for _ in 0..2 {
+                groups.push(Group::new(params..params + critic.len(), critic_kind));
+                params += critic.len();
+            }
+        }
         let plan = Plan {
-            params: nets.len(),
+            params,
+            critics,
             off_policy,
             env,
             env_name: env.name,
@@ -115,7 +129,7 @@ impl Plan {
             horizon,
             minibatch,
             epochs,
-            hyper: hyper_table(spec, groups.len()),
+            hyper: hyper_table(spec, env, groups.len()),
             nets,
             groups,
             learning,
@@ -146,12 +160,8 @@ impl Plan {
                 std::mem::discriminant(&p.spec.agent.algorithm),
             )
         };
-        shape(self) == shape(other) && self.nets == other.nets && self.groups == other.groups
-    }
-
-    /// Whether the nets see observations through the normaliser: normalised, or with some words hidden.
-    pub fn filters_obs(&self) -> bool {
-        self.spec.env.normalize_obs || !self.spec.env.hide_obs.is_empty()
+        shape(self) == shape(other)
+            && (&self.nets, &self.critics, &self.groups) == (&other.nets, &other.critics, &other.groups)
     }
 
     /// Rows of one rollout, `M = T N`.
@@ -172,7 +182,7 @@ impl Plan {
 
     /// Parameters that a target net follows: the last ones of the vector.
     pub fn target_len(&self) -> usize {
-        self.params
+        self.critics.as_ref().map_or(self.params, |critic| 2 * critic.len())
     }
 
     /// Vector steps before the first iteration, in which nothing is learnt: a run that is shorter has no others.
@@ -214,48 +224,12 @@ impl Plan {
     }
 }
 
-/// Refuses to hide words that an observation does not have.
-fn hidden_words(spec: &Spec, env: &EnvSpec) -> Result<()> {
-    let hidden = &spec.env.hide_obs;
-    if let Some(i) = hidden.iter().position(|&word| word >= env.obs_len) {
-        let what = format!("{} has {} words of observation, 0 to {}", env.name, env.obs_len, env.obs_len - 1);
-        return Err(Error::new(format!("env.hide_obs[{i}]"), format!("there is no word {}: {what}", hidden[i])));
-    }
-    if !hidden.is_empty() && spec.env.normalize_obs {
-        return Err(Error::new("env.hide_obs", "words cannot be hidden where observations are normalised")
-            .hint("take `env.normalize_obs` out, or hide nothing"));
-    }
-    Ok(())
-}
-
-/// The recurrent body of a net that has one.
-fn body(spec: &Spec, env: &EnvSpec) -> Result<Option<Body>> {
-    let net = &spec.agent.net;
-    if net.kind != spec::NetType::RecurrentNet {
-        return Ok(None);
-    }
-    let Some(hidden) = net.rnn_hidden_size else {
-        return Err(Error::new("agent.net.rnn_hidden_size", "missing key"));
-    };
-    let cell = match net.cell_type.unwrap_or_default() {
-        spec::CellType::LSTM => Cell::Lstm,
-        _ => Cell::Gru,
-    };
-    let most = MAX_WIDTH / cell.gates();
-    if hidden > most {
-        return Err(Error::new(
-            "agent.net.rnn_hidden_size",
-            format!("{hidden} units; at most {most} fit a {}", cell.name()),
-        ));
-    }
-    let tower = net.actor();
-    Ok(Some(Body::new(env.obs_len, tower.hid_layers, activation(tower.activation), cell, hidden)))
-}
-
 fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let net = &spec.agent.net;
-    let is_q = OffPolicy::new(spec)?.is_some_and(|p| matches!(p.method, Method::Q { .. }));
-    let has_value = !is_q && !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
+    let method = OffPolicy::new(spec)?.map(|p| p.method);
+    let is_q = matches!(method, Some(Method::Q { .. }));
+    let is_soft = matches!(method, Some(Method::Soft { .. }));
+    let has_value = method.is_none() && !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
     let policy = match (&env.action_space, spec.agent.algorithm.action_pdtype()) {
         (ActionSpace::Discrete(n), spec::Pdtype::Default | spec::Pdtype::Categorical | spec::Pdtype::Argmax) => {
             Policy::Categorical { n: *n }
@@ -271,7 +245,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         (ActionSpace::Box { low, .. }, pdtype) if pdtype != spec::Pdtype::Categorical => Policy::Gaussian {
             n: low.len(),
             free_std: net.log_std_init.is_some(),
-            squashed: pdtype == spec::Pdtype::NormalTanh,
+            squashed: is_soft || pdtype == spec::Pdtype::NormalTanh,
         },
         (space, pdtype) => {
             let (kind, fits) = match space {
@@ -286,7 +260,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         }
     };
     let shared = net.shared && has_value;
-    let body = body(spec, env)?;
+    let body = seen::body(spec, env)?;
     let mlp = |tower: &spec::Tower<'_>, output| Mlp {
         input: body.as_ref().map_or(env.obs_len, |body| body.hidden),
         hidden: if body.is_some() { Vec::new() } else { tower.hid_layers.to_vec() },
@@ -342,7 +316,7 @@ fn learning(spec: &Spec, off_policy: Option<&OffPolicy>) -> (Learning, usize, us
         normalize: Normalize::Standardize,
         clipped: false,
         clip_value: false,
-        symlog: false,
+        symlog: matches!(&spec.agent.algorithm, Algorithm::SoftActorCritic(a) if a.symlog),
         normalize_targets: false,
         distance,
     };
@@ -391,7 +365,7 @@ fn kind(optim: &Optim) -> Kind {
 }
 
 /// The numbers that sessions of one cohort may differ in.
-fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
+fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
     let mut table = vec![0.0; hyper::len(groups)];
     let mut clip = None;
     let mut entropy = None;
@@ -440,7 +414,10 @@ fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
     table[hyper::REWARD_SCALE] = env.reward_scale as f32;
 
     let net = &spec.agent.net;
-    for (g, tower) in [net.actor(), net.critic()].iter().enumerate().take(groups) {
+    // the weight of an entropy is stepped as an actor is
+    let (actor, critic) = (net.actor(), net.critic());
+    let towers = if groups > 2 { vec![actor, actor, critic, critic] } else { vec![actor, critic] };
+    for (g, tower) in towers.iter().enumerate().take(groups) {
         let group = &mut table[hyper::group(g)..][..hyper::GROUP_LEN];
         group[hyper::LR] = tower.optim.lr() as f32;
         let (b1, b2, eps, decay, momentum) = match tower.optim {
@@ -466,6 +443,9 @@ fn hyper_table(spec: &Spec, groups: usize) -> Vec<f32> {
             group[hyper::LR_KIND] = hyper::LR_LINEAR_TO_MIN;
             (group[hyper::LR_FRAMES], group[hyper::LR_MIN_FACTOR]) = (frames as f32, min as f32);
         }
+    }
+    if let Algorithm::SoftActorCritic(a) = &spec.agent.algorithm {
+        off_policy::soft_numbers(a, own, &mut table);
     }
     table
 }
@@ -522,6 +502,9 @@ impl fmt::Display for Plan {
         }
         if let Some(critic) = &self.nets.critic {
             writeln!(f, "  critic        {}", net(critic))?;
+        }
+        if let Some(critic) = &self.critics {
+            writeln!(f, "  two critics   {}", mlp(critic))?;
         }
         if let Some(off_policy) = &self.off_policy {
             write!(f, "{}", off_policy::Outline(off_policy, self.num_envs as usize))?;

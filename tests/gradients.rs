@@ -1,9 +1,114 @@
 //! Are gradients gradients? The definition of every differentiable op against central differences of what it minimises.
 
 use slm_fast::device::Precision;
+use slm_fast::op::actor_grad::{self, ActorGrad, ActorGradShape};
+use slm_fast::op::critic_grad::{self, CriticGrad, CriticGradShape};
 use slm_fast::op::minibatch_grad::{Args, MinibatchGrad, objective};
 use slm_fast::op::sequence_grad::{self, SequenceGrad, SequenceShape};
-use slm_fast::op::{Draw, Shape, minibatch_grad::GradShape};
+use slm_fast::op::{Draw, Entry, Shape, minibatch_grad::GradShape};
+
+/// A case of an op with its definition's outputs.
+struct Case {
+    names: Vec<&'static str>,
+    words: Vec<Vec<u32>>,
+}
+
+impl Case {
+    fn new(entry: &Entry, case: usize) -> Case {
+        let mut words = (entry.sample)(case, &mut Draw::new(7 + case as u32));
+        (entry.define)(case, &mut words);
+        Case { names: (entry.args)(case).iter().map(|arg| arg.name).collect(), words }
+    }
+
+    fn u(&self, name: &str) -> &[u32] {
+        &self.words[self.names.iter().position(|&arg| arg == name).expect("a declared argument")]
+    }
+
+    fn f(&self, name: &str) -> &[f32] {
+        bytemuck::cast_slice(self.u(name))
+    }
+
+    /// The sum over tiles of the gradient of `p` parameters.
+    fn gradient(&self, p: usize) -> Vec<f64> {
+        let mut grad = vec![0.0f64; p];
+        for tile in self.f("partial").chunks_exact(p) {
+            grad.iter_mut().zip(tile).for_each(|(sum, &g)| *sum += f64::from(g));
+        }
+        grad
+    }
+}
+
+/// Holds a gradient against central differences of what is minimised at `at`: every parameter of small nets, a spread of
+/// those of large ones.
+fn check(name: &str, grad: &[f64], at: &[f32], objective: impl Fn(&[f64]) -> f64) {
+    let (step, p) = (1e-6, grad.len());
+    let exact: Vec<f64> = at.iter().map(|&p| p.into()).collect();
+    let every = (p / 60).max(1);
+    let mut moving = 0;
+    for i in (0..p).step_by(every).chain(p.saturating_sub(3)..p) {
+        let mut moved = exact.clone();
+        moved[i] += step;
+        let up = objective(&moved);
+        moved[i] -= 2.0 * step;
+        let want = (up - objective(&moved)) / (2.0 * step);
+        assert!((grad[i] - want).abs() <= 2e-6 * (1.0 + want.abs()), "{name}, parameter {i}: {} for {want}", grad[i]);
+        moving += usize::from(want.abs() > 1e-5);
+    }
+    assert!(moving > 5, "{name}: too few parameters move the objective");
+}
+
+#[test]
+fn critic_grad_is_the_slope_of_its_objective() {
+    for (case, shape) in CriticGradShape::cases().iter().enumerate() {
+        let c = Case::new(&CriticGrad::ENTRY, case);
+        let args = critic_grad::Args {
+            index: c.u("index"),
+            last: c.u("last"),
+            returns: c.f("returns"),
+            discount: c.f("discount"),
+            weight: c.f("weight"),
+            obs: c.f("obs"),
+            next_obs: c.f("next_obs"),
+            action: c.f("action"),
+            normalizer: c.f("normalizer"),
+            hyper: c.f("hyper"),
+            schedule: c.f("schedule"),
+            seed: c.u("seed"),
+            clock: c.u("clock"),
+            params: c.f("params"),
+            target: c.f("target"),
+            partial: &mut [],
+            partial_loss: &mut [],
+            error: &mut [],
+        };
+        let critics = &c.f("params")[shape.nets.critic_at(0)..];
+        let objective = |critics: &[f64]| critic_grad::objective(shape, &args, critics);
+        check(&format!("critic_grad case {case}"), &c.gradient(critics.len()), critics, objective);
+    }
+}
+
+#[test]
+fn actor_grad_is_the_slope_of_its_objective() {
+    for (case, shape) in ActorGradShape::cases().iter().enumerate() {
+        let c = Case::new(&ActorGrad::ENTRY, case);
+        let args = actor_grad::Args {
+            index: c.u("index"),
+            obs: c.f("obs"),
+            normalizer: c.f("normalizer"),
+            hyper: c.f("hyper"),
+            schedule: c.f("schedule"),
+            seed: c.u("seed"),
+            clock: c.u("clock"),
+            params: c.f("params"),
+            target: c.f("target"),
+            partial: &mut [],
+            partial_loss: &mut [],
+        };
+        let moved = &c.f("params")[..shape.moved()];
+        let objective = |moved: &[f64]| actor_grad::objective(shape, &args, moved);
+        check(&format!("actor_grad case {case}"), &c.gradient(moved.len()), moved, objective);
+    }
+}
 
 #[test]
 fn minibatch_grad_is_the_slope_of_its_objective() {
@@ -11,104 +116,54 @@ fn minibatch_grad_is_the_slope_of_its_objective() {
     // rounded operands make steps of the objective
     let smooth = |(_, shape): &(usize, &GradShape)| shape.precision == Precision::F32;
     for (case, shape) in GradShape::cases().iter().enumerate().filter(smooth) {
-        let mut draw = Draw::new(7 + case as u32);
-        let mut words = (entry.sample)(case, &mut draw);
-        (entry.define)(case, &mut words);
-        let args = (entry.args)(case);
-        let at = |name: &str| args.iter().position(|a| a.name == name).expect("a declared argument");
-        let f = |name: &str| bytemuck::cast_slice::<u32, f32>(&words[at(name)]).to_vec();
-        let p = shape.nets.len();
-        let mut grad = vec![0.0f64; p];
-        for tile in f("partial").chunks_exact(p) {
-            grad.iter_mut().zip(tile).for_each(|(sum, &g)| *sum += f64::from(g));
-        }
-        let (moments, obs, normalizer, action) = (f("moments"), f("obs"), f("normalizer"), f("action"));
-        let (log_prob, value, advantage, returns) = (f("log_prob"), f("value"), f("advantage"), f("returns"));
-        let (value_moments, hyper, schedule, params) = (f("value_moments"), f("hyper"), f("schedule"), f("params"));
+        let c = Case::new(&entry, case);
         let args = Args {
-            index: &words[at("index")],
-            moments: &moments,
-            obs: &obs,
-            normalizer: &normalizer,
-            action: &action,
-            log_prob: &log_prob,
-            value: &value,
-            advantage: &advantage,
-            returns: &returns,
-            value_moments: &value_moments,
-            hyper: &hyper,
-            schedule: &schedule,
-            params: &params,
+            index: c.u("index"),
+            moments: c.f("moments"),
+            obs: c.f("obs"),
+            normalizer: c.f("normalizer"),
+            action: c.f("action"),
+            log_prob: c.f("log_prob"),
+            value: c.f("value"),
+            advantage: c.f("advantage"),
+            returns: c.f("returns"),
+            value_moments: c.f("value_moments"),
+            hyper: c.f("hyper"),
+            schedule: c.f("schedule"),
+            params: c.f("params"),
             partial: &mut [],
             partial_loss: &mut [],
         };
-        is_slope(case, &grad, &params, |moved| objective(shape, &args, moved));
+        let objective = |params: &[f64]| objective(shape, &args, params);
+        check(&format!("minibatch_grad case {case}"), &c.gradient(shape.nets.len()), c.f("params"), objective);
     }
-}
-
-/// Holds a gradient against central differences of what it is the gradient of.
-fn is_slope(case: usize, grad: &[f64], params: &[f32], objective: impl Fn(&[f64]) -> f64) {
-    let exact: Vec<f64> = params.iter().map(|&p| f64::from(p)).collect();
-    let slope = |i: usize| {
-        let step = 1e-6;
-        let mut moved = exact.clone();
-        moved[i] += step;
-        let up = objective(&moved);
-        moved[i] -= 2.0 * step;
-        (up - objective(&moved)) / (2.0 * step)
-    };
-    // every parameter of small nets, a spread of those of large ones
-    let p = params.len();
-    let every = (p / 60).max(1);
-    let mut moving = 0;
-    for i in (0..p).step_by(every).chain(p.saturating_sub(3)..p) {
-        let want = slope(i);
-        assert!(
-            (grad[i] - want).abs() <= 2e-6 * (1.0 + want.abs()),
-            "case {case}, parameter {i}: {} for {want}",
-            grad[i]
-        );
-        moving += usize::from(want.abs() > 1e-5);
-    }
-    assert!(moving > 5, "case {case}: too few parameters move the objective");
 }
 
 #[test]
 fn sequence_grad_is_the_slope_of_its_objective_through_time() {
-    let entry = SequenceGrad::ENTRY;
     for (case, shape) in SequenceShape::cases().iter().enumerate() {
-        let mut words = (entry.sample)(case, &mut Draw::new(7 + case as u32));
-        (entry.define)(case, &mut words);
-        let args = (entry.args)(case);
-        let at = |name: &str| args.iter().position(|a| a.name == name).expect("a declared argument");
-        let f = |name: &str| bytemuck::cast_slice::<u32, f32>(&words[at(name)]).to_vec();
-        let p = shape.rows.nets.len();
-        let mut grad = vec![0.0f64; p];
-        for tile in f("partial").chunks_exact(p) {
-            grad.iter_mut().zip(tile).for_each(|(sum, &g)| *sum += f64::from(g));
-        }
-        let (moments, obs, normalizer, action) = (f("moments"), f("obs"), f("normalizer"), f("action"));
-        let (log_prob, value, advantage, returns) = (f("log_prob"), f("value"), f("advantage"), f("returns"));
-        let (value_moments, hyper, schedule, params) = (f("value_moments"), f("hyper"), f("schedule"), f("params"));
+        let c = Case::new(&SequenceGrad::ENTRY, case);
         let args = sequence_grad::Args {
-            index: &words[at("index")],
-            moments: &moments,
-            obs: &obs,
-            normalizer: &normalizer,
-            ended: &words[at("ended")],
-            first_state: &f("first_state"),
-            action: &action,
-            log_prob: &log_prob,
-            value: &value,
-            advantage: &advantage,
-            returns: &returns,
-            value_moments: &value_moments,
-            hyper: &hyper,
-            schedule: &schedule,
-            params: &params,
+            index: c.u("index"),
+            moments: c.f("moments"),
+            obs: c.f("obs"),
+            normalizer: c.f("normalizer"),
+            ended: c.u("ended"),
+            first_state: c.f("first_state"),
+            action: c.f("action"),
+            log_prob: c.f("log_prob"),
+            value: c.f("value"),
+            advantage: c.f("advantage"),
+            returns: c.f("returns"),
+            value_moments: c.f("value_moments"),
+            hyper: c.f("hyper"),
+            schedule: c.f("schedule"),
+            params: c.f("params"),
             partial: &mut [],
             partial_loss: &mut [],
         };
-        is_slope(case, &grad, &params, |moved| sequence_grad::objective(shape, &args, moved));
+        let params = c.f("params");
+        let objective = |params: &[f64]| sequence_grad::objective(shape, &args, params);
+        check(&format!("sequence_grad case {case}"), &c.gradient(params.len()), params, objective);
     }
 }

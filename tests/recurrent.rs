@@ -55,7 +55,11 @@ fn plans() -> Vec<Plan> {
         plan(small("CartPole-v1", &ppo(), &json!({}))),
         plan(small("Pendulum-v1", &ppo(), &own)),
         plan(small("Acrobot-v1", &a2c(), &json!({ "cell_type": "LSTM" }))),
-        plan(small("CartPole-v1", &json!({ "name": "Reinforce", "training_frequency": 20 }), &json!({}))),
+        plan(small(
+            "CartPole-v1",
+            &json!({ "name": "Reinforce", "gamma": 0.95, "training_frequency": 20 }),
+            &json!({}),
+        )),
     ]
 }
 

@@ -137,6 +137,15 @@ fn a_run_from_the_command_line_is_written_and_continues_elsewhere() {
 }
 
 #[test]
+fn trials_of_a_search_are_those_of_train() {
+    if adapter().is_some() {
+        common::search::trials_are_those_of_train(|folder, args| {
+            common::expect(folder, &[args, &["--device", "wgpu"]].concat(), 0)
+        });
+    }
+}
+
+#[test]
 fn a_plan_that_an_adapter_cannot_hold_is_told_before_the_first_frame() {
     if adapter().is_none() {
         return;

@@ -14,7 +14,17 @@ constexpr u32 OBS_CLIP_LOW = 7u;
 constexpr u32 OBS_CLIP_HIGH = 8u;
 constexpr u32 CLIP_EPS = 9u;
 constexpr u32 ENTROPY_COEF = 14u;
-constexpr u32 LEN = 19u;
+constexpr u32 EXPLORE = 19u;
+constexpr u32 BETA = 24u;
+constexpr u32 TARGET_ENTROPY = 29u;
+constexpr u32 PRIORITY_ALPHA = 34u;
+constexpr u32 PRIORITY_EPSILON = 35u;
+constexpr u32 POLYAK = 36u;
+constexpr u32 UPDATE_FREQUENCY = 37u;
+constexpr u32 LOG_ALPHA_LOW = 38u;
+constexpr u32 LOG_ALPHA_HIGH = 39u;
+constexpr u32 ENTROPY_PENALTY = 40u;
+constexpr u32 LEN = 41u;
 constexpr u32 KIND = 0u;
 constexpr u32 START_VAL = 1u;
 constexpr u32 END_VAL = 2u;
@@ -73,7 +83,10 @@ constexpr u32 PARAMS = 2u;
 namespace Scheduled {
 constexpr u32 CLIP_EPS = 0u;
 constexpr u32 ENTROPY_COEF = 1u;
-constexpr u32 LEN = 2u;
+constexpr u32 EXPLORE = 2u;
+constexpr u32 BETA = 3u;
+constexpr u32 TARGET_ENTROPY = 4u;
+constexpr u32 LEN = 5u;
 }  // namespace Scheduled
 
 namespace Moments {
@@ -140,6 +153,9 @@ namespace Purpose {
 constexpr u32 RESET = 0u;
 constexpr u32 ACTION = 1u;
 constexpr u32 SHUFFLE = 2u;
+constexpr u32 SAMPLE = 5u;
+constexpr u32 NEXT_ACTION = 6u;
+constexpr u32 ACTOR_ACTION = 7u;
 }  // namespace Purpose
 
 namespace Ended {

@@ -7,6 +7,7 @@ mod ppo;
 mod recurrent;
 mod reinforce;
 mod replay;
+mod sac;
 
 use crate::device::{Buf, Keep, Kind, Layout, Queue};
 use crate::op::advantage::{Advantage, AdvantageShape, Mode};
@@ -114,6 +115,7 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
             recorder.gather(&mut iteration, round);
             match off_policy.method {
                 Method::Q { .. } => dqn::learn(&mut recorder, &mut iteration, round),
+                Method::Soft { delay, .. } => sac::learn(&mut recorder, &mut iteration, round, delay),
             }
         }
         recorder.log(&mut iteration, plan.horizon);
@@ -205,8 +207,8 @@ struct Recorder<'a> {
     plan: &'a Plan,
     layout: &'a mut Layout,
     b: Buffers,
-    /// Partial gradients and losses by number of tiles: minibatches of one size share them.
-    gradients: Vec<(usize, Buf<f32>, Buf<f32>)>,
+    /// Partial gradients and losses by number of tiles and of parameters: minibatches of one size share them.
+    gradients: Vec<([usize; 2], Buf<f32>, Buf<f32>)>,
 }
 
 impl<'a> Recorder<'a> {
@@ -412,7 +414,7 @@ impl<'a> Recorder<'a> {
     fn rows(&mut self, q: &mut Queue, shape: GradShape) -> (usize, (Buf<f32>, Buf<f32>)) {
         let b = self.b;
         let tiles = shape.tiles();
-        let (partial, partial_loss) = self.gradient(tiles);
+        let (partial, partial_loss) = self.gradient(tiles, self.plan.params);
         MinibatchGrad {
             shape,
             index: b.index,
@@ -435,14 +437,15 @@ impl<'a> Recorder<'a> {
         (tiles, (partial, partial_loss))
     }
 
-    /// Partial gradients for that many tiles.
-    fn gradient(&mut self, tiles: usize) -> (Buf<f32>, Buf<f32>) {
-        if let Some(&(_, partial, partial_loss)) = self.gradients.iter().find(|g| g.0 == tiles) {
+    /// Partial gradients of `p` parameters for that many tiles.
+    fn gradient(&mut self, tiles: usize, p: usize) -> (Buf<f32>, Buf<f32>) {
+        if let Some(&(_, partial, partial_loss)) = self.gradients.iter().find(|g| g.0 == [tiles, p]) {
             return (partial, partial_loss);
         }
-        let partial = self.layout.buf(&format!("partial_{tiles}"), &[tiles, self.plan.params], Keep::Scratch);
-        let partial_loss = self.layout.buf(&format!("partial_loss_{tiles}"), &[tiles, update::LOSSES], Keep::Scratch);
-        self.gradients.push((tiles, partial, partial_loss));
+        let name = |part: &str| format!("{part}_{tiles}_{p}");
+        let partial = self.layout.buf(&name("partial"), &[tiles, p], Keep::Scratch);
+        let partial_loss = self.layout.buf(&name("partial_loss"), &[tiles, update::LOSSES], Keep::Scratch);
+        self.gradients.push(([tiles, p], partial, partial_loss));
         (partial, partial_loss)
     }
 

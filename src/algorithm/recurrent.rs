@@ -91,7 +91,7 @@ impl Recorder<'_> {
         let b = self.b;
         let shape = SequenceShape { t: self.plan.horizon, rows };
         let tiles = shape.tiles();
-        let (partial, partial_loss) = self.gradient(tiles);
+        let (partial, partial_loss) = self.gradient(tiles, self.plan.params);
         SequenceGrad {
             shape,
             index: b.index,

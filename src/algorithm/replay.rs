@@ -144,7 +144,7 @@ impl Recorder<'_> {
     /// One gradient step of a Q net on a batch.
     pub(super) fn td_step(&mut self, q: &mut Queue, batch: usize) {
         let (p, b, memory) = (self.plan, self.b, self.memory());
-        let Method::Q { backup, dueling } = memory.method;
+        let Method::Q { backup, dueling } = memory.method else { unreachable!("a Q net is learnt by its own method") };
         let n = p.num_envs as usize;
         let shape = TdShape {
             net: p.nets.actor.clone(),
@@ -161,7 +161,7 @@ impl Recorder<'_> {
             tile_rows: tile_rows(memory.batch),
         };
         let tiles = shape.tiles();
-        let (partial, partial_loss) = self.gradient(tiles);
+        let (partial, partial_loss) = self.gradient(tiles, p.params);
         TdGrad {
             shape,
             index: b.replay.index,

@@ -85,7 +85,9 @@ impl Cohort {
         let mut memory = layout.allocate_on(&device)?;
         // a gpu's driver compiles kernels while first parameters are drawn: both may take a second
         let params = std::thread::scope(|scope| {
-            let draw = |m: &Member| net::init(&m.plan.nets, &m.plan.spec.agent.net, [m.seed, m.index]);
+            let draw = |m: &Member| {
+                net::init(&m.plan.nets, m.plan.critics.as_ref(), &m.plan.spec.agent.net, [m.seed, m.index])
+            };
             let drawn = scope.spawn(move || members.iter().map(draw).collect::<Vec<_>>());
             program.queues().try_for_each(|queue| queue.prepare(&device, &mut memory))?;
             Ok(drawn.join().expect("drawing parameters does not panic"))
@@ -312,7 +314,8 @@ impl Cohort {
     pub fn model(&self, s: usize) -> Result<Vec<Tensor>> {
         let (params, normalizer) = (self.program.buffers.params.id(), self.program.buffers.normalizer.id());
         self.memory.fetch(&[params.min(normalizer), params.max(normalizer)], s..s + 1)?;
-        let mut tensors = net::to_tensors(&self.plan.nets, self.memory.read(self.program.buffers.params, s));
+        let params = self.memory.read(self.program.buffers.params, s);
+        let mut tensors = net::to_tensors(&self.plan.nets, self.plan.critics.as_ref(), params);
         if self.plan.spec.env.normalize_obs {
             let normalizer = self.memory.read(self.program.buffers.normalizer, s);
             tensors.push(Tensor::f32("normalizer", &[2, self.plan.env.obs_len], normalizer));
@@ -325,9 +328,7 @@ impl Cohort {
 fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2]) {
     memory.write(b.seed, s).copy_from_slice(&key);
     memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
-    let scale = &mut memory.write(b.normalizer, s)[plan.env.obs_len..];
-    scale.fill(1.0);
-    plan.spec.env.hide_obs.iter().for_each(|&word| scale[word] = 0.0);
+    memory.write(b.normalizer, s).copy_from_slice(&plan.first_normalizer());
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
         env.plain_reset(state, key, n as u32, 0);
@@ -391,6 +392,7 @@ impl Player {
             minibatch: 1,
             precision: Precision::F32,
             off_policy: None,
+            critics: None,
             params: plan.nets.len(),
             ..plan.clone()
         };

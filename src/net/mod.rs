@@ -174,9 +174,10 @@ fn body(source: &mut Source, tower: &Tower<'_>, body: &Body, params: &mut [f32])
     }
 }
 
-/// First parameters of a session, `[P]`. A shared net's heads are drawn apart, so each gets its own deviation.
-pub fn init(nets: &Nets, net: &Net, key: [u32; 2]) -> Vec<f32> {
-    let mut params = vec![0.0; nets.len()];
+/// First parameters of a session, `[P]`. A shared net's heads are drawn apart, so each gets its own deviation. Where two
+/// critics learn beside the nets that act, they stand behind these and behind a `log_alpha` of 0.
+pub fn init(nets: &Nets, critics: Option<&Mlp>, net: &Net, key: [u32; 2]) -> Vec<f32> {
+    let mut params = vec![0.0; nets.len() + critics.map_or(0, |mlp| 1 + 2 * mlp.len())];
     let mut one = |mlp: &Mlp, at: usize, tower: &Tower<'_>, number: u32, heads: &[(usize, Option<f64>)]| {
         let mut source = Source { key, tower: number, at: 0 };
         if let Some(shape) = &nets.body {
@@ -201,12 +202,18 @@ pub fn init(nets: &Nets, net: &Net, key: [u32; 2]) -> Vec<f32> {
     if let Some(mlp) = &nets.critic {
         one(mlp, nets.actor_len(), &critic, 1, &[(1, critic.init_std)]);
     }
+    if let Some(mlp) = critics {
+        for k in 0..2 {
+            let at = nets.len() + 1 + k * mlp.len();
+            one(mlp, at, &critic, 1 + k as u32, &[(mlp.output, critic.init_std)]);
+        }
+    }
     params[nets.free()].fill(net.log_std_init.unwrap_or(0.0) as f32);
     params
 }
 
 /// Every layer by name: offset, rows and columns in the parameters, and whether they are stored `[in, out]`.
-fn named(nets: &Nets) -> Vec<(String, usize, [usize; 2], bool)> {
+fn named(nets: &Nets, critics: Option<&Mlp>) -> Vec<(String, usize, [usize; 2], bool)> {
     let mut all = Vec::new();
     let mut one = |name: &str, mlp: &Mlp, at: usize, number: usize| {
         let mut layer = |name: String, at: usize, (input, output, weight, bias), turned: bool| {
@@ -237,6 +244,11 @@ fn named(nets: &Nets) -> Vec<(String, usize, [usize; 2], bool)> {
     if let Some(critic) = &nets.critic {
         one("critic", critic, nets.actor_len(), 1);
     }
+    if let Some(critic) = critics {
+        one("critic_1", critic, nets.len() + 1, 1);
+        one("critic_2", critic, nets.len() + 1 + critic.len(), 2);
+        all.push(("log_alpha".to_string(), nets.len(), [1, 0], false));
+    }
     if nets.policy.free_len() > 0 {
         all.push(("log_std".to_string(), nets.free().start, [nets.policy.free_len(), 0], false));
     }
@@ -244,7 +256,7 @@ fn named(nets: &Nets) -> Vec<(String, usize, [usize; 2], bool)> {
 }
 
 /// Parameters as named tensors: weights `[out, in]`, biases `[out]`.
-pub fn to_tensors(nets: &Nets, params: &[f32]) -> Vec<Tensor> {
+pub fn to_tensors(nets: &Nets, critics: Option<&Mlp>, params: &[f32]) -> Vec<Tensor> {
     let one = |(name, at, [rows, cols], turned): (String, usize, [usize; 2], bool)| {
         if cols == 0 {
             return Tensor::f32(name, &[rows], &params[at..at + rows]);
@@ -253,16 +265,16 @@ pub fn to_tensors(nets: &Nets, params: &[f32]) -> Vec<Tensor> {
         let values: Vec<f32> = (0..rows * cols).map(|n| params[at + place(n / cols, n % cols)]).collect();
         Tensor::f32(name, &[rows, cols], &values)
     };
-    named(nets).into_iter().map(one).collect()
+    named(nets, critics).into_iter().map(one).collect()
 }
 
-/// The opposite of [`to_tensors`].
+/// The opposite of [`to_tensors`] for the nets that act; what else the tensors hold is left aside.
 ///
 /// # Errors
 /// The name of the first tensor that is missing or has another shape.
 pub fn from_tensors(nets: &Nets, tensors: &[Tensor]) -> Result<Vec<f32>, String> {
     let mut params = vec![0.0; nets.len()];
-    for (name, at, [rows, cols], turned) in named(nets) {
+    for (name, at, [rows, cols], turned) in named(nets, None) {
         let shape: &[usize] = if cols == 0 { &[rows] } else { &[rows, cols] };
         let tensor = tensors.iter().find(|t| t.name == name && t.shape == shape && t.dtype == Dtype::F32);
         let values = tensor.ok_or(format!("no tensor `{name}` of shape {shape:?}"))?.values();

@@ -4,8 +4,10 @@
 //! An op is written for one session. The leading dimension S of every buffer belongs to the launch: the cpu hands an op
 //! the slices of one session, a gpu kernel takes S from its grid.
 
+pub mod actor_grad;
 pub mod advantage;
 pub mod constants;
+pub mod critic_grad;
 pub mod gpu;
 pub mod hyper;
 pub mod lib;
@@ -375,6 +377,8 @@ pub static ALL: &[&Entry] = &[
     &sequence_order::SequenceOrder::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
     &sequence_grad::SequenceGrad::ENTRY,
+    &critic_grad::CriticGrad::ENTRY,
+    &actor_grad::ActorGrad::ENTRY,
     &optimize::Optimize::ENTRY,
     &sample::Sample::ENTRY,
     &td_grad::TdGrad::ENTRY,
@@ -384,8 +388,26 @@ pub static ALL: &[&Entry] = &[
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] =
-    &["sample", "prioritize", "target", "td_grad", "recurrent_rollout", "sequence_order", "sequence_grad"];
+pub const NOT_ON_CUDA: &[&str] = &[
+    "critic_grad",
+    "actor_grad",
+    "sample",
+    "prioritize",
+    "target",
+    "td_grad",
+    "recurrent_rollout",
+    "sequence_order",
+    "sequence_grad",
+];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] =
-    &["sample", "prioritize", "target", "td_grad", "recurrent_rollout", "sequence_order", "sequence_grad"];
+pub const NOT_ON_WGPU: &[&str] = &[
+    "critic_grad",
+    "actor_grad",
+    "sample",
+    "prioritize",
+    "target",
+    "td_grad",
+    "recurrent_rollout",
+    "sequence_order",
+    "sequence_grad",
+];

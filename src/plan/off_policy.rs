@@ -1,8 +1,13 @@
 //! What of a plan belongs to algorithms that learn step by step from a ring of transitions: value-based and off-policy.
 
-use super::MAX_ROWS;
+use super::{MAX_ROWS, activation};
+use crate::env::{ActionSpace, EnvSpec};
 use crate::error::{Error, Result};
+use crate::op::hyper;
 use crate::op::lib::acting::Explore;
+use crate::op::lib::mlp::Mlp;
+use crate::op::lib::nets::Nets;
+use crate::op::lib::policy::Policy;
 use crate::op::sample::Drawing;
 use crate::op::target::Follow;
 use crate::op::td_grad::Backup;
@@ -40,7 +45,13 @@ pub struct OffPolicy {
 pub enum Method {
     /// A Q net, by temporal differences.
     Q { backup: Backup, dueling: bool },
+    /// An actor and two critics, by Soft Actor-Critic: the actor, the weight of its entropy (where that is learnt) and the
+    /// target critics move at every `delay`-th update.
+    Soft { delay: usize, learned: bool },
 }
+
+/// Frames of random actions before the first training of Soft Actor-Critic, as SLM Lab has it.
+const SOFT_START: usize = 1000;
 
 /// Vector steps of an iteration, where nothing else decides: enough gradient steps for one recorded queue, few enough
 /// for a smooth progress bar.
@@ -108,6 +119,29 @@ impl OffPolicy {
                     },
                 }
             }
+            Algorithm::SoftActorCritic(a) => {
+                let every = a.training_frequency.div_ceil(n).max(1);
+                let (updates, delay) = (a.training_iter.unwrap_or(n), a.policy_delay.max(1));
+                let start = a.training_start_step.unwrap_or(SOFT_START.max(batch) as u64);
+                // the actor's steps fall on the same updates of every iteration
+                let cycle = (1..=delay).find(|rounds| rounds * updates % delay == 0).unwrap_or(1);
+                OffPolicy {
+                    ring: max_size.div_ceil(n),
+                    warmup: usize::try_from(start).unwrap_or(usize::MAX).div_ceil(n),
+                    warmup_explore: Explore::Uniform,
+                    explore,
+                    every,
+                    rounds: ROUNDS.div_ceil(every).next_multiple_of(cycle),
+                    updates,
+                    repeats: 1,
+                    batch,
+                    drawing,
+                    newest: if newest { every * n } else { 0 },
+                    n_step: 1,
+                    follow: Follow::Polyak,
+                    method: Method::Soft { delay, learned: a.fixed_alpha.is_none() },
+                }
+            }
             _ => return Ok(None),
         };
         plan.check(spec)?;
@@ -170,14 +204,73 @@ impl OffPolicy {
     pub fn has_target(&self) -> bool {
         match self.method {
             Method::Q { backup, .. } => matches!(backup, Backup::Target | Backup::Double),
+            Method::Soft { .. } => true,
         }
     }
 
-    /// Gradient steps of one iteration.
+    /// Optimiser calls of one iteration, one per net.
     pub fn gradient_steps(&self) -> usize {
-        self.rounds * self.updates * self.repeats
+        let updates = self.rounds * self.updates * self.repeats;
+        match self.method {
+            Method::Q { .. } => updates,
+            Method::Soft { delay, .. } => 2 * updates + 2 * (updates / delay),
+        }
+    }
+
+    /// Each of two critics beside the nets that act, where the method has them.
+    pub(super) fn critic(&self, spec: &Spec, env: &EnvSpec, nets: &Nets) -> Option<Mlp> {
+        let Method::Soft { .. } = self.method else { return None };
+        let tower = spec.agent.net.critic();
+        let (seen, output) = match nets.policy {
+            Policy::Categorical { n } => (0, n),
+            Policy::Gaussian { n, .. } => (n, 1),
+        };
+        let (hidden, activation) = (tower.hid_layers.to_vec(), activation(tower.activation));
+        Some(Mlp { input: env.obs_len + seen, hidden, activation, output })
     }
 }
+
+/// Weight of new parameters in a target critic where the spec names none (Haarnoja et al. 2018).
+const SOFT_POLYAK: f32 = 0.005;
+
+/// The numbers of Soft Actor-Critic.
+pub(super) fn soft_numbers(a: &spec::SoftActorCritic, env: &EnvSpec, table: &mut [f32]) {
+    if table[hyper::POLYAK] == 0.0 {
+        table[hyper::POLYAK] = SOFT_POLYAK;
+    }
+    (table[hyper::LOG_ALPHA_LOW], table[hyper::LOG_ALPHA_HIGH]) = (a.log_alpha_min as f32, a.log_alpha_max as f32);
+    let line = |start_val: f64, end_val: f64, frames: u64| spec::Schedule {
+        name: if frames == 0 { spec::Decay::NoDecay } else { spec::Decay::LinearDecay },
+        start_val,
+        end_val: Some(end_val),
+        start_step: 0,
+        end_step: Some(frames),
+    };
+    if let Some(alpha) = a.fixed_alpha {
+        super::schedule(&mut table[hyper::ENTROPY_COEF..], Some(&line(alpha, 0.0, a.alpha_anneal_frames)));
+    }
+    let most = match env.action_space {
+        ActionSpace::Discrete(n) => Some((n as f64).ln()),
+        ActionSpace::Box { .. } => None,
+    };
+    let target = match (&a.target_entropy, most, &a.entropy_anneal) {
+        (spec::TargetEntropy::Nats(nats), ..) => line(*nats, *nats, 0),
+        (_, None, _) => line(-(env.action_space.words() as f64), 0.0, 0),
+        (_, Some(most), None) => line(SOFT_RATIO * most, 0.0, 0),
+        (_, Some(most), Some(anneal)) => {
+            line(anneal.start_ratio * most, anneal.end_ratio.unwrap_or(anneal.start_ratio) * most, anneal.frames)
+        }
+    };
+    super::schedule(&mut table[hyper::TARGET_ENTROPY..], Some(&target));
+    let alpha = &mut table[hyper::group(1)..][..hyper::GROUP_LEN];
+    if let Some(lr) = a.alpha_lr {
+        alpha[hyper::LR] = lr as f32;
+    }
+    (alpha[hyper::CLIP_NORM], alpha[hyper::WEIGHT_DECAY]) = (f32::INFINITY, 0.0);
+}
+
+/// Share of the greatest entropy that discrete Soft Actor-Critic aims at, as SLM Lab has it.
+const SOFT_RATIO: f64 = 0.6;
 
 /// How actions come from a policy.
 pub fn explore(algorithm: &Algorithm) -> Explore {

@@ -28,7 +28,7 @@ pub enum Algorithm {
     DoubleDQN(Dqn),
     /// DQN for several environments at once, gone from SLM Lab 5; not built.
     HydraDQN(Dqn),
-    /// Soft actor-critic; not built.
+    /// Soft Actor-Critic (Haarnoja et al. 2018), also with discrete actions (Christodoulou 2019).
     SoftActorCritic(SoftActorCritic),
     /// CrossQ; not built.
     CrossQ(SoftActorCritic),

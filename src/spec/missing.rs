@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{CellType, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, arc};
+use super::{CellType, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -49,6 +49,18 @@ impl Spec {
                 }
             }
         }
+        if let Algorithm::SoftActorCritic(_) = self.agent.algorithm {
+            let net = &self.agent.net;
+            if net.shared {
+                list.add("agent.net.shared", "one body for an actor and two critics is not built; `false` is");
+            }
+            if net.log_std_init.is_some() {
+                list.add("agent.net.log_std_init", "is not built for SoftActorCritic, whose net gives the deviation");
+            }
+            if net.update_type.is_some_and(|update| update != UpdateType::Polyak) {
+                list.add("agent.net.update_type", "target critics that are replaced are not built; `polyak` is");
+            }
+        }
         if let Some(critic) = &self.agent.critic_net {
             list.add(
                 "agent.critic_net",
@@ -88,7 +100,7 @@ fn is_q(algorithm: &Algorithm) -> bool {
 
 /// Whether it draws what it learns from out of a replay memory.
 fn learns_from_replay(algorithm: &Algorithm) -> bool {
-    is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_))
+    (is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_))) || matches!(algorithm, Algorithm::SoftActorCritic(_))
 }
 
 struct List(Vec<Missing>);
@@ -99,10 +111,10 @@ impl List {
     }
 
     fn algorithm(&mut self, algorithm: &Algorithm) {
-        use Algorithm::{ActorCritic, PPO, Reinforce};
-        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_)) && !is_q(algorithm) {
+        use Algorithm::{ActorCritic, PPO, Reinforce, SoftActorCritic};
+        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_)) && !is_q(algorithm) {
             let name = algorithm.name();
-            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN";
+            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic";
             self.add("agent.algorithm.name", format!("{name} is not built yet (planned); this version trains {built}"));
         }
         let pdtype = algorithm.action_pdtype();
@@ -119,6 +131,14 @@ impl List {
         }
         if algorithm.action_policy() != ActionPolicy::Default && !is_q(algorithm) {
             self.add("agent.algorithm.action_policy", "only `default`, sampling from the distribution, is built yet");
+        }
+        if let SoftActorCritic(a) = algorithm {
+            if a.entropy_penalty_coef != 0.0 {
+                self.add("agent.algorithm.entropy_penalty_coef", "a penalty on moves of the entropy is not built yet");
+            }
+            if a.spectral_norm {
+                self.add("agent.algorithm.spectral_norm", "spectral normalisation is not built yet");
+            }
         }
         if let ActorCritic(a) = algorithm
             && a.lam.is_none()

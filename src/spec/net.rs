@@ -225,13 +225,13 @@ pub struct Net {
     /// Observations divided by 255; not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
-    /// How a target net follows; not built.
+    /// How a target net follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_type: Option<UpdateType>,
-    /// Frames between two copies to a target net; not built.
+    /// Frames between two copies to a target net.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_frequency: Option<u64>,
-    /// Weight of the new parameters in a target net; not built.
+    /// Weight of the new parameters in a target net.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polyak_coef: Option<f64>,
     /// A net of other layers, as SLM Lab writes it; not built.

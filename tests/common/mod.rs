@@ -5,6 +5,7 @@ pub mod cuda;
 pub mod cuda_sim;
 pub mod gpu;
 pub mod ops;
+pub mod search;
 pub mod wgpu;
 
 use std::collections::BTreeMap;

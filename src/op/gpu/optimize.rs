@@ -1,7 +1,7 @@
 //! Launches of `kernels/optimize.cu`: one block per session for small problems, a block per chunk of parameters for
 //! large ones.
 
-use super::word;
+use super::{flag, number, word};
 use crate::device::{Field, Kernel};
 use crate::op::hyper::update;
 use crate::op::optimize::{Kind, OptimizeShape};
@@ -63,13 +63,20 @@ pub fn groups(d: &OptimizeShape, chunk: usize) -> Field {
 pub fn kernels(d: &OptimizeShape) -> Vec<Kernel> {
     let (width, chunk) = cut(d);
     let chunks = chunks(d);
+    let bounded = d.groups.iter().enumerate().map(|(g, group)| usize::from(group.bounded) << g).sum();
     let shape = vec![
+        word("params", d.params),
+        word("at", d.at),
         word("p", d.p),
         word("tiles", d.tiles),
         word("rows", d.rows),
         word("width", width),
         word("chunk", chunk),
         word("chunks", chunks),
+        word("first_group", d.first_group),
+        word("bounded", bounded),
+        number("share", d.share),
+        flag("counts", d.counts),
         groups(d, chunk),
     ];
     let kernel = |entry: &str, tiles: usize, threads: u32, shared_words: usize| Kernel {

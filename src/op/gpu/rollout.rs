@@ -6,7 +6,8 @@ use crate::env::ActionSpace;
 use crate::op::lib::acting::Explore;
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
-use crate::op::rollout::RolloutShape;
+use crate::op::lib::policy::Policy;
+use crate::op::rollout::{RolloutShape, Store};
 
 /// Lanes of a block with nets, and with few environments; lanes of a block without nets, and blocks that pack.
 const THREADS: usize = 256;
@@ -58,14 +59,20 @@ impl Sizes {
     }
 }
 
-fn each(nets: &Nets) -> impl Iterator<Item = &Mlp> {
-    std::iter::once(&nets.actor).chain(&nets.critic)
+/// Nets that have something to say: none where actions are uniformly random.
+fn asked(d: &RolloutShape) -> Option<&Nets> {
+    d.nets.as_ref().filter(|_| d.explore != Explore::Uniform)
+}
+
+/// Those of them that are asked: nothing judges steps that go to a ring.
+fn each<'a>(d: &RolloutShape, nets: &'a Nets) -> impl Iterator<Item = &'a Mlp> {
+    std::iter::once(&nets.actor).chain(nets.critic.as_ref().filter(|_| !d.in_ring()))
 }
 
 /// Words of a block's activations, as in `kernels/rollout.cu`.
 fn acts_words(d: &RolloutShape, nets: &Nets, envs: usize) -> usize {
     let sizes = Sizes(d.precision);
-    2 * sizes.units(d.obs(), envs) + each(nets).map(|net| sizes.acts(net, envs)).sum::<usize>()
+    2 * sizes.units(d.obs(), envs) + each(d, nets).map(|net| sizes.acts(net, envs)).sum::<usize>()
 }
 
 /// How an agent's rollout is cut into blocks, and where its weights and activations lie.
@@ -90,7 +97,7 @@ fn place(d: &RolloutShape, nets: &Nets) -> Place {
     };
     // a tile of the matrix units is 16 rows
     let least = if d.precision == Precision::Bf16 { 16 } else { 4 };
-    let packed = each(nets).map(|net| Sizes(d.precision).packed(net)).sum();
+    let packed = each(d, nets).map(|net| Sizes(d.precision).packed(net)).sum();
     let sizes = || [64, 32, 16, 8, 4].into_iter().filter(|&envs| (least..=most).contains(&envs));
     let fits = |words: usize| 4 * words <= SHARED_BYTES;
     let at = |envs, wide, spilled| Place { envs, packed, acts: acts_words(d, nets, envs), wide, spilled };
@@ -105,7 +112,9 @@ fn place(d: &RolloutShape, nets: &Nets) -> Place {
 
 fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
     let (nets, sizes) = (d.nets.as_ref(), Sizes(d.precision));
-    let critic = nets.and_then(|nets| nets.critic.as_ref());
+    let critic = nets.and_then(|nets| nets.critic.as_ref()).filter(|_| !d.in_ring());
+    let squashed = matches!(nets.map(|nets| nets.policy), Some(Policy::Gaussian { squashed: true, .. }));
+    let slots = if let Store::Ring { steps, .. } = d.store { steps } else { d.t };
     let words = |name, numbers: &[f32]| Field { name, words: numbers.iter().map(|x| x.to_bits()).collect() };
     let (actions, low, high): (usize, &[f32], &[f32]) = match d.env.spec.action_space {
         ActionSpace::Discrete(n) => (n, &[0.0], &[0.0]),
@@ -115,7 +124,15 @@ fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
         word("t", d.t),
         word("n", d.n),
         word("limit", d.limit as usize),
-        flag("greedy", d.explore == Explore::Greedy),
+        flag("ring", d.in_ring()),
+        word("slots", slots),
+        word("at", d.at()),
+        flag("greedy", matches!(d.explore, Explore::Greedy | Explore::EpsilonGreedy)),
+        flag("coin", d.explore == Explore::EpsilonGreedy),
+        flag("tempered", d.explore == Explore::Boltzmann),
+        flag("store_squashed", squashed && d.in_ring() && d.explore != Explore::Uniform),
+        flag("take_squashed", squashed && !d.in_ring()),
+        flag("own_units", d.nets.is_none()),
         flag("normalize_obs", d.normalize_obs),
         word("actions", actions),
         word("envs", place.map_or(0, |place| place.envs)),
@@ -132,7 +149,7 @@ fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
 }
 
 pub fn kernels(d: &RolloutShape) -> Vec<Kernel> {
-    let bf16 = if d.precision == Precision::Bf16 && d.nets.is_some() { "_bf16" } else { "" };
+    let bf16 = if d.precision == Precision::Bf16 && asked(d).is_some() { "_bf16" } else { "" };
     let kernel = |suffix: &str, tiles: usize, threads: usize, shared: usize, place: Option<&Place>| Kernel {
         entry: format!("rollout_{}{bf16}{suffix}", d.env.spec.module),
         tiles: tiles as u32,
@@ -141,7 +158,7 @@ pub fn kernels(d: &RolloutShape) -> Vec<Kernel> {
         shared_bytes: 4 * shared as u32,
         shape: fields(d, place),
     };
-    let Some(nets) = &d.nets else {
+    let Some(nets) = asked(d) else {
         return vec![kernel("_random", d.n.div_ceil(RANDOM_THREADS), RANDOM_THREADS, 0, None)];
     };
     let place = place(d, nets);
@@ -155,7 +172,7 @@ pub fn kernels(d: &RolloutShape) -> Vec<Kernel> {
 
 /// Packed weights, then the activations of every block, where they do not fit in shared memory.
 pub fn scratch(d: &RolloutShape) -> usize {
-    d.nets.as_ref().map_or(0, |nets| {
+    asked(d).map_or(0, |nets| {
         let place = place(d, nets);
         let acts = if place.spilled { place.acts * d.n.div_ceil(place.envs) } else { 0 };
         if place.wide { place.packed + acts } else { 0 }

@@ -95,7 +95,7 @@ crate::per_simd! {
 
 crate::per_simd! {
     /// Multiplies `d` by the slope, read off the activated values `y` (and their inputs where needed).
-    fn slope(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32]) = slope_body;
+    pub(super) fn slope(kind: Activation, d: &mut [f32], y: &[f32], before: &[f32]) = slope_body;
 }
 
 crate::per_isa! {
@@ -252,9 +252,9 @@ pub struct Mlp {
 
 /// One layer of a net: sizes, and where it lies in the parameters and in packed scratch.
 #[derive(Debug, Clone, Copy)]
-struct Layer {
-    input: usize,
-    output: usize,
+pub(super) struct Layer {
+    pub(super) input: usize,
+    pub(super) output: usize,
     /// Offsets into the parameters.
     weight: usize,
     bias: usize,
@@ -262,15 +262,16 @@ struct Layer {
     /// padded to 16 words.
     ahead: usize,
     packed_bias: usize,
-    back: usize,
+    pub(super) back: usize,
 }
 
-const fn pad(n: usize) -> usize {
+/// Words of a row whose columns are lanes.
+pub(super) const fn pad(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
 
 impl Mlp {
-    fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
+    pub(super) fn layers(&self) -> impl Iterator<Item = Layer> + '_ {
         let (mut at, mut packed) = (0, 0);
         (0..=self.hidden.len()).map(move |l| {
             let input = if l == 0 { self.input } else { self.hidden[l - 1] };
@@ -397,6 +398,15 @@ impl Mlp {
 
 /// Lays parameters out for [`forward`] and [`backward`]: padded rows, and each matrix both ways.
 pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
+    lay_out(mlp, params, packed, true);
+}
+
+/// Lays parameters out for [`forward`] alone, which saves turning the large matrices.
+pub fn pack_forward(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
+    lay_out(mlp, params, packed, false);
+}
+
+fn lay_out(mlp: &Mlp, params: &[f32], packed: &mut [f32], both: bool) {
     let last = mlp.hidden.len();
     for (l, y) in mlp.layers().enumerate() {
         let (input, output) = (y.input, y.output);
@@ -409,15 +419,29 @@ pub fn pack(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
         // the way this matrix is stored, and the other way round
         let (same, turned, rows, cols) =
             if l == last { (back, ahead, output, input) } else { (ahead, back, input, output) };
-        for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
-            to[..cols].copy_from_slice(from);
-            to[cols..].fill(0.0);
-        }
-        for (j, to) in turned.chunks_exact_mut(pad(rows)).enumerate() {
-            for (i, to) in to[..rows].iter_mut().enumerate() {
-                *to = weight[i * cols + j];
+        if both || l < last {
+            for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
+                to[..cols].copy_from_slice(from);
+                to[cols..].fill(0.0);
             }
-            to[rows..].fill(0.0);
+        }
+        if both || l == last {
+            turn(weight, rows, cols, turned);
+        }
+    }
+}
+
+/// `to[j, i] = from[i, j]`, rows of `to` padded with zeros. It goes by squares of 16: a whole column of a wide matrix
+/// does not fit the nearest cache.
+fn turn(from: &[f32], rows: usize, cols: usize, to: &mut [f32]) {
+    let wide = pad(rows);
+    for (band, to) in to.chunks_mut(LANES * wide).enumerate() {
+        for i in (0..wide).step_by(LANES) {
+            for (j, to) in to.chunks_exact_mut(wide).enumerate() {
+                for (r, to) in to[i..i + LANES].iter_mut().enumerate() {
+                    *to = if i + r < rows { from[(i + r) * cols + band * LANES + j] } else { 0.0 };
+                }
+            }
         }
     }
 }

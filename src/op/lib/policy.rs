@@ -240,7 +240,7 @@ impl Policy {
 
 /// Maximum and `ln(sum(exp(x - max)))` over the outputs, per lane.
 #[inline(always)]
-fn log_sum_exp(out: &[Lanes]) -> (Lanes, Lanes) {
+pub fn log_sum_exp(out: &[Lanes]) -> (Lanes, Lanes) {
     let mut top = out[0];
     for x in &out[1..] {
         for i in 0..LANES {
@@ -262,7 +262,7 @@ fn log_sum_exp(out: &[Lanes]) -> (Lanes, Lanes) {
 
 /// `ln(1 - tanh(x)^2) = 2 (ln 2 - x - softplus(-2x))`, stable for large `|x|`.
 #[inline(always)]
-fn ln_tanh_slope(x: f32) -> f32 {
+pub(super) fn ln_tanh_slope(x: f32) -> f32 {
     let a = x.abs();
     2.0 * (std::f32::consts::LN_2 - a - trig::ln(1.0 + trig::exp(-2.0 * a)))
 }

@@ -3,7 +3,7 @@
 
 use crate::device::{Limits, Shader};
 use crate::op::gpu::optimize::groups;
-use crate::op::gpu::word;
+use crate::op::gpu::{flag, number, word};
 use crate::op::hyper::update;
 use crate::op::optimize::OptimizeShape;
 
@@ -33,10 +33,17 @@ fn chunks(d: &OptimizeShape) -> usize {
 pub fn shaders(d: &OptimizeShape, limits: &Limits) -> Vec<Shader> {
     let (width, chunk) = cut(d);
     let chunks = chunks(d);
+    let bounded = d.groups.iter().enumerate().map(|(g, group)| usize::from(group.bounded) << g).sum();
     let shape = vec![
+        word("params", d.params),
+        word("at", d.at),
         word("p", d.p),
         word("tiles", d.tiles),
         word("rows", d.rows),
+        word("first_group", d.first_group),
+        word("bounded", bounded),
+        number("share", d.share),
+        flag("counts", d.counts),
         word("width", width),
         word("chunk", chunk),
         word("chunks", chunks),

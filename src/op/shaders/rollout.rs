@@ -6,7 +6,7 @@ use crate::op::gpu::{flag, net, policy, word};
 use crate::op::lib::acting::Explore;
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
-use crate::op::rollout::RolloutShape;
+use crate::op::rollout::{RolloutShape, Store};
 
 /// Lanes of a block that packs, and of one without nets.
 const PACK_THREADS: usize = 256;
@@ -95,8 +95,13 @@ fn place(d: &RolloutShape, nets: &Nets, limits: &Limits) -> Place {
         .unwrap_or_else(|| at(LEAST, true))
 }
 
-fn fields(d: &RolloutShape, place: Option<&Place>, pack_lanes: usize) -> Vec<Field> {
-    let nets = d.nets.as_ref();
+/// The nets that are asked: none where actions are random whatever they say, and no critic where nothing is judged.
+fn asked(d: &RolloutShape) -> Option<Nets> {
+    let nets = d.nets.as_ref().filter(|_| d.explore != Explore::Uniform)?;
+    Some(Nets { critic: nets.critic.clone().filter(|_| !d.in_ring()), ..nets.clone() })
+}
+
+fn fields(d: &RolloutShape, nets: Option<&Nets>, place: Option<&Place>, pack_lanes: usize) -> Vec<Field> {
     let (actor, critic) = (nets.map(|nets| &nets.actor), nets.and_then(|nets| nets.critic.as_ref()));
     let of = |net: Option<&Mlp>, words: fn(&Mlp) -> usize| net.map_or(0, words);
     let words = |name, numbers: &[f32]| Field { name, words: numbers.iter().map(|x| x.to_bits()).collect() };
@@ -109,7 +114,12 @@ fn fields(d: &RolloutShape, place: Option<&Place>, pack_lanes: usize) -> Vec<Fie
         word("t", d.t),
         word("n", d.n),
         word("limit", d.limit as usize),
-        flag("greedy", d.explore == Explore::Greedy),
+        flag("greedy", matches!(d.explore, Explore::Greedy | Explore::EpsilonGreedy)),
+        flag("epsilon", d.explore == Explore::EpsilonGreedy),
+        flag("boltzmann", d.explore == Explore::Boltzmann),
+        flag("to_learn", d.nets.is_some()),
+        word("ring", if let Store::Ring { steps, .. } = d.store { steps } else { 0 }),
+        word("at", d.at()),
         flag("normalize_obs", d.normalize_obs),
         word("actions", actions),
         word("envs", place.map_or(LEAST, |place| place.envs)),
@@ -145,13 +155,13 @@ pub fn shaders(d: &RolloutShape, limits: &Limits) -> Vec<Shader> {
         threads: threads as u32,
         shape,
     };
-    let Some(nets) = &d.nets else {
+    let Some(nets) = asked(d) else {
         let tiles = d.n.div_ceil(RANDOM_THREADS);
-        return vec![shader("rollout_random", tiles, RANDOM_THREADS, fields(d, None, 0))];
+        return vec![shader("rollout_random", tiles, RANDOM_THREADS, fields(d, None, None, 0))];
     };
-    let place = place(d, nets, limits);
-    let pack_tiles = of_nets(nets, packed).div_ceil(PACK_THREADS).min(PACK_BLOCKS);
-    let shape = fields(d, Some(&place), pack_tiles * PACK_THREADS);
+    let place = place(d, &nets, limits);
+    let pack_tiles = of_nets(&nets, packed).div_ceil(PACK_THREADS).min(PACK_BLOCKS);
+    let shape = fields(d, Some(&nets), Some(&place), pack_tiles * PACK_THREADS);
     vec![
         shader("rollout_pack", pack_tiles, PACK_THREADS, shape.clone()),
         shader("rollout", d.n.div_ceil(place.envs), place.threads, shape),
@@ -160,9 +170,9 @@ pub fn shaders(d: &RolloutShape, limits: &Limits) -> Vec<Shader> {
 
 /// Packed weights, then the activations of every block, where they may have no room in its memory.
 pub fn scratch(d: &RolloutShape) -> usize {
-    d.nets.as_ref().map_or(0, |nets| {
-        let spilled = place(d, nets, &Limits::WEBGPU).spilled;
+    asked(d).map_or(0, |nets| {
+        let spilled = place(d, &nets, &Limits::WEBGPU).spilled;
         let rows = if spilled { d.n.next_multiple_of(MOST) } else { 0 };
-        4 * of_nets(nets, packed) + rows * of_nets(nets, acts)
+        4 * of_nets(&nets, packed) + rows * of_nets(&nets, acts)
     })
 }
