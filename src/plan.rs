@@ -91,7 +91,7 @@ impl Plan {
             .hint("lower `env.num_envs` or the horizon")
         })?;
         let minibatch = minibatch.min(rows);
-        if nets.body.is_some() && minibatch % horizon != 0 {
+        if nets.body.is_some() && !minibatch.is_multiple_of(horizon) {
             let place = "agent.algorithm.minibatch_size";
             let what = format!("{minibatch} rows are no whole sequences of the horizon, {horizon} steps");
             return Err(Error::new(place, what).hint(format!(

@@ -181,6 +181,7 @@ pub struct Work {
 }
 
 impl Work {
+    #[allow(clippy::new_without_default)] // there is nothing that it would be the default of
     pub fn new() -> Work {
         Work {
             action: [[0.0; LANES]; OUTPUTS],

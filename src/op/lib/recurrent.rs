@@ -276,6 +276,7 @@ impl<'a> PackedBody<'a> {
     /// The way back through [`PackedBody::step`]: `d_state` goes from the slopes at the states after it to those before it;
     /// `gates` and `recurrent` become the slopes at what the gates got from the inputs and from the states (the LSTM's are
     /// the same, and stand in `gates`).
+    #[allow(clippy::too_many_arguments)] // what it reads, then what it writes
     pub fn step_back(
         &self,
         isa: Isa,
