@@ -4,12 +4,15 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
-use common::gpu::{self, check, plan, trained};
+use common::gpu::{self, check, plan, q_plan, trained};
 use common::ops::{Buffers, POISON, inputs};
-use common::small_spec;
+use common::{files, only_run, outcome, small_spec, table};
+use serde_json::{Value, json};
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
 use slm_fast::op::{ALL, Role};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// Set in a child that has the fake driver.
 const CHILD: &str = "SLM_FAKE_DRIVER";
@@ -114,6 +117,25 @@ fn the_first_iteration_is_that_of_the_cpu() {
 }
 
 #[test]
+fn q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    on_cuda("q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu", &[], |_| {
+        gpu::ends_in_the_same_bits_with(&q_plan(1000, &[]), cuda);
+        let others: [&[(&str, &str)]; 3] = [
+            &[],
+            &[
+                ("agent.algorithm.action_policy", "boltzmann"),
+                ("agent.algorithm.num_step_returns", "3"),
+                ("agent.net.update_type", "polyak"),
+                ("agent.net.polyak_coef", "0.1"),
+                ("agent.net.hid_layers", "[70, 20]"),
+            ],
+            &[("agent.memory", r#"{ "name": "Replay", "batch_size": 33, "max_size": 400, "use_cer": false }"#)],
+        ];
+        others.iter().for_each(|set| gpu::after_some_iterations_as_the_cpu(&q_plan(10_000, set), 3, cuda));
+    });
+}
+
+#[test]
 fn it_learns_as_the_cpu_does() {
     on_cuda("it_learns_as_the_cpu_does", &[], |_| gpu::learns_as_the_cpu(cuda));
 }
@@ -166,6 +188,95 @@ fn a_run_from_the_command_line_is_written_and_resumed() {
     assert!(model("one") == model("two"), "equal runs");
     let text = run(&["devices"]);
     assert!(text.contains("cuda:0  FakeCUDA (CPU), ") && text.contains("compute capability 9.0"), "{text}");
+}
+
+/// The program on the real device where there is one, else on the fake one.
+fn on_device() -> Option<Command> {
+    let mut command = common::slm_fast();
+    if Device::cuda(0).is_err() {
+        driver()?.under(&mut command);
+    }
+    Some(command)
+}
+
+/// Four trials of two shapes, of which the rungs stop some.
+fn searching() -> Value {
+    // a real device has done with a short one before anybody could kill it
+    let frames = if Device::cuda(0).is_ok() { 40_960 } else { 1_536 };
+    let mut spec = small_spec(frames, 2, Some(5));
+    let small = &mut spec["small"];
+    small["search"] = json!({
+        "agent.net.hid_layers__grid_search": [[8], [70]],
+        "agent.net.actor_optim_spec.lr__grid_search": [1e-3, 1e-2],
+    });
+    small["meta"]["search_scheduler"] = json!({ "grace_period": frames / 3, "reduction_factor": 2 });
+    small["meta"]["device"] = json!("cuda");
+    small["meta"]["max_trial"] = Value::Null;
+    spec
+}
+
+#[test]
+fn a_search_has_the_bits_of_its_trials_alone_and_of_one_that_was_killed() {
+    if on_device().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let spec = common::write_spec(folder.path(), &searching());
+    let command = |args: &[&str]| {
+        let mut command = on_device().expect("it was there a moment ago");
+        command.current_dir(folder.path()).args(args).args(["--quiet", "--device", "cuda"]);
+        command
+    };
+    let run = |args: &[&str], data: &str| {
+        let output = command(&[args, &["--data", data]].concat()).output().expect("it starts");
+        assert!(output.status.success(), "{args:?}\n{}", common::text(&output));
+        only_run(&folder.path().join(data))
+    };
+    let whole = run(&["search", spec, "--keep", "-1"], "whole");
+    let (rows, trials) = (table(&whole), outcome(&whole));
+    let stopped = rows.iter().filter(|row| row["status"] == "stopped").count();
+    assert!(rows.len() == 4 && (1..4).contains(&stopped), "{rows:?}");
+
+    // each trial alone, from the spec that it saved: the same rows, as far as it came
+    for row in &rows {
+        let trial = &row["trial"];
+        let saved = whole.join(format!("small_t{trial}_spec.json")).display().to_string();
+        let alone = outcome(&run(&["train", &saved], &format!("alone{trial}")));
+        let mut compared = 0;
+        for (name, content) in alone.iter().filter(|(name, _)| !name.contains("resume")) {
+            let Some(of_search) = trials.get(&name.replace("_t0_", &format!("_t{trial}_"))) else { continue };
+            let frame = name.ends_with(".csv");
+            if row["status"] == "complete" {
+                assert_eq!(of_search, content, "trial {trial}: {name}");
+            } else if frame {
+                assert!(of_search.lines().count() > 2 && content.starts_with(of_search), "trial {trial}: {name}");
+            }
+            compared += usize::from(frame || row["status"] == "complete");
+        }
+        assert!(compared >= 2, "trial {trial}: {compared} files");
+    }
+
+    let mut child = command(&["search", spec, "--keep", "-1", "--data", "killed", "--checkpoint-every", "0.01"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    let data = folder.path().join("killed");
+    let has_begun = || data.is_dir() && files(&data).iter().any(|name| name.contains("resume"));
+    while !has_begun() && child.try_wait().expect("a child").is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint in a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(child.try_wait().expect("a child").is_none(), "the search was over before it was killed");
+    child.kill().expect("a child of ours");
+    child.wait().expect("ended");
+    let killed = only_run(&data);
+    let output =
+        command(&["search", "--keep", "-1", "--resume", &killed.display().to_string()]).output().expect("it starts");
+    assert!(output.status.success(), "{}", common::text(&output));
+    assert_eq!(rows, table(&killed));
+    assert_eq!(trials, outcome(&killed));
 }
 
 #[test]

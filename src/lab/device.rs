@@ -1,8 +1,9 @@
 //! Which device a run gets: what was asked for, opened, with a line that says which and why.
 
+use crate::algorithm::Program;
 use crate::device::{Device, Kind, Precision};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::op;
 use crate::spec::DeviceChoice;
 
 /// An open device, and what to tell about it.
@@ -94,30 +95,33 @@ fn host_bytes() -> Option<usize> {
     Some(line.split_whitespace().next()?.parse::<usize>().ok()? * 1024)
 }
 
-/// Whether a device has what a plan asks for.
+/// Whether a device has a number format.
 ///
 /// # Errors
-/// bf16 anywhere but on cuda, recurrent nets anywhere but on the cpu.
-pub fn require(plan: &Plan, device: &Device) -> Result<()> {
-    require_states(plan.nets.bodies(), device.kind())?;
-    require_format(plan.precision, device)
-}
-
-/// Whether a kind of device has nets with that many recurrent bodies.
-fn require_states(bodies: usize, kind: Kind) -> Result<()> {
-    if bodies == 0 || kind == Kind::Cpu {
-        return Ok(());
-    }
-    let what = format!("recurrent nets are built for the cpu alone, and this run is on {kind:?}");
-    Err(Error::new("agent.net.type", what.to_lowercase()).hint("use `--device cpu`"))
-}
-
-fn require_format(precision: Precision, device: &Device) -> Result<()> {
+/// bf16 anywhere but on cuda.
+pub fn require(precision: Precision, device: &Device) -> Result<()> {
     if precision == Precision::F32 || device.kind() == Kind::Cuda {
         return Ok(());
     }
     let what = format!("bf16 is built for the cuda device alone, and this run is on the {}", choice(device));
     Err(Error::new("meta.precision", what).hint("use `--device cuda`, or `--set meta.precision=f32`"))
+}
+
+/// Whether a device has kernels for every op of a program.
+///
+/// # Errors
+/// Names the first op that it has none for.
+pub fn require_kernels(program: &Program, kind: Kind) -> Result<()> {
+    let (without, name) = match kind {
+        Kind::Cpu => return Ok(()),
+        Kind::Cuda => (op::NOT_ON_CUDA, "cuda"),
+        Kind::Wgpu => (op::NOT_ON_WGPU, "wgpu"),
+    };
+    let mut names = program.queues().flat_map(|queue| queue.calls()).map(|call| call.name());
+    names.find(|name| without.contains(name)).map_or(Ok(()), |op| {
+        let what = format!("this algorithm needs `{op}`, which is not built for the {name} device yet");
+        Err(Error::new("meta.device", what).hint("use `--device cpu`"))
+    })
 }
 
 #[cfg(test)]
@@ -139,21 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn recurrent_nets_are_refused_on_gpus() {
-        assert_eq!(require_states(2, Kind::Cpu), Ok(()));
-        for kind in [Kind::Cuda, Kind::Wgpu] {
-            assert_eq!(require_states(0, kind), Ok(()));
-            let error = require_states(1, kind).unwrap_err();
-            assert!(error.what.contains("on cuda") || error.what.contains("on wgpu"), "{error}");
-            assert!(error.hint.contains("--device cpu"), "{error}");
-        }
-    }
-
-    #[test]
     fn bf16_is_refused_on_the_cpu() {
         let cpu = Device::cpu(1);
-        assert_eq!(require_format(Precision::F32, &cpu), Ok(()));
-        let error = require_format(Precision::Bf16, &cpu).unwrap_err();
+        assert_eq!(require(Precision::F32, &cpu), Ok(()));
+        let error = require(Precision::Bf16, &cpu).unwrap_err();
         assert_eq!(error.place, "meta.precision");
         assert!(error.hint.contains("--device cuda"), "{error}");
     }

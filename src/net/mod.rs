@@ -1,9 +1,10 @@
 //! Nets as a person knows them: first parameters, and layers by name as PyTorch stores them.
 
+mod recurrent;
+
 use crate::device::Dtype;
-use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
-use crate::op::lib::recurrent::Body;
+use crate::op::lib::renorm::{Critic, Place, Renorm};
 use crate::op::lib::rng::{Purpose, philox};
 use crate::spec::{Activation, InitFn, Net, Tower};
 
@@ -140,113 +141,112 @@ fn layer(
     (weight, vec![0.0; out])
 }
 
-/// Draws the hidden layers of a net into its parameters; returns the inputs of its last layer, and the offsets of that
-/// layer's weight and bias.
-fn hidden(source: &mut Source, tower: &Tower<'_>, mlp: &Mlp, params: &mut [f32]) -> (usize, usize, usize) {
-    let mut layers = mlp.offsets();
-    let (input, _, weight, bias) = layers.pop().expect("a net has an output layer");
-    for (input, output, weight, bias) in layers {
-        let (w, b) = layer(source, tower, output, input, None);
-        for o in 0..output {
-            (0..input).for_each(|i| params[weight + i * output + o] = w[o * input + i] as f32);
-            params[bias + o] = b[o] as f32;
-        }
-    }
-    (input, weight, bias)
+/// Sizes `(in, out)` of every layer and the offsets of its weight and bias.
+type Layers = Vec<(usize, usize, usize, usize)>;
+
+/// The linear layers of a normalised net.
+fn linear(net: &Renorm) -> Layers {
+    net.places().map(|y| (y.input, y.output, y.weight, y.bias)).collect()
 }
 
-/// Draws a recurrent body into its parameters. Without an init function the cell's are uniform within `1 / sqrt(H)`, as
-/// PyTorch draws them; with one, both its matrices are as those of other layers, and its biases 0.
-fn body(source: &mut Source, tower: &Tower<'_>, body: &Body, params: &mut [f32]) {
-    let (input, weight_ih, bias_ih) = hidden(source, tower, &body.front, params);
-    let (rows, h, weight_hh) = (body.rows(), body.hidden, body.recurrent_at());
-    let mut put = |at: usize, values: Vec<f64>| {
-        params[at..at + values.len()].iter_mut().zip(values).for_each(|(to, from)| *to = from as f32);
-    };
-    if tower.init_fn.is_some() {
-        put(weight_ih, layer(source, tower, rows, input, None).0);
-        put(weight_hh, layer(source, tower, rows, h, None).0);
-        return;
-    }
-    let bound = 1.0 / (h as f64).sqrt();
-    for (at, len) in [(weight_ih, rows * input), (weight_hh, rows * h), (bias_ih, rows), (weight_hh + rows * h, rows)] {
-        put(at, (0..len).map(|_| source.uniform(-bound, bound)).collect());
-    }
+/// Places of the hidden layers of a normalised net.
+fn hidden(net: &Renorm) -> impl Iterator<Item = Place> + '_ {
+    net.places().take(net.mlp.hidden.len())
+}
+
+/// First running moments of two critics: means of 0, variances of 1.
+pub fn init_norm(critic: &Critic) -> Vec<f32> {
+    let one = |net: &Renorm| [vec![0.0; net.units()], vec![1.0; net.units()]].concat();
+    critic.renorm().map_or(Vec::new(), |net| [one(net), one(net)].concat())
 }
 
 /// First parameters of a session, `[P]`. A shared net's heads are drawn apart, so each gets its own deviation. Where two
 /// critics learn beside the nets that act, they stand behind these and behind a `log_alpha` of 0.
-pub fn init(nets: &Nets, critics: Option<&Mlp>, net: &Net, key: [u32; 2]) -> Vec<f32> {
-    let mut params = vec![0.0; nets.len() + critics.map_or(0, |mlp| 1 + 2 * mlp.len())];
-    let mut one = |mlp: &Mlp, at: usize, tower: &Tower<'_>, number: u32, heads: &[(usize, Option<f64>)]| {
+///
+/// `critic` is what the two critics are made of.
+pub fn init(nets: &Nets, critics: Option<&Critic>, net: &Net, critic: &Tower<'_>, key: [u32; 2]) -> Vec<f32> {
+    let mut params = vec![0.0; nets.len() + critics.map_or(0, |critic| 1 + 2 * critic.len())];
+    let mut one = |layers: Layers, at: usize, tower: &Tower<'_>, number: u32, heads: &[(usize, Option<f64>)]| {
         let mut source = Source { key, tower: number, at: 0 };
-        if let Some(shape) = &nets.body {
-            body(&mut source, tower, shape, &mut params[nets.body_at(number as usize)]);
-        }
-        let params = &mut params[at..];
-        let (input, weight, bias) = hidden(&mut source, tower, mlp, params);
-        let mut row = 0;
-        for &(rows, init_std) in heads {
-            let (w, b) = layer(&mut source, tower, rows, input, init_std);
-            (0..rows * input).for_each(|i| params[weight + row * input + i] = w[i] as f32);
-            (0..rows).for_each(|o| params[bias + row + o] = b[o] as f32);
-            row += rows;
+        for (l, &(input, output, weight, bias)) in layers.iter().enumerate() {
+            if l + 1 < layers.len() {
+                let (w, b) = layer(&mut source, tower, output, input, None);
+                for o in 0..output {
+                    (0..input).for_each(|i| params[at + weight + i * output + o] = w[o * input + i] as f32);
+                    params[at + bias + o] = b[o] as f32;
+                }
+                continue;
+            }
+            let mut row = 0;
+            for &(rows, init_std) in heads {
+                let (w, b) = layer(&mut source, tower, rows, input, init_std);
+                (0..rows * input).for_each(|i| params[at + weight + row * input + i] = w[i] as f32);
+                (0..rows).for_each(|o| params[at + bias + row + o] = b[o] as f32);
+                row += rows;
+            }
         }
     };
-    let (actor, critic) = (net.actor(), net.critic());
+    let actor = net.actor();
     let mut heads = vec![(nets.policy.outputs(), actor.init_std)];
     if nets.shared() {
         heads.push((1, critic.init_std));
     }
-    one(&nets.actor, 0, &actor, 0, &heads);
+    one(nets.actor.offsets(), 0, &actor, 0, &heads);
     if let Some(mlp) = &nets.critic {
-        one(mlp, nets.actor_len(), &critic, 1, &[(1, critic.init_std)]);
+        one(mlp.offsets(), nets.actor_len(), critic, 1, &[(1, critic.init_std)]);
     }
-    if let Some(mlp) = critics {
+    if let Some(net) = critics {
         for k in 0..2 {
-            let at = nets.len() + 1 + k * mlp.len();
-            one(mlp, at, &critic, 1 + k as u32, &[(mlp.output, critic.init_std)]);
+            let at = nets.len() + 1 + k * net.len();
+            let layers = net.renorm().map_or_else(|| net.mlp().offsets(), linear);
+            one(layers, at, critic, 1 + k as u32, &[(net.mlp().output, critic.init_std)]);
         }
+        for k in 0..2 {
+            let at = nets.len() + 1 + k * net.len();
+            for y in net.renorm().into_iter().flat_map(hidden) {
+                params[at + y.scale..at + y.shift].fill(1.0);
+            }
+        }
+    }
+    if let Some(body) = &nets.body {
+        recurrent::init(nets, body, net, key, &mut params);
     }
     params[nets.free()].fill(net.log_std_init.unwrap_or(0.0) as f32);
     params
 }
 
 /// Every layer by name: offset, rows and columns in the parameters, and whether they are stored `[in, out]`.
-fn named(nets: &Nets, critics: Option<&Mlp>) -> Vec<(String, usize, [usize; 2], bool)> {
-    let mut all = Vec::new();
-    let mut one = |name: &str, mlp: &Mlp, at: usize, number: usize| {
-        let mut layer = |name: String, at: usize, (input, output, weight, bias), turned: bool| {
-            all.push((format!("{name}.weight"), at + weight, [output, input], turned));
-            all.push((format!("{name}.bias"), at + bias, [output, 0], false));
-        };
-        let Some(body) = &nets.body else {
-            let layers = mlp.offsets();
-            let last = layers.len() - 1;
-            layers.into_iter().enumerate().for_each(|(l, y)| layer(format!("{name}.{l}"), at, y, l < last));
-            return;
-        };
-        let body_at = nets.body_at(number).start;
-        let mut layers = body.front.offsets();
-        let (input, rows, weight, bias) = layers.pop().expect("a net has an output layer");
-        layers.into_iter().enumerate().for_each(|(l, y)| layer(format!("{name}.fc.{l}"), body_at, y, true));
-        mlp.offsets().into_iter().for_each(|y| layer(format!("{name}.head"), at, y, false));
-        let (h, recurrent) = (body.hidden, body.recurrent_at());
-        let cell = [
-            ("weight_ih_l0", weight, [rows, input]),
-            ("weight_hh_l0", recurrent, [rows, h]),
-            ("bias_ih_l0", bias, [rows, 0]),
-            ("bias_hh_l0", recurrent + rows * h, [rows, 0]),
-        ];
-        all.extend(cell.map(|(part, offset, shape)| (format!("{name}.rnn.{part}"), body_at + offset, shape, false)));
+fn named(nets: &Nets, critics: Option<&Critic>) -> Vec<(String, usize, [usize; 2], bool)> {
+    if let Some(body) = &nets.body {
+        return recurrent::named(nets, body);
+    }
+    let (mut all, mut norms) = (Vec::new(), Vec::new());
+    // where `step` is 2, a normalisation stands behind each hidden layer
+    let mut one = |name: &str, layers: Layers, at: usize, step: usize| {
+        for (l, &(input, output, weight, bias)) in layers.iter().enumerate() {
+            all.push((format!("{name}.{}.weight", step * l), at + weight, [output, input], l + 1 < layers.len()));
+            all.push((format!("{name}.{}.bias", step * l), at + bias, [output, 0], false));
+        }
     };
-    one(if nets.shared() { "net" } else { "actor" }, &nets.actor, 0, 0);
+    one(if nets.shared() { "net" } else { "actor" }, nets.actor.offsets(), 0, 1);
     if let Some(critic) = &nets.critic {
-        one("critic", critic, nets.actor_len(), 1);
+        one("critic", critic.offsets(), nets.actor_len(), 1);
     }
     if let Some(critic) = critics {
-        one("critic_1", critic, nets.len() + 1, 1);
-        one("critic_2", critic, nets.len() + 1 + critic.len(), 2);
+        let first = nets.len() + 1;
+        for (name, at) in [("critic_1", first), ("critic_2", first + critic.len())] {
+            let Some(net) = critic.renorm() else {
+                one(name, critic.mlp().offsets(), at, 1);
+                continue;
+            };
+            one(name, linear(net), at, 2);
+            norms.extend(hidden(net).enumerate().flat_map(|(l, y)| {
+                let norm =
+                    |part: &str, from: usize| (format!("{name}.{}.{part}", 2 * l + 1), at + from, [y.output, 0], false);
+                [norm("weight", y.scale), norm("bias", y.shift)]
+            }));
+        }
+        all.append(&mut norms);
         all.push(("log_alpha".to_string(), nets.len(), [1, 0], false));
     }
     if nets.policy.free_len() > 0 {
@@ -256,7 +256,7 @@ fn named(nets: &Nets, critics: Option<&Mlp>) -> Vec<(String, usize, [usize; 2], 
 }
 
 /// Parameters as named tensors: weights `[out, in]`, biases `[out]`.
-pub fn to_tensors(nets: &Nets, critics: Option<&Mlp>, params: &[f32]) -> Vec<Tensor> {
+pub fn to_tensors(nets: &Nets, critics: Option<&Critic>, params: &[f32]) -> Vec<Tensor> {
     let one = |(name, at, [rows, cols], turned): (String, usize, [usize; 2], bool)| {
         if cols == 0 {
             return Tensor::f32(name, &[rows], &params[at..at + rows]);
@@ -266,6 +266,24 @@ pub fn to_tensors(nets: &Nets, critics: Option<&Mlp>, params: &[f32]) -> Vec<Ten
         Tensor::f32(name, &[rows, cols], &values)
     };
     named(nets, critics).into_iter().map(one).collect()
+}
+
+/// The running moments of two critics as named tensors; none of plain critics.
+pub fn norm_tensors(critic: &Critic, norm: &[f32]) -> Vec<Tensor> {
+    let Some(net) = critic.renorm() else { return Vec::new() };
+    let mut all = Vec::new();
+    for (name, norm) in ["critic_1", "critic_2"].iter().zip(norm.chunks_exact(net.norm_len().max(1))) {
+        for (l, y) in hidden(net).enumerate() {
+            for (part, from) in [("running_mean", y.unit), ("running_var", net.units() + y.unit)] {
+                all.push(Tensor::f32(
+                    format!("{name}.{}.{part}", 2 * l + 1),
+                    &[y.output],
+                    &norm[from..from + y.output],
+                ));
+            }
+        }
+    }
+    all
 }
 
 /// The opposite of [`to_tensors`] for the nets that act; what else the tensors hold is left aside.

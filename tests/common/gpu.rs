@@ -46,8 +46,47 @@ pub fn check(entry: &Entry, case: usize, device: &Device) {
 
 /// CartPole with nets of 16 x 16.
 pub fn plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
+    plan_of(&small_spec(max_frame, 3, Some(11)), set)
+}
+
+/// Double Q-learning on CartPole, with priorities, a dueling net and a ring that goes round.
+pub fn q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    spec["small"]["agent"] = serde_json::json!({
+        "name": "DoubleDQN",
+        "algorithm": {
+            "name": "DoubleDQN",
+            "action_pdtype": "Argmax",
+            "action_policy": "epsilon_greedy",
+            "explore_var_spec":
+                { "name": "linear_decay", "start_val": 1.0, "end_val": 0.1, "start_step": 0, "end_step": max_frame / 2 },
+            "gamma": 0.98,
+            "training_batch_iter": 1,
+            "training_iter": 2,
+            "training_frequency": 8,
+            "training_start_step": 64,
+        },
+        "memory": {
+            "name": "PrioritizedReplay", "alpha": 0.6, "epsilon": 1e-4, "batch_size": 20, "max_size": 400, "use_cer": true,
+        },
+        "net": {
+            "type": "DuelingMLPNet",
+            "hid_layers": [24],
+            "hid_layers_activation": "selu",
+            "clip_grad_val": 0.5,
+            "loss_spec": { "name": "SmoothL1Loss" },
+            "optim_spec": { "name": "Adam", "lr": 0.003 },
+            "update_type": "replace",
+            "update_frequency": 40,
+        },
+    });
+    spec["small"]["env"]["normalize_obs"] = false.into();
+    plan_of(&spec, set)
+}
+
+fn plan_of(spec: &serde_json::Value, set: &[(&str, &str)]) -> Plan {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(super::write_spec(folder.path(), &small_spec(max_frame, 3, Some(11))));
+    let path = folder.path().join(super::write_spec(folder.path(), spec));
     let set: Vec<(String, String)> = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
 }
@@ -114,19 +153,23 @@ pub fn trained(plan: &Plan, sessions: &[u32], device: Device) -> Trained {
 /// A training ends in the same bits again, alone, in other company, and resumed in the middle.
 pub fn ends_in_the_same_bits(open: impl Fn() -> Device) {
     // ends within an iteration, so that the shorter last one runs too
-    let plan = plan(1400, &[]);
-    let together = trained(&plan, &[0, 1, 2], open());
-    assert!(together == trained(&plan, &[0, 1, 2], open()), "again");
+    ends_in_the_same_bits_with(&plan(1400, &[]), open);
+}
+
+/// The same with a plan that takes more than four iterations.
+pub fn ends_in_the_same_bits_with(plan: &Plan, open: impl Fn() -> Device) {
+    let together = trained(plan, &[0, 1, 2], open());
+    assert!(together == trained(plan, &[0, 1, 2], open()), "again");
     for s in 0..3 {
-        assert!(trained(&plan, &[s as u32], open()).session(0) == together.session(s), "session {s} alone");
+        assert!(trained(plan, &[s as u32], open()).session(0) == together.session(s), "session {s} alone");
     }
-    let turned = trained(&plan, &[2, 7, 0], open());
+    let turned = trained(plan, &[2, 7, 0], open());
     assert!(turned.session(0) == together.session(2) && turned.session(2) == together.session(0), "other company");
     assert!(turned.session(1) != together.session(1), "sessions differ");
 
-    let mut stopped = cohort(&plan, &[0, 1, 2], open());
+    let mut stopped = cohort(plan, &[0, 1, 2], open());
     let before = train(&mut stopped, 3, 4);
-    let mut resumed = cohort(&plan, &[0, 1, 2], open());
+    let mut resumed = cohort(plan, &[0, 1, 2], open());
     // what is overwritten has been somewhere else
     train(&mut resumed, 3, 2);
     resumed.restore(&before.state).expect("a snapshot of the same plan");
@@ -158,14 +201,18 @@ pub fn begins_as_the_cpu(open: impl Fn() -> Device) {
         &[("agent.net.shared", "true")],
         &[("env.normalize_reward", "true"), ("agent.algorithm.training_epoch", "1")],
     ] {
-        let plan = plan(10_000, set);
-        let cpu = train(&mut cohort(&plan, &[0, 1], Device::cpu(1)), 2, 1);
-        let gpu = train(&mut cohort(&plan, &[0, 1], open()), 2, 1);
-        for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
-            let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
-            let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);
-            assert!(worst < 1e-4, "{set:?} `{}`: off {worst:e}", ours.name);
-        }
+        after_some_iterations_as_the_cpu(&plan(10_000, set), 1, &open);
+    }
+}
+
+/// After so many iterations everything that the next one reads is what the cpu has.
+pub fn after_some_iterations_as_the_cpu(plan: &Plan, iterations: usize, open: impl Fn() -> Device) {
+    let cpu = train(&mut cohort(plan, &[0, 1], Device::cpu(1)), 2, iterations);
+    let gpu = train(&mut cohort(plan, &[0, 1], open()), 2, iterations);
+    for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
+        let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
+        let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);
+        assert!(worst < 1e-4, "`{}`: off {worst:e}", ours.name);
     }
 }
 

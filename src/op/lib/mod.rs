@@ -11,6 +11,7 @@ pub mod nets;
 pub mod per_isa;
 pub mod policy;
 pub mod recurrent;
+pub mod renorm;
 pub mod rng;
 pub mod simd;
 pub mod soft;
