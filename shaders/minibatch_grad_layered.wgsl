@@ -11,6 +11,7 @@
 
 #import lib/activation
 #import lib/core
+#import lib/layers
 #import lib/matrix
 #import lib/minibatch
 
@@ -21,7 +22,8 @@ struct Launch {
     across: u32,
     // bit 0, 1: this layer of the actor, of the critic, is its last; bit 2: this launch adds up the losses of tiles
     flags: u32,
-    // of a layer of the actor, then of the critic: see `Side`
+    // of a layer of the actor, then of the critic: sizes, first parameter, and words per row of scratch before what `Side`
+    // calls so
     actor_input: u32,
     actor_output: u32,
     actor_weight: u32,
@@ -36,42 +38,22 @@ struct Launch {
     critic_before: u32,
 }
 
-// A layer of one net, and where its matrices lie in a session's scratch: words per row of the minibatch before them.
-struct Side {
-    // no outputs where the net has no such layer
-    input: u32,
-    output: u32,
-    // from the first of all parameters
-    weight: u32,
-    // inputs, rows of `input` words
-    below: u32,
-    // outputs or their slopes, rows of `out_row` words
-    here: u32,
-    // units before the activation, of outputs on the way forward and of inputs on the way back
-    before: u32,
-    // whether this is the net's output layer, whose weight is [output, input]; the others' are [input, output]
-    last: bool,
-    // outputs, and parameters of the policy behind them
-    out_row: u32,
-    bias: u32,
-}
-
-fn side_of(z: u32) -> Side {
+// Layer of net `z` that this launch is about; where its matrices lie is told in words per row of the minibatch.
+fn side_of(s: u32, z: u32) -> Side {
     let critic = z == 1u;
     var side: Side;
     side.input = select(launch.actor_input, launch.critic_input, critic);
     side.output = select(launch.actor_output, launch.critic_output, critic);
-    side.weight = select(launch.actor_weight, launch.critic_weight, critic);
-    side.below = select(launch.actor_below, launch.critic_below, critic);
-    side.here = select(launch.actor_here, launch.critic_here, critic);
-    side.before = select(launch.actor_before, launch.critic_before, critic);
-    side.last = (launch.flags >> z & 1u) == 1u;
-    side.out_row = side.output + select(0u, FREE, side.last && !critic);
+    side.weight = params_of(s) + select(launch.actor_weight, launch.critic_weight, critic);
     side.bias = side.weight + side.input * side.output;
+    side.below = scratch_of(s, select(launch.actor_below, launch.critic_below, critic));
+    side.here = scratch_of(s, select(launch.actor_here, launch.critic_here, critic));
+    side.before = scratch_of(s, select(launch.actor_before, launch.critic_before, critic));
+    side.last = (launch.flags >> z & 1u) == 1u;
+    // free parameters of the policy lie behind the outputs
+    side.out_row = side.output + select(0u, FREE, side.last && !critic);
     return side;
 }
-
-var<workgroup> lane_sums: array<f32, MATRIX_LANES>;
 
 // First word of what lies in scratch behind `skipped` words per row.
 fn scratch_of(s: u32, skipped: u32) -> u32 {
@@ -100,60 +82,25 @@ fn minibatch_grad_gather(@builtin(workgroup_id) block: vec3<u32>, @builtin(local
 fn minibatch_grad_forward(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    let side = side_of(block.z);
     let row = block.x / launch.across * SIDE;
     let col = block.x % launch.across * SIDE;
-    if (col >= side.output) { return; }
-    var sums = TileSums();
-    let left = Matrix(scratch_of(s, side.below) + row * side.input, side.input, 1u, d.len - row, side.input);
-    let right = Matrix(params_of(s) + side.weight + col, 1u, side.output, side.output - col, side.input);
-    multiply(left, right, lane, &sums);
-
-    // a lane per column
-    let unit = col + lane;
-    for (var half = 0u; half < 2u; half++) {
-        keep_half(half, lane, &sums);
-        let first = row + half * HALF_SIDE;
-        for (var i = 0u; i < min(max(d.len, first) - first, HALF_SIDE); i++) {
-            if (unit < side.output) {
-                let x = kept(i, lane) + get_f(params_of(s) + side.bias + unit);
-                let word = (first + i) * side.output + unit;
-                if (needs_input(activation_of(block.z))) { put(scratch_of(s, side.before) + word, x); }
-                put(scratch_of(s, side.here) + word, unit_of(block.z, x));
-            }
-        }
-    }
+    layer_forward(block.z, side_of(s, block.z), d.len, row, col, lane);
 }
 
 @compute @workgroup_size(THREADS)
 fn minibatch_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    let side = side_of(block.z);
+    let side = side_of(s, block.z);
     let is_critic = block.z == 1u;
     let row = block.x * SIDE;
-    let out_row = side.out_row;
-    let here = scratch_of(s, side.here) + row * out_row;
-    for (var col = 0u; col < side.output; col += SIDE) {
-        var sums = TileSums();
-        let left = Matrix(scratch_of(s, side.below) + row * side.input, side.input, 1u, d.len - row, side.input);
-        let weight = params_of(s) + side.weight + col * side.input;
-        multiply(left, Matrix(weight, side.input, 1u, side.output - col, side.input), lane, &sums);
-        for (var half = 0u; half < 2u; half++) {
-            keep_half(half, lane, &sums);
-            let first = row + half * HALF_SIDE;
-            for (var i = 0u; i < min(max(d.len, first) - first, HALF_SIDE); i++) {
-                let word = (half * HALF_SIDE + i) * out_row + col + lane;
-                if (col + lane < side.output) { put(here + word, kept(i, lane)); }
-            }
-        }
-    }
+    layer_outputs(side, d.len, row, lane);
     storageBarrier();
 
     // a lane per row
     if (row + lane >= d.len) { return; }
-    let mine = here + lane * out_row;
-    let bias = params_of(s) + side.bias;
+    let mine = side.here + (row + lane) * side.out_row;
+    let bias = side.bias;
     let m = row_of(s, row + lane);
     let n = numbers_of(s);
     var losses = LossSums();
@@ -182,15 +129,8 @@ fn add_losses(s: u32, tile: u32, lane: u32) {
     let end = min(row + d.tile_rows, d.len);
     for (var c = 0u; c < SUMS_LOSSES; c++) {
         let source = scratch_of(s, d.losses) + c * d.len;
-        var sum = 0.0;
-        for (var i = row + lane; i < end; i += MATRIX_LANES) { sum += get_f(source + i); }
-        lane_sums[lane] = sum;
-        workgroupBarrier();
-        if (lane == 0u) {
-            for (var i = 1u; i < MATRIX_LANES; i++) { sum += lane_sums[i]; }
-            put(a.partial_loss.at + s * a.partial_loss.stride + tile * SUMS_LOSSES + c, sum);
-        }
-        workgroupBarrier();
+        let sum = sum_of_words(source + row, source + end, lane);
+        if (lane == 0u) { put(a.partial_loss.at + s * a.partial_loss.stride + tile * SUMS_LOSSES + c, sum); }
     }
 }
 
@@ -198,79 +138,21 @@ fn add_losses(s: u32, tile: u32, lane: u32) {
 fn minibatch_grad_weights(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    let side = side_of(block.z);
+    let side = side_of(s, block.z);
     let tile = block.x / launch.across;
     let place = block.x % launch.across;
     if ((launch.flags & 4u) != 0u && block.z == 0u && place == 0u) { add_losses(s, tile, lane); }
     if (side.output == 0u) { return; }
-
-    // the weight as it is stored: rows are inputs, of the last layer outputs
-    let out_row = side.out_row;
-    let last = side.last;
-    let cols = select(side.output, side.input, last);
-    let across = (cols + SIDE - 1u) / SIDE;
-    let row = place / across * SIDE;
-    let col = place % across * SIDE;
-    if (row >= select(side.input, out_row, last)) { return; }
     let begin = tile * d.tile_rows;
-    let count = min(d.tile_rows, d.len - begin);
-    let below = scratch_of(s, side.below) + begin * side.input;
-    let slopes = scratch_of(s, side.here) + begin * out_row;
-    let grad = a.partial.at + s * a.partial.stride + tile * PARAMS;
-
-    // free parameters have rows of slopes, but no weights
-    let rows = max(select(side.input, side.output, last), row) - row;
-    var left = Matrix(below + row, 1u, side.input, rows, count);
-    var right = Matrix(slopes + col, 1u, out_row, cols - col, count);
-    if (last) {
-        left = Matrix(slopes + row, 1u, out_row, rows, count);
-        right = Matrix(below + col, 1u, side.input, cols - col, count);
-    }
-    var sums = TileSums();
-    multiply(left, right, lane, &sums);
-    for (var half = 0u; half < 2u; half++) {
-        keep_half(half, lane, &sums);
-        let first = half * HALF_SIDE;
-        for (var i = 0u; i < min(max(rows, first) - first, HALF_SIDE); i++) {
-            if (col + lane < cols) { put(grad + side.weight + (row + first + i) * cols + col + lane, kept(i, lane)); }
-        }
-    }
-
-    // a lane per slope's column: the gradient of the bias, and of free parameters behind it
-    let first = select(col, row, last) + lane;
-    if (select(row, col, last) == 0u && first < out_row) {
-        var sum = 0.0;
-        for (var i = 0u; i < count; i++) { sum += get_f(slopes + i * out_row + first); }
-        put(grad + side.bias + first, sum);
-    }
+    let grad = a.partial.at + s * a.partial.stride + tile * PARAMS + side.weight - params_of(s);
+    layer_weights(side, begin, min(d.tile_rows, d.len - begin), place, grad, lane);
 }
 
 @compute @workgroup_size(THREADS)
 fn minibatch_grad_backward(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    let side = side_of(block.z);
     let row = block.x / launch.across * SIDE;
     let col = block.x % launch.across * SIDE;
-    if (side.output == 0u || col >= side.input) { return; }
-    let out_row = side.out_row;
-    let weight = params_of(s) + side.weight;
-    let left = Matrix(scratch_of(s, side.here) + row * out_row, out_row, 1u, d.len - row, side.output);
-    var right = Matrix(weight + col * side.output, side.output, 1u, side.input - col, side.output);
-    if (side.last) { right = Matrix(weight + col, 1u, side.input, side.input - col, side.output); }
-    var sums = TileSums();
-    multiply(left, right, lane, &sums);
-
-    // slopes of the activation function times those from above, a lane per column
-    let known = scratch_of(s, select(side.below, side.before, needs_input(activation_of(block.z))));
-    for (var half = 0u; half < 2u; half++) {
-        keep_half(half, lane, &sums);
-        let first = row + half * HALF_SIDE;
-        for (var i = 0u; i < min(max(d.len, first) - first, HALF_SIDE); i++) {
-            if (col + lane < side.input) {
-                let word = (first + i) * side.input + col + lane;
-                put(scratch_of(s, side.below) + word, unit_slope(block.z, get_f(known + word)) * kept(i, lane));
-            }
-        }
-    }
+    layer_backward(block.z, side_of(s, block.z), d.len, row, col, lane);
 }

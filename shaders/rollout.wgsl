@@ -35,8 +35,6 @@ struct Shape {
     to_learn: bool,
     // vector steps of the replay ring that steps go to, 0 where they are records of this rollout
     ring: u32,
-    // the first vector step, counted from the clock
-    at: u32,
     normalize_obs: bool,
     // number of discrete actions, 0 where actions are real numbers
     actions: u32,
@@ -64,6 +62,11 @@ struct Shape {
     actor: Net,
     critic: Net,
     env: Env,
+}
+
+struct Launch {
+    // the first vector step, counted from the clock
+    at: u32,
 }
 
 struct Args {
@@ -255,7 +258,7 @@ fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
     let n = first + e;
     let mine = e < ROWS && n < d.n;
     let key = key_of(s);
-    let step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP) + d.at;
+    let step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP) + launch.at;
     let explore = get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_EXPLORE);
     let scratch = (a.scratch.at + s * a.scratch.stride) / 4u;
     let packed_len = d.actor_packed + d.critic_packed;
@@ -334,7 +337,7 @@ fn rollout(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
                 let stored = select(action[i], taken[i], d.ring > 0u);
                 put(a.action.at + s * a.action.stride + at * ENV_ACTION + i, stored);
             }
-            let done = advance(s, at, (d.at + t) * d.n + n, live, to_env(taken));
+            let done = advance(s, at, (launch.at + t) * d.n + n, live, to_env(taken));
             live = done.live;
             cut = HAS_VALUE && done.ended == ENDED_TRUNCATED;
             if (cut) {
@@ -365,7 +368,7 @@ fn rollout_random(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     let n = block.x * THREADS + lane;
     if (n >= d.n) { return; }
     let key = key_of(s);
-    let first_step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP) + d.at;
+    let first_step = get_u(a.clock.at + s * a.clock.stride + CLOCK_STEP) + launch.at;
     var live = load_live(s, n);
     for (var t = 0u; t < d.t; t++) {
         let step = first_step + t;
@@ -384,7 +387,7 @@ fn rollout_random(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
         }
         var taken = action;
         if (d.to_learn) { taken = to_env(action); }
-        let done = advance(s, at, (d.at + t) * d.n + n, live, taken);
+        let done = advance(s, at, (launch.at + t) * d.n + n, live, taken);
         live = done.live;
         if (done.ended != 0u) {
             live = Live(env_reset(uniforms(philox(vec4<u32>(n, step + 1u, PURPOSE_RESET, 0u), key))), 0u, 0.0);

@@ -13,6 +13,7 @@ use crate::op::hyper;
 use crate::op::lib::mlp::{Activation, Mlp};
 use crate::op::lib::nets::Nets;
 use crate::op::lib::policy::{OUTPUTS, Policy};
+use crate::op::lib::renorm::Critic;
 use crate::op::minibatch_grad::Distance;
 use crate::op::optimize::{Group, Kind};
 use crate::op::shuffle::Normalize;
@@ -36,7 +37,7 @@ pub struct Plan {
     pub epochs: usize,
     pub nets: Nets,
     /// Each of two critics that learn beside the nets that act, behind a `log_alpha`.
-    pub critics: Option<Mlp>,
+    pub critics: Option<Critic>,
     pub groups: Vec<Group>,
     pub learning: Learning,
     /// How the agent learns from a ring of transitions, where it does not learn from whole rollouts.
@@ -96,7 +97,7 @@ impl Plan {
         let mut params = nets.len();
         let critics = off_policy.as_ref().and_then(|p| p.critic(spec, env, &nets));
         if let Some(critic) = &critics {
-            let (acting, critic_kind) = (kind(spec.agent.net.actor().optim), kind(spec.agent.net.critic().optim));
+            let (acting, critic_kind) = (kind(spec.agent.net.actor().optim), kind(spec.agent.critic().optim));
             groups.push(Group { bounded: true, ..Group::new(params..params + 1, acting) });
             params += 1;
             for _ in 0..2 {
@@ -169,9 +170,19 @@ impl Plan {
         self.max_frame.div_ceil(u64::from(self.num_envs))
     }
 
+    /// The op whose gradient steps a parameter group.
+    pub fn gradient_op(&self, group: usize) -> &'static str {
+        match self.off_policy.map(|off_policy| off_policy.method) {
+            None => "minibatch_grad",
+            Some(Method::Q { .. }) => "td_grad",
+            Some(Method::Soft { .. }) if group < 2 => "actor_grad",
+            Some(Method::Soft { .. }) => "critic_grad",
+        }
+    }
+
     /// Parameters that a target net follows: the last ones of the vector.
     pub fn target_len(&self) -> usize {
-        self.critics.as_ref().map_or(self.params, |critic| 2 * critic.len())
+        self.critics.as_ref().map_or(self.params, |critic| 2 * critic.mlp().len())
     }
 
     /// Vector steps before the first iteration, in which nothing is learnt: a run that is shorter has no others.
@@ -304,7 +315,7 @@ fn learning(spec: &Spec, off_policy: Option<&OffPolicy>) -> (Learning, usize, us
         normalize: Normalize::Standardize,
         clipped: false,
         clip_value: false,
-        symlog: matches!(&spec.agent.algorithm, Algorithm::SoftActorCritic(a) if a.symlog),
+        symlog: matches!(&spec.agent.algorithm, Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) if a.symlog),
         normalize_targets: false,
         distance,
     };
@@ -403,7 +414,7 @@ fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
 
     let net = &spec.agent.net;
     // the weight of an entropy is stepped as an actor is
-    let (actor, critic) = (net.actor(), net.critic());
+    let (actor, critic) = (net.actor(), spec.agent.critic());
     let towers = if groups > 2 { vec![actor, actor, critic, critic] } else { vec![actor, critic] };
     for (g, tower) in towers.iter().enumerate().take(groups) {
         let group = &mut table[hyper::group(g)..][..hyper::GROUP_LEN];
@@ -432,7 +443,7 @@ fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
             (group[hyper::LR_FRAMES], group[hyper::LR_MIN_FACTOR]) = (frames as f32, min as f32);
         }
     }
-    if let Algorithm::SoftActorCritic(a) = &spec.agent.algorithm {
+    if let Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) = &spec.agent.algorithm {
         off_policy::soft_numbers(a, own, &mut table);
     }
     table
@@ -477,7 +488,15 @@ impl fmt::Display for Plan {
             writeln!(f, "  critic        {}", mlp(critic))?;
         }
         if let Some(critic) = &self.critics {
-            writeln!(f, "  two critics   {}", mlp(critic))?;
+            writeln!(f, "  two critics   {}", mlp(critic.mlp()))?;
+            if let Some(net) = critic.renorm() {
+                writeln!(
+                    f,
+                    "                Batch Renormalisation behind each hidden layer, {} parameters more, open after {} updates",
+                    2 * net.units(),
+                    net.warmup
+                )?;
+            }
         }
         if let Some(off_policy) = &self.off_policy {
             write!(f, "{}", off_policy::Outline(off_policy, self.num_envs as usize))?;

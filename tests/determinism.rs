@@ -79,3 +79,30 @@ fn a_session_does_not_know_its_company() {
     assert!(turned[0] == together[2] && turned[2] == together[0], "other company, other order, two threads");
     assert!(turned[1] != together[1], "sessions differ");
 }
+
+#[test]
+fn so_is_a_session_that_learns_from_a_replay_memory() {
+    let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/sac");
+    for (name, delay) in [("sac_pendulum.json", "2"), ("sac_cartpole.json", "1")] {
+        let set = [
+            ("env.max_frame", "1500"),
+            ("agent.net.hid_layers", "[20, 17]"),
+            ("agent.memory.batch_size", "150"),
+            ("agent.memory.max_size", "800"),
+            ("agent.algorithm.training_start_step", "200"),
+            ("agent.algorithm.policy_delay", delay),
+        ]
+        .map(|(key, value)| (key.to_string(), value.to_string()));
+        let plan = Plan::new(&slm_fast::spec::load(&specs.join(name), None, &set).unwrap().spec).unwrap();
+        let together = trained(&plan, &[0, 1, 2], 1);
+        let turned = trained(&plan, &[2, 7, 0, 5], 2);
+        assert!(turned[0] == together[2] && turned[2] == together[0], "{name}: other company, two threads");
+        assert!(trained(&plan, &[1], 3)[0] == together[1], "{name}: alone, threads that share its tiles");
+        let names: Vec<&str> = together[0].iter().map(|tensor| tensor.name.as_str()).collect();
+        for part in ["actor.0.weight", "critic_1.2.bias", "critic_2.0.weight", "log_alpha"] {
+            assert!(names.contains(&part), "{name}: {part} in {names:?}");
+        }
+        let alpha = together[0].iter().find(|tensor| tensor.name == "log_alpha").unwrap().values()[0];
+        assert!(alpha < 0.0, "{name}: log alpha {alpha} has been learnt");
+    }
+}

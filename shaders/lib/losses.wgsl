@@ -1,6 +1,7 @@
 // Losses of one row of a minibatch and their slopes at the nets' outputs. Twin of `losses` and `value_loss` in
 // src/op/minibatch_grad.rs. One lane holds one row; which losses there are is constant.
 
+#import lib/distance
 #import lib/policy
 #import lib/trig
 
@@ -62,10 +63,8 @@ fn value_distance(n: Numbers, value: f32, target_value: f32) -> vec2<f32> {
         e = symlog(scaled) - symlog(target_value);
         of_value = n.target_scale / (1.0 + abs(scaled));
     }
-    if (d.distance == LOSSES_MSE) { return vec2<f32>(e * e, 2.0 * e * of_value); }
-    let near = abs(e) < d.beta;
-    return vec2<f32>(select(abs(e) - 0.5 * d.beta, 0.5 * e * e / d.beta, near),
-                     select(with_sign(1.0, e), e / d.beta, near) * of_value);
+    let far = distance_of(e);
+    return vec2<f32>(far.x, far.y * of_value);
 }
 
 // The value's part: adds to the sums and returns the slope at the value.

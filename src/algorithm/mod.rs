@@ -2,6 +2,7 @@
 //! environment; it names ops in order.
 
 mod a2c;
+mod crossq;
 mod dqn;
 mod ppo;
 mod reinforce;
@@ -112,6 +113,7 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
             recorder.gather(&mut iteration, round);
             match off_policy.method {
                 Method::Q { .. } => dqn::learn(&mut recorder, &mut iteration, round),
+                Method::Soft { delay, crossed: true, .. } => crossq::learn(&mut recorder, &mut iteration, round, delay),
                 Method::Soft { delay, .. } => sac::learn(&mut recorder, &mut iteration, round, delay),
             }
         }

@@ -8,6 +8,8 @@ pub mod actor_grad;
 pub mod advantage;
 pub mod constants;
 pub mod critic_grad;
+pub mod crossq_grad;
+pub mod fold;
 pub mod gpu;
 pub mod hyper;
 pub mod lib;
@@ -376,12 +378,14 @@ pub static ALL: &[&Entry] = &[
     &optimize::Optimize::ENTRY,
     &sample::Sample::ENTRY,
     &td_grad::TdGrad::ENTRY,
+    &crossq_grad::CrossqGrad::ENTRY,
+    &fold::Fold::ENTRY,
     &prioritize::Prioritize::ENTRY,
     &target::Target::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &[];
+pub const NOT_ON_CUDA: &[&str] = &["crossq_grad", "fold"];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] = &["critic_grad", "actor_grad", "sample", "prioritize", "target", "td_grad"];
+pub const NOT_ON_WGPU: &[&str] = &["critic_grad", "actor_grad", "crossq_grad", "fold"];

@@ -1,6 +1,6 @@
 //! A target net: parameters that follow those that learn, by copies now and then or a little at every update.
 
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 use crate::op::{Draw, Shape, hyper};
 
 /// How a target net follows.
@@ -35,6 +35,10 @@ impl Shape for TargetShape {
 
     fn kernels(&self) -> Vec<Kernel> {
         super::gpu::target::kernels(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::target::shaders(self)
     }
 
     fn cases() -> Vec<Self> {

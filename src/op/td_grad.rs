@@ -9,7 +9,7 @@ use super::lib::policy::{LANES, Lanes, OUTPUTS};
 use super::lib::simd::sum16;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape};
-use crate::device::{Cx, Kernel, Kind};
+use crate::device::{Cx, Kernel, Kind, Limits, Shader};
 
 /// What the value of the next state is taken to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,14 @@ impl Shape for TdShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::td_grad::device_scratch(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::td_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::td_grad::scratch(self)
     }
 
     fn cases() -> Vec<TdShape> {
@@ -243,7 +251,7 @@ fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     };
     let mut scratch = &mut *cx.scratch;
     let net = PackedNet::new(&d.net, a.params, &mut scratch);
-    let mut target = (d.target() > 0).then(|| PackedNet::new(&d.net, a.target, &mut scratch));
+    let mut target = (d.target() > 0).then(|| PackedNet::ahead(&d.net, a.target, &mut scratch));
     let grad = cut(&mut scratch, d.net.packed_grad_len());
     grad.fill(0.0);
     let d_out = cut(&mut scratch, ROWS * d.net.out_pad());

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
+use super::{Agent, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -28,6 +28,7 @@ impl Spec {
         list.algorithm(&self.agent.algorithm);
         list.memory(&self.agent.algorithm, &self.agent.memory);
         list.net("agent.net", &self.agent.net);
+        list.critics(&self.agent);
         if self.agent.net.kind == NetType::DuelingMLPNet && !is_q(&self.agent.algorithm) {
             list.add("agent.net.type", "a dueling net belongs to a Q net; MLPNet is for the others");
         }
@@ -40,24 +41,19 @@ impl Spec {
                 }
             }
         }
-        if let Algorithm::SoftActorCritic(_) = self.agent.algorithm {
-            let net = &self.agent.net;
+        if let Algorithm::SoftActorCritic(_) | Algorithm::CrossQ(_) = self.agent.algorithm {
+            let (net, name) = (&self.agent.net, self.agent.algorithm.name());
             if net.shared {
                 list.add("agent.net.shared", "one body for an actor and two critics is not built; `false` is");
             }
             if net.log_std_init.is_some() {
-                list.add("agent.net.log_std_init", "is not built for SoftActorCritic, whose net gives the deviation");
-            }
-            if net.update_type.is_some_and(|update| update != UpdateType::Polyak) {
-                list.add("agent.net.update_type", "target critics that are replaced are not built; `polyak` is");
+                list.add("agent.net.log_std_init", format!("is not built for {name}, whose net gives the deviation"));
             }
         }
-        if let Some(critic) = &self.agent.critic_net {
-            list.add(
-                "agent.critic_net",
-                "critics with a section of their own are not built yet; `critic_` keys in agent.net are",
-            );
-            list.net("agent.critic_net", critic);
+        if let Algorithm::SoftActorCritic(_) = self.agent.algorithm
+            && self.agent.net.update_type.is_some_and(|update| update != UpdateType::Polyak)
+        {
+            list.add("agent.net.update_type", "target critics that are replaced are not built; `polyak` is");
         }
         list.env(&self.env, envs);
         if self.meta.rigorous_eval != 0 {
@@ -91,7 +87,8 @@ fn is_q(algorithm: &Algorithm) -> bool {
 
 /// Whether it draws what it learns from out of a replay memory.
 fn learns_from_replay(algorithm: &Algorithm) -> bool {
-    (is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_))) || matches!(algorithm, Algorithm::SoftActorCritic(_))
+    (is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_)))
+        || matches!(algorithm, Algorithm::SoftActorCritic(_) | Algorithm::CrossQ(_))
 }
 
 struct List(Vec<Missing>);
@@ -102,10 +99,12 @@ impl List {
     }
 
     fn algorithm(&mut self, algorithm: &Algorithm) {
-        use Algorithm::{ActorCritic, PPO, Reinforce, SoftActorCritic};
-        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_)) && !is_q(algorithm) {
+        use Algorithm::{ActorCritic, CrossQ, PPO, Reinforce, SoftActorCritic};
+        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_) | CrossQ(_))
+            && !is_q(algorithm)
+        {
             let name = algorithm.name();
-            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic";
+            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic, CrossQ";
             self.add("agent.algorithm.name", format!("{name} is not built yet (planned); this version trains {built}"));
         }
         let pdtype = algorithm.action_pdtype();
@@ -123,7 +122,7 @@ impl List {
         if algorithm.action_policy() != ActionPolicy::Default && !is_q(algorithm) {
             self.add("agent.algorithm.action_policy", "only `default`, sampling from the distribution, is built yet");
         }
-        if let SoftActorCritic(a) = algorithm {
+        if let SoftActorCritic(a) | CrossQ(a) = algorithm {
             if a.entropy_penalty_coef != 0.0 {
                 self.add("agent.algorithm.entropy_penalty_coef", "a penalty on moves of the entropy is not built yet");
             }
@@ -139,6 +138,29 @@ impl List {
                 "agent.algorithm.lam",
                 "returns of whole episodes are not built yet; set `lam` or `num_step_returns`",
             );
+        }
+    }
+
+    /// Critics with a section of their own, and Batch Renormalisation, are CrossQ's.
+    fn critics(&mut self, agent: &Agent) {
+        let crossq = matches!(agent.algorithm, Algorithm::CrossQ(_));
+        if agent.net.batch_renorm.is_some() {
+            self.add("agent.net.batch_renorm", "Batch Renormalisation is built in the critics of CrossQ alone");
+        }
+        let Some(critic) = &agent.critic_net else {
+            if crossq {
+                self.add("agent.critic_net", "CrossQ without critics of its own, with `batch_renorm`, is not built");
+            }
+            return;
+        };
+        self.net("agent.critic_net", critic);
+        if !crossq {
+            self.add(
+                "agent.critic_net",
+                "critics with a section of their own are built for CrossQ alone; `critic_` keys in agent.net are",
+            );
+        } else if critic.kind == NetType::MLPNet && critic.batch_renorm.is_none() {
+            self.add("agent.critic_net.batch_renorm", "critics of CrossQ without Batch Renormalisation are not built");
         }
     }
 

@@ -86,6 +86,28 @@ pub enum InitFn {
     Zeros,
 }
 
+/// Batch Renormalisation (Ioffe 2017) between every hidden linear layer and its activation; defaults are SLM Lab's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchRenorm {
+    /// Weight of a batch's moments in the running ones.
+    pub momentum: f64,
+    /// Added to a variance before its root.
+    pub eps: f64,
+    /// Most that a deviation is corrected by, as a factor.
+    pub r_max: f64,
+    /// Most that a mean is corrected by, in running deviations.
+    pub d_max: f64,
+    /// Updates until both bounds are reached, in a straight line from 1 and 0; batch normalisation at the start.
+    pub warmup_steps: u32,
+}
+
+impl Default for BatchRenorm {
+    fn default() -> Self {
+        BatchRenorm { momentum: 0.01, eps: 1e-5, r_max: 3.0, d_max: 5.0, warmup_steps: 10_000 }
+    }
+}
+
 /// How a target net follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -204,6 +226,9 @@ pub struct Net {
     #[serde(default)]
     pub gpu: Gpu,
 
+    /// Batch Renormalisation behind each hidden linear layer, in CrossQ's critics; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_renorm: Option<BatchRenorm>,
     /// LayerNorm behind each hidden linear layer; not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_norm: Option<bool>,

@@ -18,8 +18,10 @@ files![
     "lib/activation",
     "lib/constants",
     "lib/core",
+    "lib/distance",
     "lib/lanes",
     "lib/lanes_subgroup",
+    "lib/layers",
     "lib/losses",
     "lib/matrix",
     "lib/minibatch",
@@ -27,6 +29,7 @@ files![
     "lib/policy",
     "lib/rng",
     "lib/sums",
+    "lib/tree",
     "lib/trig",
     "lib/wide",
     "env/acrobot",
@@ -41,9 +44,13 @@ files![
     "minibatch_grad_layered",
     "obs_moments",
     "optimize",
+    "prioritize",
     "rollout",
+    "sample",
     "schedule",
     "shuffle",
+    "target",
+    "td_grad",
 ];
 
 /// Where to read shaders from instead, while they are being written.

@@ -4,8 +4,10 @@ use super::envs::EnvFns;
 use super::mlp::{Activation, Mlp};
 use super::nets::Nets;
 use super::policy::Policy;
+use super::renorm::Renorm;
 use crate::device::Precision;
 use crate::env;
+use crate::op::crossq_grad::CrossqShape;
 use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::rollout::{Explore, RolloutShape, Store};
 use crate::op::td_grad::{Backup, TdShape};
@@ -119,6 +121,79 @@ pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw)
         _ => return false,
     }
     true
+}
+
+/// Normalised nets of every kind: odd sizes, one unit, several layers and none, activations with and without inputs.
+pub fn renorms(input: usize, output: usize) -> Vec<Renorm> {
+    let one = |hidden: &[usize], activation, warmup| Renorm {
+        mlp: Mlp { input, hidden: hidden.to_vec(), activation, output },
+        momentum: 0.01,
+        eps: 1e-3,
+        warmup,
+        r_max: 3.0,
+        d_max: 5.0,
+    };
+    vec![
+        one(&[64, 64], Activation::Relu, 5_000),
+        one(&[33], Activation::Tanh, 7),
+        one(&[17, 5, 20], Activation::Silu, 2),
+        one(&[1], Activation::Elu, 1),
+        one(&[], Activation::Relu, 3),
+        Renorm { momentum: 0.3, eps: 1e-2, r_max: 1.2, d_max: 0.1, ..one(&[130, 7], Activation::LeakyRelu, 0) },
+    ]
+}
+
+/// Running moments as they may be.
+pub fn sample_norm(net: &Renorm, words: &mut [u32], draw: &mut Draw) -> bool {
+    let units = net.units();
+    for (at, word) in words.iter_mut().enumerate() {
+        let variance = at % (2 * units) >= units;
+        *word = if variance { draw.range(0.1, 2.0) } else { draw.range(-1.0, 1.0) }.to_bits();
+    }
+    true
+}
+
+/// Cases of `crossq_grad`: every kind of policy and critic, one block of rows and several, a batch of one row.
+pub fn crossq_shapes() -> Vec<CrossqShape> {
+    let case = |obs, policy: Policy, critic: usize, batch| {
+        let (words, outputs) = match policy {
+            Policy::Categorical { n } => (0, n),
+            Policy::Gaussian { n, .. } => (n, 1),
+        };
+        CrossqShape {
+            actor: nets(obs, &[24, 10], Activation::Tanh, policy, None, false).actor,
+            policy,
+            critic: renorms(obs + words, outputs).swap_remove(critic),
+            rows: 90,
+            samples: 3 * batch + 2,
+            start: batch + 1,
+            batch,
+            groups: 4,
+            learned: true,
+            distance: Distance::Mse,
+            symlog: false,
+            normalize_obs: false,
+        }
+    };
+    let discrete = |n| Policy::Categorical { n };
+    let gauss = |n| Policy::Gaussian { n, free_std: false, squashed: true };
+    let smooth = Distance::SmoothL1 { beta: 0.7 };
+    vec![
+        case(4, discrete(2), 0, 71),
+        case(3, gauss(1), 0, 32),
+        case(17, gauss(3), 1, 19),
+        case(5, discrete(3), 2, 130),
+        case(3, gauss(2), 2, 40),
+        case(6, discrete(18), 3, 9),
+        case(3, gauss(1), 4, 21),
+        case(2, gauss(5), 5, 64),
+        case(2, discrete(2), 1, 1),
+        CrossqShape { learned: false, groups: 3, ..case(3, gauss(1), 1, 17) },
+        CrossqShape { learned: false, symlog: true, ..case(4, discrete(4), 2, 12) },
+        CrossqShape { distance: smooth, ..case(3, gauss(2), 1, 25) },
+        CrossqShape { distance: smooth, symlog: true, normalize_obs: true, start: 0, ..case(3, gauss(1), 5, 33) },
+        CrossqShape { normalize_obs: true, ..case(4, discrete(2), 0, 16) },
+    ]
 }
 
 /// Cases of `td_grad`: every backup, both heads, several nets, ragged blocks and tiles.

@@ -8,6 +8,7 @@ pub mod mlp;
 pub mod nets;
 pub mod per_isa;
 pub mod policy;
+pub mod renorm;
 pub mod rng;
 pub mod simd;
 pub mod soft;

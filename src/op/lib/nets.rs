@@ -89,6 +89,19 @@ impl<'a> PackedNet<'a> {
     pub fn new(net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
         let packed = cut(scratch, net.packed_len());
         mlp::pack(net, params, packed);
+        PackedNet::around(net, packed, scratch)
+    }
+
+    /// The same for a net that only goes forward.
+    #[inline(always)]
+    pub fn ahead(net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
+        let packed = cut(scratch, net.packed_len());
+        mlp::pack_forward(net, params, packed);
+        PackedNet::around(net, packed, scratch)
+    }
+
+    #[inline(always)]
+    fn around(net: &Mlp, packed: &'a mut [f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
         let acts = cut(scratch, net.acts_len());
         let out = cut(scratch, mlp::ROWS * net.out_pad());
         out.fill(0.0);

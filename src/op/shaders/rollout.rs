@@ -119,7 +119,6 @@ fn fields(d: &RolloutShape, nets: Option<&Nets>, place: Option<&Place>, pack_lan
         flag("boltzmann", d.explore == Explore::Boltzmann),
         flag("to_learn", d.nets.is_some()),
         word("ring", if let Store::Ring { steps, .. } = d.store { steps } else { 0 }),
-        word("at", d.at()),
         flag("normalize_obs", d.normalize_obs),
         word("actions", actions),
         word("envs", place.map_or(LEAST, |place| place.envs)),
@@ -140,6 +139,7 @@ fn fields(d: &RolloutShape, nets: Option<&Nets>, place: Option<&Place>, pack_lan
         net("actor", actor),
         net("critic", critic),
         words("env", d.env.constants()),
+        word("at", d.at()),
     ]
 }
 
