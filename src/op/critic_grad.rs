@@ -12,7 +12,7 @@ use super::lib::soft::{self, Noise, Seen, SoftNets, Squashed, to_lanes};
 use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
-use crate::device::Cx;
+use crate::device::{Cx, Limits, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -64,6 +64,14 @@ impl Shape for CriticGradShape {
         let (actor, critic) = (&self.nets.actor, &self.nets.critic);
         let first = critic.input * critic.hidden.first().unwrap_or(&critic.output);
         2.0 * self.batch as f64 * (actor.madds() + 2 * (4 * critic.madds() - first)) as f64
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::critic_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::critic_grad::scratch(self)
     }
 
     fn cases() -> Vec<CriticGradShape> {
