@@ -150,7 +150,9 @@ fn so_is_a_session_that_learns_from_a_replay_memory() {
         assert!(trained(&plan, &[1], 3)[0] == together[1], "{name}: alone, threads that share its tiles");
         // from the middle of a run, through a checkpoint
         let mut whole = Cohort::new(&plan, 11, &[0], Device::cpu(1)).expect("memory");
-        (0..4).for_each(|_| drop(whole.iterate().unwrap()));
+        for _ in 0..4 {
+            whole.iterate().unwrap();
+        }
         assert!(!whole.done(), "{name}: in the middle of its run");
         let mut rest = Cohort::new(&plan, 11, &[0], Device::cpu(1)).expect("memory");
         rest.restore(&whole.snapshot().unwrap()).unwrap();

@@ -107,7 +107,7 @@ impl Recorder<'_> {
     pub(super) fn sample(&mut self, q: &mut Queue, round: usize, batch: usize) {
         let (p, b, memory) = (self.plan, self.b, self.memory());
         let batches = memory.samples() / memory.batch;
-        if batch % batches != 0 {
+        if !batch.is_multiple_of(batches) {
             return;
         }
         Sample {
