@@ -118,7 +118,9 @@ fn crossq_ends_in_the_same_bits_alone_in_a_cohort_and_resumed() {
         assert_eq!(tensor("log_alpha").values()[0] == 0.0, fixed_alpha != "null");
 
         let mut stopped = Cohort::new(&plan, 11, &[0, 1, 2], Device::cpu(1)).expect("memory");
-        (0..4).for_each(|_| drop(stopped.iterate().unwrap()));
+        for _ in 0..4 {
+            stopped.iterate().unwrap();
+        }
         let mut resumed = Cohort::new(&plan, 3, &[0, 1, 2], Device::cpu(1)).expect("memory");
         resumed.restore(&stopped.snapshot().unwrap()).unwrap();
         while !resumed.done() {
