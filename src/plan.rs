@@ -1,6 +1,7 @@
 //! Spec and spaces become a plan: every size known, every default filled in, every cross-check made, before frame 0.
 
 mod off_policy;
+mod seen;
 
 pub use off_policy::{Method, OffPolicy, explore};
 
@@ -79,6 +80,7 @@ impl Plan {
         spec.require_built(&env::names())?;
         let env = env::find(&spec.env.name).map_err(|error| error.within("env.name"))?;
         let nets = nets(spec, env)?;
+        seen::hidden_words(spec, env)?;
         let off_policy = OffPolicy::new(spec)?;
         let (learning, horizon, minibatch, epochs) = learning(spec, off_policy.as_ref());
         let num_envs = spec.env.num_envs;
@@ -89,6 +91,15 @@ impl Plan {
             )
             .hint("lower `env.num_envs` or the horizon")
         })?;
+        let minibatch = minibatch.min(rows);
+        if nets.body.is_some() && !minibatch.is_multiple_of(horizon) {
+            let place = "agent.algorithm.minibatch_size";
+            let what = format!("{minibatch} rows are no whole sequences of the horizon, {horizon} steps");
+            return Err(Error::new(place, what).hint(format!(
+                "a recurrent net learns from whole sequences: take a multiple of {horizon}, the horizon times the \
+                 environments of a minibatch"
+            )));
+        }
         let actor = Group::new(0..nets.actor_len(), kind(spec.agent.net.actor().optim));
         let mut groups = vec![actor];
         if nets.critic.is_some() {
@@ -117,7 +128,7 @@ impl Plan {
             num_envs: num_envs as u32,
             log_frequency: spec.meta.log_frequency,
             horizon,
-            minibatch: minibatch.min(rows),
+            minibatch,
             epochs,
             hyper: hyper_table(spec, env, groups.len()),
             nets,
@@ -146,7 +157,7 @@ impl Plan {
             (
                 (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
                 (p.horizon, p.minibatch, p.epochs, p.learning, p.precision, p.hyper.len()),
-                (p.spec.env.normalize_obs, p.spec.env.normalize_reward, p.off_policy, p.params),
+                (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward, p.off_policy, p.params),
                 std::mem::discriminant(&p.spec.agent.algorithm),
             )
         };
@@ -261,9 +272,10 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         }
     };
     let shared = net.shared && has_value;
+    let body = seen::body(spec, env)?;
     let mlp = |tower: &spec::Tower<'_>, output| Mlp {
-        input: env.obs_len,
-        hidden: tower.hid_layers.to_vec(),
+        input: body.as_ref().map_or(env.obs_len, |body| body.hidden),
+        hidden: if body.is_some() { Vec::new() } else { tower.hid_layers.to_vec() },
         activation: activation(tower.activation),
         output,
     };
@@ -271,7 +283,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let value = shared || (is_q && net.kind == spec::NetType::DuelingMLPNet);
     let actor = mlp(&net.actor(), policy.outputs() + usize::from(value));
     let critic = (has_value && !shared).then(|| mlp(&net.critic(), 1));
-    for net in std::iter::once(&actor).chain(&critic) {
+    for net in std::iter::once(&actor).chain(&critic).chain(body.as_ref().map(|body| &body.front)) {
         if net.hidden.len() > MAX_HIDDEN {
             return Err(Error::new(
                 "agent.net.hid_layers",
@@ -288,7 +300,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
             format!("the policy of {} needs {} outputs; fewer than {OUTPUTS} fit", env.name, actor.output),
         ));
     }
-    Ok(Nets { actor, critic, policy })
+    Ok(Nets { actor, critic, policy, body })
 }
 
 fn activation(name: spec::Activation) -> Activation {
@@ -472,6 +484,21 @@ impl fmt::Display for Plan {
             let hidden: String = net.hidden.iter().map(|h| format!(" {h} {:?} ->", net.activation)).collect();
             format!("{} ->{hidden} {} ({} parameters)", net.input, net.output, net.len())
         };
+        let net = |net: &Mlp| match &self.nets.body {
+            None => mlp(net),
+            Some(body) => {
+                let layers: String =
+                    body.front.hidden.iter().map(|h| format!(" {h} {:?} ->", body.front.activation)).collect();
+                let parameters = body.len() + net.len();
+                format!(
+                    "{} ->{layers} {} {} -> {} ({parameters} parameters)",
+                    body.front.input,
+                    body.cell.name(),
+                    body.hidden,
+                    net.output
+                )
+            }
+        };
         let (iterations, tail) = self.iterations();
         writeln!(
             f,
@@ -481,12 +508,12 @@ impl fmt::Display for Plan {
         writeln!(f, "  time limit    {} steps", self.time_limit())?;
         writeln!(f, "  algorithm     {}, policy {:?}", spec.agent.algorithm.name(), self.nets.policy)?;
         if self.nets.shared() {
-            writeln!(f, "  shared net    {}", mlp(&self.nets.actor))?;
+            writeln!(f, "  shared net    {}", net(&self.nets.actor))?;
         } else {
-            writeln!(f, "  actor         {}", mlp(&self.nets.actor))?;
+            writeln!(f, "  actor         {}", net(&self.nets.actor))?;
         }
         if let Some(critic) = &self.nets.critic {
-            writeln!(f, "  critic        {}", mlp(critic))?;
+            writeln!(f, "  critic        {}", net(critic))?;
         }
         if let Some(critic) = &self.critics {
             writeln!(f, "  two critics   {}", mlp(critic.mlp()))?;

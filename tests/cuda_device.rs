@@ -4,10 +4,9 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
-use common::gpu::{self, check, plan, q_plan, trained};
+use common::gpu::{self, check, plan, q_plan, soft_plan, trained};
 use common::ops::{Buffers, POISON, inputs};
 use common::{files, only_run, outcome, small_spec, table};
-use serde_json::{Value, json};
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
 use slm_fast::op::{ALL, Role};
 use std::process::{Command, Stdio};
@@ -136,6 +135,16 @@ fn q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
 }
 
 #[test]
+fn soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    on_cuda("soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu", &[], |_| {
+        gpu::ends_in_the_same_bits_with(&soft_plan(1000, "Pendulum-v1", &[]), cuda);
+        for env in ["Pendulum-v1", "CartPole-v1"] {
+            gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, env, &[]), 3, cuda);
+        }
+    });
+}
+
+#[test]
 fn it_learns_as_the_cpu_does() {
     on_cuda("it_learns_as_the_cpu_does", &[], |_| gpu::learns_as_the_cpu(cuda));
 }
@@ -199,64 +208,39 @@ fn on_device() -> Option<Command> {
     Some(command)
 }
 
-/// Four trials of two shapes, of which the rungs stop some.
-fn searching() -> Value {
-    // a real device has done with a short one before anybody could kill it
-    let frames = if Device::cuda(0).is_ok() { 40_960 } else { 1_536 };
-    let mut spec = small_spec(frames, 2, Some(5));
-    let small = &mut spec["small"];
-    small["search"] = json!({
-        "agent.net.hid_layers__grid_search": [[8], [70]],
-        "agent.net.actor_optim_spec.lr__grid_search": [1e-3, 1e-2],
-    });
-    small["meta"]["search_scheduler"] = json!({ "grace_period": frames / 3, "reduction_factor": 2 });
-    small["meta"]["device"] = json!("cuda");
-    small["meta"]["max_trial"] = Value::Null;
-    spec
+#[test]
+fn trials_of_a_search_are_those_of_train() {
+    if on_device().is_some() {
+        common::search::trials_are_those_of_train(|folder, args| {
+            let mut command = on_device().expect("it was there a moment ago");
+            let output = command.current_dir(folder).args(args).args(["--device", "cuda"]).output().expect("it starts");
+            let text = common::text(&output);
+            assert!(output.status.success(), "{args:?}\n{text}");
+            text
+        });
+    }
 }
 
 #[test]
-fn a_search_has_the_bits_of_its_trials_alone_and_of_one_that_was_killed() {
+fn a_search_that_was_killed_ends_in_the_same_table_and_bits() {
     if on_device().is_none() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let spec = common::write_spec(folder.path(), &searching());
+    // a real device has done with a short one before anybody could kill it
+    let frames = if Device::cuda(0).is_ok() { 40_960 } else { 1_536 };
+    let spec = common::write_spec(folder.path(), &common::search::halving(frames));
     let command = |args: &[&str]| {
         let mut command = on_device().expect("it was there a moment ago");
-        command.current_dir(folder.path()).args(args).args(["--quiet", "--device", "cuda"]);
+        command.current_dir(folder.path()).args(args).args(["--quiet", "--keep", "-1"]);
         command
     };
-    let run = |args: &[&str], data: &str| {
-        let output = command(&[args, &["--data", data]].concat()).output().expect("it starts");
-        assert!(output.status.success(), "{args:?}\n{}", common::text(&output));
-        only_run(&folder.path().join(data))
-    };
-    let whole = run(&["search", spec, "--keep", "-1"], "whole");
-    let (rows, trials) = (table(&whole), outcome(&whole));
-    let stopped = rows.iter().filter(|row| row["status"] == "stopped").count();
-    assert!(rows.len() == 4 && (1..4).contains(&stopped), "{rows:?}");
+    let search = ["search", spec, "--device", "cuda", "--data"];
+    let output = command(&[&search[..], &["whole"]].concat()).output().expect("it starts");
+    assert!(output.status.success(), "{}", common::text(&output));
+    let whole = only_run(&folder.path().join("whole"));
 
-    // each trial alone, from the spec that it saved: the same rows, as far as it came
-    for row in &rows {
-        let trial = &row["trial"];
-        let saved = whole.join(format!("small_t{trial}_spec.json")).display().to_string();
-        let alone = outcome(&run(&["train", &saved], &format!("alone{trial}")));
-        let mut compared = 0;
-        for (name, content) in alone.iter().filter(|(name, _)| !name.contains("resume")) {
-            let Some(of_search) = trials.get(&name.replace("_t0_", &format!("_t{trial}_"))) else { continue };
-            let frame = name.ends_with(".csv");
-            if row["status"] == "complete" {
-                assert_eq!(of_search, content, "trial {trial}: {name}");
-            } else if frame {
-                assert!(of_search.lines().count() > 2 && content.starts_with(of_search), "trial {trial}: {name}");
-            }
-            compared += usize::from(frame || row["status"] == "complete");
-        }
-        assert!(compared >= 2, "trial {trial}: {compared} files");
-    }
-
-    let mut child = command(&["search", spec, "--keep", "-1", "--data", "killed", "--checkpoint-every", "0.01"])
+    let mut child = command(&[&search[..], &["killed", "--checkpoint-every", "0.01"]].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -272,11 +256,11 @@ fn a_search_has_the_bits_of_its_trials_alone_and_of_one_that_was_killed() {
     child.kill().expect("a child of ours");
     child.wait().expect("ended");
     let killed = only_run(&data);
-    let output =
-        command(&["search", "--keep", "-1", "--resume", &killed.display().to_string()]).output().expect("it starts");
+    let resume = ["search", "--resume", &killed.display().to_string(), "--device", "cuda"];
+    let output = command(&resume).output().expect("it starts");
     assert!(output.status.success(), "{}", common::text(&output));
-    assert_eq!(rows, table(&killed));
-    assert_eq!(trials, outcome(&killed));
+    assert_eq!(table(&whole), table(&killed));
+    assert_eq!(outcome(&whole), outcome(&killed));
 }
 
 #[test]

@@ -264,6 +264,8 @@ ops!(
     advantage,
     shuffle,
     minibatch_grad,
+    critic_grad,
+    actor_grad,
     optimize,
     sample,
     td_grad,

@@ -5,6 +5,7 @@ use slm_fast::op::actor_grad::{self, ActorGrad, ActorGradShape};
 use slm_fast::op::critic_grad::{self, CriticGrad, CriticGradShape};
 use slm_fast::op::crossq_grad::{self, CrossqGrad, CrossqShape};
 use slm_fast::op::minibatch_grad::{Args, MinibatchGrad, objective};
+use slm_fast::op::sequence_grad::{self, SequenceGrad, SequenceShape};
 use slm_fast::op::{Draw, Entry, Shape, minibatch_grad::GradShape};
 
 /// A case of an op with its definition's outputs.
@@ -136,6 +137,35 @@ fn minibatch_grad_is_the_slope_of_its_objective() {
         };
         let objective = |params: &[f64]| objective(shape, &args, params);
         check(&format!("minibatch_grad case {case}"), &c.gradient(shape.nets.len()), c.f("params"), objective);
+    }
+}
+
+#[test]
+fn sequence_grad_is_the_slope_of_its_objective_through_time() {
+    for (case, shape) in SequenceShape::cases().iter().enumerate() {
+        let c = Case::new(&SequenceGrad::ENTRY, case);
+        let args = sequence_grad::Args {
+            index: c.u("index"),
+            moments: c.f("moments"),
+            obs: c.f("obs"),
+            normalizer: c.f("normalizer"),
+            ended: c.u("ended"),
+            first_state: c.f("first_state"),
+            action: c.f("action"),
+            log_prob: c.f("log_prob"),
+            value: c.f("value"),
+            advantage: c.f("advantage"),
+            returns: c.f("returns"),
+            value_moments: c.f("value_moments"),
+            hyper: c.f("hyper"),
+            schedule: c.f("schedule"),
+            params: c.f("params"),
+            partial: &mut [],
+            partial_loss: &mut [],
+        };
+        let params = c.f("params");
+        let objective = |params: &[f64]| sequence_grad::objective(shape, &args, params);
+        check(&format!("sequence_grad case {case}"), &c.gradient(params.len()), params, objective);
     }
 }
 

@@ -3,6 +3,11 @@
 
 #import lib/trig
 
+// sign(x) ln(1 + |x|).
+fn symlog(x: f32) -> f32 {
+    return with_sign(ln_of(1.0 + abs(x)), x);
+}
+
 fn distance_of(e: f32) -> vec2<f32> {
     if (d.distance == LOSSES_MSE) { return vec2<f32>(e * e, 2.0 * e); }
     let near = abs(e) < d.beta;

@@ -50,10 +50,6 @@ fn policy_losses(n: Numbers, out: ptr<function, Outputs>, action: ptr<function, 
     }
 }
 
-fn symlog(x: f32) -> f32 {
-    return with_sign(ln_of(1.0 + abs(x)), x);
-}
-
 // How far a value is from its target, and the slope of that.
 fn value_distance(n: Numbers, value: f32, target_value: f32) -> vec2<f32> {
     let scaled = value * n.target_scale;

@@ -45,7 +45,7 @@ impl Recorder<'_> {
             learned: matches!(memory.method, Method::Soft { learned: true, .. }),
             distance: p.learning.distance,
             symlog: p.learning.symlog,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
         };
         let (tiles, at) = (shape.tiles(), shape.critics());
         let (partial, partial_loss) = self.gradient(tiles, p.params - at);

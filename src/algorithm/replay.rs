@@ -163,7 +163,7 @@ impl Recorder<'_> {
             batch: memory.batch,
             backup,
             distance: p.learning.distance,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(self.layout.kind(), &p.nets.actor, memory.batch),
         };
         let tiles = shape.tiles();

@@ -46,7 +46,7 @@ impl Recorder<'_> {
             learned: matches!(memory.method, Method::Soft { learned: true, .. }),
             distance: p.learning.distance,
             symlog: p.learning.symlog,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(memory.batch),
         };
         let tiles = shape.tiles();
@@ -105,7 +105,7 @@ impl Recorder<'_> {
             batch: memory.batch,
             groups: p.groups.len(),
             learned,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(memory.batch),
         };
         let (tiles, moved) = (shape.tiles(), shape.moved());

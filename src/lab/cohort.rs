@@ -334,7 +334,7 @@ fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2])
     memory.write(b.seed, s).copy_from_slice(&key);
     memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
     memory.write(b.replay.norm, s).copy_from_slice(&plan.critics.as_ref().map_or(Vec::new(), net::init_norm));
-    memory.write(b.normalizer, s)[plan.env.obs_len..].fill(1.0);
+    memory.write(b.normalizer, s).copy_from_slice(&plan.first_normalizer());
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
         env.plain_reset(state, key, n as u32, 0);
@@ -411,17 +411,16 @@ impl Player {
         let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
         let (mut layout, b) = algorithm::buffers(&plan, Kind::Cpu, 1);
         let env = EnvFns::new(plan.env);
-        let normalize_obs = plan.spec.env.normalize_obs;
         let explore = if deterministic { Explore::Greedy } else { explore(&plan.spec.agent.algorithm) };
         let shape = RolloutShape {
             explore,
             groups: plan.groups.len(),
             limit: plan.time_limit(),
-            normalize_obs,
+            normalize_obs: plan.filters_obs(),
             ..RolloutShape::new(env, Some(plan.nets.clone()), 1, 1)
         };
         let mut queue = Queue::default();
-        algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
+        algorithm::record_rollout(&b, shape, &mut layout, &mut queue);
         let mut memory = layout.allocate()?;
         begin(&plan, &b, &mut memory, 0, [seed, 0]);
         memory.write(b.params, 0).copy_from_slice(&params);
@@ -429,7 +428,7 @@ impl Player {
         if let Some(schedule) = plan.spec.agent.algorithm.explore_var_spec() {
             memory.write(b.schedule, 0)[schedule::EXPLORE] = schedule.end_val() as f32;
         }
-        if normalize_obs {
+        if plan.spec.env.normalize_obs {
             let shape = [2, plan.env.obs_len];
             let normalizer = model.iter().find(|t| t.name == "normalizer" && t.shape == shape);
             let normalizer = normalizer.ok_or_else(|| Error::new("model", "no tensor `normalizer`").hint(hint))?;

@@ -1,5 +1,7 @@
 //! Nets as a person knows them: first parameters, and layers by name as PyTorch stores them.
 
+mod recurrent;
+
 use crate::device::Dtype;
 use crate::op::lib::nets::Nets;
 use crate::op::lib::renorm::{Critic, Place, Renorm};
@@ -206,12 +208,18 @@ pub fn init(nets: &Nets, critics: Option<&Critic>, net: &Net, critic: &Tower<'_>
             }
         }
     }
-    params[nets.actor.len()..nets.actor_len()].fill(net.log_std_init.unwrap_or(0.0) as f32);
+    if let Some(body) = &nets.body {
+        recurrent::init(nets, body, net, key, &mut params);
+    }
+    params[nets.free()].fill(net.log_std_init.unwrap_or(0.0) as f32);
     params
 }
 
 /// Every layer by name: offset, rows and columns in the parameters, and whether they are stored `[in, out]`.
 fn named(nets: &Nets, critics: Option<&Critic>) -> Vec<(String, usize, [usize; 2], bool)> {
+    if let Some(body) = &nets.body {
+        return recurrent::named(nets, body);
+    }
     let (mut all, mut norms) = (Vec::new(), Vec::new());
     // where `step` is 2, a normalisation stands behind each hidden layer
     let mut one = |name: &str, layers: Layers, at: usize, step: usize| {
@@ -242,7 +250,7 @@ fn named(nets: &Nets, critics: Option<&Critic>) -> Vec<(String, usize, [usize; 2
         all.push(("log_alpha".to_string(), nets.len(), [1, 0], false));
     }
     if nets.policy.free_len() > 0 {
-        all.push(("log_std".to_string(), nets.actor.len(), [nets.policy.free_len(), 0], false));
+        all.push(("log_std".to_string(), nets.free().start, [nets.policy.free_len(), 0], false));
     }
     all
 }

@@ -12,7 +12,7 @@ use super::lib::simd::sum16;
 use super::lib::soft::{self, Noise, Seen, SoftNets, Squashed, WORDS, to_lanes};
 use super::lib::trig;
 use super::{Draw, Shape, schedule};
-use crate::device::Cx;
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -74,6 +74,22 @@ impl Shape for ActorGradShape {
         let first = actor.input * actor.hidden.first().unwrap_or(&actor.output);
         let judge = if self.nets.choices().is_some() { critic.madds() } else { 2 * critic.madds() };
         2.0 * self.batch as f64 * (3 * actor.madds() - first + 2 * judge) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::actor_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::actor_grad::scratch(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::actor_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::actor_grad::scratch(self)
     }
 
     fn cases() -> Vec<ActorGradShape> {

@@ -12,7 +12,7 @@ use super::lib::soft::{self, Noise, Seen, SoftNets, Squashed, to_lanes};
 use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
-use crate::device::Cx;
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -64,6 +64,22 @@ impl Shape for CriticGradShape {
         let (actor, critic) = (&self.nets.actor, &self.nets.critic);
         let first = critic.input * critic.hidden.first().unwrap_or(&critic.output);
         2.0 * self.batch as f64 * (actor.madds() + 2 * (4 * critic.madds() - first)) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::critic_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::critic_grad::scratch(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::critic_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::critic_grad::scratch(self)
     }
 
     fn cases() -> Vec<CriticGradShape> {

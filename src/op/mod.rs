@@ -18,9 +18,12 @@ pub mod minibatch_grad;
 pub mod obs_moments;
 pub mod optimize;
 pub mod prioritize;
+pub mod recurrent_rollout;
 pub mod rollout;
 pub mod sample;
 pub mod schedule;
+pub mod sequence_grad;
+pub mod sequence_order;
 pub mod shaders;
 pub mod shuffle;
 pub mod target;
@@ -369,10 +372,13 @@ macro_rules! op {
 pub static ALL: &[&Entry] = &[
     &schedule::Schedule::ENTRY,
     &rollout::Rollout::ENTRY,
+    &recurrent_rollout::RecurrentRollout::ENTRY,
     &log::Log::ENTRY,
     &advantage::Advantage::ENTRY,
     &shuffle::Shuffle::ENTRY,
+    &sequence_order::SequenceOrder::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
+    &sequence_grad::SequenceGrad::ENTRY,
     &critic_grad::CriticGrad::ENTRY,
     &actor_grad::ActorGrad::ENTRY,
     &optimize::Optimize::ENTRY,
@@ -386,6 +392,6 @@ pub static ALL: &[&Entry] = &[
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &["critic_grad", "actor_grad", "crossq_grad", "fold"];
+pub const NOT_ON_CUDA: &[&str] = &["crossq_grad", "fold", "recurrent_rollout", "sequence_order", "sequence_grad"];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] = &["critic_grad", "actor_grad", "crossq_grad", "fold"];
+pub const NOT_ON_WGPU: &[&str] = &["crossq_grad", "fold", "recurrent_rollout", "sequence_order", "sequence_grad"];

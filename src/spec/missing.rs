@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{Agent, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
+use super::{Agent, CellType, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -28,6 +28,15 @@ impl Spec {
         list.algorithm(&self.agent.algorithm);
         list.memory(&self.agent.algorithm, &self.agent.memory);
         list.net("agent.net", &self.agent.net);
+        if self.agent.net.kind == NetType::RecurrentNet
+            && !matches!(self.agent.algorithm, Algorithm::Reinforce(_) | Algorithm::ActorCritic(_) | Algorithm::PPO(_))
+        {
+            let name = self.agent.algorithm.name();
+            list.add(
+                "agent.net.type",
+                format!("RecurrentNet is not built yet for {name}; for Reinforce, ActorCritic and PPO it is"),
+            );
+        }
         list.critics(&self.agent);
         if self.agent.net.kind == NetType::DuelingMLPNet && !is_q(&self.agent.algorithm) {
             list.add("agent.net.type", "a dueling net belongs to a Q net; MLPNet is for the others");
@@ -191,7 +200,10 @@ impl List {
                     self.add(format!("{place}.arc"), "a TorchArcNet without `arc` has no layers");
                 }
             }
-            other => self.add(format!("{place}.type"), format!("{other:?} is not built yet; MLPNet is")),
+            NetType::RecurrentNet => self.recurrent_net(place, net),
+            other => {
+                self.add(format!("{place}.type"), format!("{other:?} is not built yet; MLPNet and RecurrentNet are"));
+            }
         }
         for (key, on) in [("layer_norm", net.layer_norm), ("batch_norm", net.batch_norm), ("normalize", net.normalize)]
         {
@@ -225,6 +237,30 @@ impl List {
             if !matches!(lr_scheduler, LrScheduler::LinearToZero(_) | LrScheduler::LinearToMin(_)) {
                 let built = "LinearToZero and LinearToMin are";
                 self.add(format!("{place}.{key}.name"), format!("{} is not built yet; {built}", lr_scheduler.name()));
+            }
+        }
+    }
+
+    fn recurrent_net(&mut self, place: &str, net: &Net) {
+        if net.cell_type == Some(CellType::RNN) {
+            self.add(format!("{place}.cell_type"), "cells without gates are not built; GRU and LSTM are");
+        }
+        if net.rnn_num_layers.is_some_and(|layers| layers != 1) {
+            self.add(format!("{place}.rnn_num_layers"), "cells on top of each other are not built yet; 1 is");
+        }
+        if net.bidirectional == Some(true) {
+            let what = "a cell that reads the future is not built: an agent that acts has not seen it";
+            self.add(format!("{place}.bidirectional"), what);
+        }
+        for (key, own) in [
+            ("actor_hid_layers", net.actor_hid_layers.is_some()),
+            ("critic_hid_layers", net.critic_hid_layers.is_some()),
+            ("actor_hid_layers_activation", net.actor_hid_layers_activation.is_some()),
+            ("critic_hid_layers_activation", net.critic_hid_layers_activation.is_some()),
+        ] {
+            if own {
+                let what = "recurrent bodies of two shapes are not built yet; `fc_hid_layers` is for both";
+                self.add(format!("{place}.{key}"), what);
             }
         }
     }

@@ -32,7 +32,7 @@ pub use env::{Clip, Env};
 pub use load::{Loaded, from_value, load, names};
 pub use meta::{DeviceChoice, Distributed, Meta, Precision, SearchResources, SearchSampler, SearchScheduler};
 pub use missing::Missing;
-pub use net::{Activation, BatchRenorm, Gpu, InitFn, Net, NetType, Tower, UpdateType};
+pub use net::{Activation, BatchRenorm, CellType, Gpu, InitFn, Net, NetType, Tower, UpdateType};
 pub use optim::{
     AdamArgs, AdamWArgs, LinearToMinArgs, LinearToZeroArgs, Loss, LrScheduler, NoArgs, Optim, RmsPropArgs, SgdArgs,
     SmoothL1Args,

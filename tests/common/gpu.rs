@@ -84,6 +84,36 @@ pub fn q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
     plan_of(&spec, set)
 }
 
+/// Soft Actor-Critic, of real actions or of discrete ones.
+pub fn soft_plan(max_frame: u64, env: &str, set: &[(&str, &str)]) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    spec["small"]["agent"] = serde_json::json!({
+        "name": "SoftActorCritic",
+        "algorithm": {
+            "name": "SoftActorCritic",
+            "gamma": 0.98,
+            "training_frequency": 16,
+            "training_iter": 2,
+            "training_start_step": 64,
+            "policy_delay": 2,
+        },
+        "memory": { "name": "Replay", "batch_size": 33, "max_size": 400 },
+        "net": {
+            "type": "MLPNet",
+            "hid_layers": [24, 20],
+            "hid_layers_activation": "relu",
+            "clip_grad_val": 0.5,
+            "optim_spec": { "name": "Adam", "lr": 0.003 },
+            "update_type": "polyak",
+            "polyak_coef": 0.05,
+            "update_frequency": 1,
+        },
+    });
+    spec["small"]["env"]["name"] = env.into();
+    spec["small"]["env"]["normalize_obs"] = false.into();
+    plan_of(&spec, set)
+}
+
 fn plan_of(spec: &serde_json::Value, set: &[(&str, &str)]) -> Plan {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(super::write_spec(folder.path(), spec));

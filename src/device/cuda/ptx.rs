@@ -26,6 +26,8 @@ modules![
     "target",
     "td_grad",
     "td_grad_layered",
+    "critic_grad",
+    "actor_grad",
     "minibatch_grad_32",
     "minibatch_grad_64",
     "minibatch_grad_128",

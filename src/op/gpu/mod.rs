@@ -1,7 +1,9 @@
 //! How ops are launched on a gpu: grids, blocks, shared memory, and the words of their shape structs. One file per op;
 //! the kernels themselves are `kernels/<op>.cu`.
 
+pub mod actor_grad;
 pub mod advantage;
+pub mod critic_grad;
 pub mod log;
 pub mod minibatch_grad;
 pub mod nets;
@@ -12,6 +14,7 @@ pub mod rollout;
 pub mod sample;
 pub mod schedule;
 pub mod shuffle;
+mod soft;
 pub mod target;
 pub mod td_grad;
 

@@ -1,7 +1,9 @@
 //! How ops are launched on a wgpu adapter: grids, blocks, and the members of their shape structs. One file per op; the
 //! kernels themselves are `shaders/<op>.wgsl`.
 
+pub mod actor_grad;
 pub mod advantage;
+pub mod critic_grad;
 pub mod log;
 pub mod minibatch_grad;
 pub mod obs_moments;
@@ -11,6 +13,7 @@ pub mod rollout;
 pub mod sample;
 pub mod schedule;
 pub mod shuffle;
+mod soft;
 pub mod target;
 pub mod td_grad;
 
