@@ -9,8 +9,7 @@
 //! `sqrt(variance + eps)`, a variance is divided by the number of rows.
 //!
 //! Parameters, in order: for every hidden layer `weight [in, out]`, `bias [out]`, `scale [out]`, `shift [out]`; for the
-//! output layer `weight [out, in]`, `bias [out]`. Running moments: the means of all units, layer by layer, then their
-//! variances.
+//! output layer `weight [out, in]`, `bias [out]`. Running moments: the means of all units in order, then the variances.
 
 use super::mlp::{self, Mlp, ROWS, pad};
 use super::nets::cut;
