@@ -5,7 +5,7 @@ use super::{Recorder, Records, rollout};
 use crate::device::{Buf, Keep, Layout, Queue};
 use crate::op::Shape;
 use crate::op::lib::acting::Explore;
-use crate::op::lib::renorm::Critic;
+use crate::op::lib::critic::Critic;
 use crate::op::lib::tree;
 use crate::op::optimize::{Optimize, OptimizeShape};
 use crate::op::prioritize::{Prioritize, PrioritizeShape};
