@@ -76,6 +76,27 @@ fn training_ends_in_the_same_bits_again_alone_and_resumed() {
 }
 
 #[test]
+fn priorities_end_in_the_same_bits_again_alone_and_resumed() {
+    if adapter().is_some() {
+        gpu::priorities_end_in_the_same_bits(open);
+    }
+}
+
+#[test]
+fn soft_actors_end_in_the_same_bits_again_alone_and_resumed() {
+    if adapter().is_some() {
+        gpu::soft_actors_end_in_the_same_bits(open);
+    }
+}
+
+#[test]
+fn the_first_iterations_from_a_ring_are_those_of_the_cpu() {
+    if adapter().is_some() {
+        gpu::rings_begin_as_the_cpu(open);
+    }
+}
+
+#[test]
 fn cohorts_train_side_by_side_in_threads_of_their_own() {
     if adapter().is_some() {
         gpu::trains_side_by_side(open);

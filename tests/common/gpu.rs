@@ -52,6 +52,25 @@ pub fn plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
     Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
 }
 
+/// One of the specs that come with the program, made small: a ring that goes round, nets of 16 x 16.
+pub fn small(spec: &str, set: &[(&str, &str)]) -> Plan {
+    let smaller = [
+        ("env.max_frame", "420"),
+        ("env.num_envs", "4"),
+        ("agent.memory.max_size", "160"),
+        ("agent.memory.batch_size", "16"),
+        ("agent.algorithm.training_start_step", "32"),
+        ("agent.algorithm.training_iter", "1"),
+        ("agent.net.hid_layers", "[16,16]"),
+        ("meta.log_frequency", "64"),
+        ("meta.max_session", "3"),
+    ];
+    let set: Vec<(String, String)> =
+        smaller.iter().chain(set).map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let path = super::root().join("specs").join(spec);
+    Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
+}
+
 /// What a training leaves: rows by session, and everything that the next iteration would read.
 #[derive(PartialEq)]
 pub struct Trained {
@@ -114,19 +133,32 @@ pub fn trained(plan: &Plan, sessions: &[u32], device: Device) -> Trained {
 /// A training ends in the same bits again, alone, in other company, and resumed in the middle.
 pub fn ends_in_the_same_bits(open: impl Fn() -> Device) {
     // ends within an iteration, so that the shorter last one runs too
-    let plan = plan(1400, &[]);
-    let together = trained(&plan, &[0, 1, 2], open());
-    assert!(together == trained(&plan, &[0, 1, 2], open()), "again");
+    same_bits(&plan(1400, &[]), open);
+}
+
+/// The same of a double DQN with priorities.
+pub fn priorities_end_in_the_same_bits(open: impl Fn() -> Device) {
+    same_bits(&small("ddqn/ddqn_per_cartpole.json", &[("agent.algorithm.num_step_returns", "3")]), open);
+}
+
+/// The same of Soft Actor-Critic.
+pub fn soft_actors_end_in_the_same_bits(open: impl Fn() -> Device) {
+    same_bits(&small("sac/sac_pendulum.json", &[]), open);
+}
+
+fn same_bits(plan: &Plan, open: impl Fn() -> Device) {
+    let together = trained(plan, &[0, 1, 2], open());
+    assert!(together == trained(plan, &[0, 1, 2], open()), "again");
     for s in 0..3 {
-        assert!(trained(&plan, &[s as u32], open()).session(0) == together.session(s), "session {s} alone");
+        assert!(trained(plan, &[s as u32], open()).session(0) == together.session(s), "session {s} alone");
     }
-    let turned = trained(&plan, &[2, 7, 0], open());
+    let turned = trained(plan, &[2, 7, 0], open());
     assert!(turned.session(0) == together.session(2) && turned.session(2) == together.session(0), "other company");
     assert!(turned.session(1) != together.session(1), "sessions differ");
 
-    let mut stopped = cohort(&plan, &[0, 1, 2], open());
+    let mut stopped = cohort(plan, &[0, 1, 2], open());
     let before = train(&mut stopped, 3, 4);
-    let mut resumed = cohort(&plan, &[0, 1, 2], open());
+    let mut resumed = cohort(plan, &[0, 1, 2], open());
     // what is overwritten has been somewhere else
     train(&mut resumed, 3, 2);
     resumed.restore(&before.state).expect("a snapshot of the same plan");
@@ -158,14 +190,30 @@ pub fn begins_as_the_cpu(open: impl Fn() -> Device) {
         &[("agent.net.shared", "true")],
         &[("env.normalize_reward", "true"), ("agent.algorithm.training_epoch", "1")],
     ] {
-        let plan = plan(10_000, set);
-        let cpu = train(&mut cohort(&plan, &[0, 1], Device::cpu(1)), 2, 1);
-        let gpu = train(&mut cohort(&plan, &[0, 1], open()), 2, 1);
-        for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
-            let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
-            let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);
-            assert!(worst < 1e-4, "{set:?} `{}`: off {worst:e}", ours.name);
-        }
+        same_beginning(&plan(10_000, set), 1, &format!("{set:?}"), &open);
+    }
+}
+
+/// The same of algorithms that learn from a ring, with every kind of drawing, target and exploration.
+pub fn rings_begin_as_the_cpu(open: impl Fn() -> Device) {
+    for (spec, set) in [
+        ("dqn/dqn_cartpole.json", &[][..]),
+        ("ddqn/ddqn_per_cartpole.json", &[("agent.algorithm.action_policy", "epsilon_greedy")]),
+        ("sarsa/sarsa_cartpole.json", &[("agent.memory.name", "OnPolicyBatchReplay")]),
+        ("sac/sac_pendulum.json", &[]),
+        ("sac/sac_cartpole.json", &[]),
+    ] {
+        same_beginning(&small(spec, set), 2, spec, &open);
+    }
+}
+
+fn same_beginning(plan: &Plan, iterations: usize, what: &str, open: &impl Fn() -> Device) {
+    let cpu = train(&mut cohort(plan, &[0, 1], Device::cpu(1)), 2, iterations);
+    let gpu = train(&mut cohort(plan, &[0, 1], open()), 2, iterations);
+    for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
+        let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
+        let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);
+        assert!(worst < 1e-4, "{what} `{}`: off {worst:e}", ours.name);
     }
 }
 
