@@ -154,7 +154,7 @@ impl Bench {
 /// Two separate nets of two layers.
 fn nets(input: usize, hidden: usize, activation: Activation, policy: Policy) -> Nets {
     let mlp = |output| Mlp { input, hidden: vec![hidden, hidden], activation, output };
-    Nets { actor: mlp(policy.outputs()), critic: Some(mlp(1)), policy }
+    Nets { actor: mlp(policy.outputs()), critic: Some(mlp(1)), policy, body: None }
 }
 
 /// CartPole's 2x64 tanh nets: 9,155 parameters.

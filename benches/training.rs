@@ -21,7 +21,11 @@ const EFFORT: Effort = Effort { samples: 10, warm_up: Duration::from_millis(1), 
 
 /// The settings of PureJaxRL's `ppo.py` for CartPole.
 const PUREJAXRL: &str = "benches/ppo_cartpole_purejaxrl.json";
-/// What makes of them the same nets over many environments, in four large minibatches.
+/// The defaults of Stable-Baselines3's SAC, on Pendulum.
+const SB3_SAC: &str = "benches/sac_pendulum_sb3.json";
+/// One session, long enough for its ring to go through the cache.
+const SHORT: [(&str, &str); 2] = [("meta.max_session", "1"), ("env.max_frame", "10000")];
+/// What makes of PureJaxRL's settings the same nets over many environments, in four large minibatches.
 const MANY_ENVS: [(&str, &str); 5] = [
     ("env.num_envs", "1024"),
     ("env.max_frame", "1048576"),
@@ -104,6 +108,8 @@ fn main() {
         ("ppo_cartpole_1024x32.1_thread", load(PUREJAXRL, &MANY_ENVS), 1),
         ("ppo_cartpole_1024x32.all_threads", load(PUREJAXRL, &MANY_ENVS), 0),
         ("ppo_cartpole_slm_lab_4_sessions.all_threads", load("specs/ppo/ppo_cartpole.json", &[]), 0),
+        ("ddqn_per_cartpole_slm_lab.1_thread", load("specs/ddqn/ddqn_per_cartpole.json", &SHORT), 1),
+        ("sac_pendulum_sb3.1_thread", load(SB3_SAC, &[("env.max_frame", "1000")]), 1),
     ] {
         training(&mut criterion, &mut report, name, &spec, threads);
     }

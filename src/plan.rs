@@ -1,6 +1,7 @@
 //! Spec and spaces become a plan: every size known, every default filled in, every cross-check made, before frame 0.
 
 mod off_policy;
+mod seen;
 
 pub use off_policy::{Method, OffPolicy, explore};
 
@@ -13,6 +14,7 @@ use crate::op::hyper;
 use crate::op::lib::mlp::{Activation, Mlp};
 use crate::op::lib::nets::Nets;
 use crate::op::lib::policy::{OUTPUTS, Policy};
+use crate::op::lib::renorm::Critic;
 use crate::op::minibatch_grad::Distance;
 use crate::op::optimize::{Group, Kind};
 use crate::op::shuffle::Normalize;
@@ -36,7 +38,7 @@ pub struct Plan {
     pub epochs: usize,
     pub nets: Nets,
     /// Each of two critics that learn beside the nets that act, behind a `log_alpha`.
-    pub critics: Option<Mlp>,
+    pub critics: Option<Critic>,
     pub groups: Vec<Group>,
     pub learning: Learning,
     /// How the agent learns from a ring of transitions, where it does not learn from whole rollouts.
@@ -78,6 +80,7 @@ impl Plan {
         spec.require_built(&env::names())?;
         let env = env::find(&spec.env.name).map_err(|error| error.within("env.name"))?;
         let nets = nets(spec, env)?;
+        seen::hidden_words(spec, env)?;
         let off_policy = OffPolicy::new(spec)?;
         let (learning, horizon, minibatch, epochs) = learning(spec, off_policy.as_ref());
         let num_envs = spec.env.num_envs;
@@ -88,6 +91,15 @@ impl Plan {
             )
             .hint("lower `env.num_envs` or the horizon")
         })?;
+        let minibatch = minibatch.min(rows);
+        if nets.body.is_some() && !minibatch.is_multiple_of(horizon) {
+            let place = "agent.algorithm.minibatch_size";
+            let what = format!("{minibatch} rows are no whole sequences of the horizon, {horizon} steps");
+            return Err(Error::new(place, what).hint(format!(
+                "a recurrent net learns from whole sequences: take a multiple of {horizon}, the horizon times the \
+                 environments of a minibatch"
+            )));
+        }
         let actor = Group::new(0..nets.actor_len(), kind(spec.agent.net.actor().optim));
         let mut groups = vec![actor];
         if nets.critic.is_some() {
@@ -96,7 +108,7 @@ impl Plan {
         let mut params = nets.len();
         let critics = off_policy.as_ref().and_then(|p| p.critic(spec, env, &nets));
         if let Some(critic) = &critics {
-            let (acting, critic_kind) = (kind(spec.agent.net.actor().optim), kind(spec.agent.net.critic().optim));
+            let (acting, critic_kind) = (kind(spec.agent.net.actor().optim), kind(spec.agent.critic().optim));
             groups.push(Group { bounded: true, ..Group::new(params..params + 1, acting) });
             params += 1;
             for _ in 0..2 {
@@ -116,7 +128,7 @@ impl Plan {
             num_envs: num_envs as u32,
             log_frequency: spec.meta.log_frequency,
             horizon,
-            minibatch: minibatch.min(rows),
+            minibatch,
             epochs,
             hyper: hyper_table(spec, env, groups.len()),
             nets,
@@ -145,7 +157,7 @@ impl Plan {
             (
                 (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
                 (p.horizon, p.minibatch, p.epochs, p.learning, p.precision, p.hyper.len()),
-                (p.spec.env.normalize_obs, p.spec.env.normalize_reward, p.off_policy, p.params),
+                (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward, p.off_policy, p.params),
                 std::mem::discriminant(&p.spec.agent.algorithm),
             )
         };
@@ -169,9 +181,20 @@ impl Plan {
         self.max_frame.div_ceil(u64::from(self.num_envs))
     }
 
+    /// The op whose gradient steps a parameter group.
+    pub fn gradient_op(&self, group: usize) -> &'static str {
+        match self.off_policy.map(|off_policy| off_policy.method) {
+            None => "minibatch_grad",
+            Some(Method::Q { .. }) => "td_grad",
+            Some(Method::Soft { .. }) if group < 2 => "actor_grad",
+            Some(Method::Soft { crossed: true, .. }) => "crossq_grad",
+            Some(Method::Soft { .. }) => "critic_grad",
+        }
+    }
+
     /// Parameters that a target net follows: the last ones of the vector.
     pub fn target_len(&self) -> usize {
-        self.critics.as_ref().map_or(self.params, |critic| 2 * critic.len())
+        self.critics.as_ref().map_or(self.params, |critic| 2 * critic.mlp().len())
     }
 
     /// Vector steps before the first iteration, in which nothing is learnt: a run that is shorter has no others.
@@ -249,9 +272,10 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         }
     };
     let shared = net.shared && has_value;
+    let body = seen::body(spec, env)?;
     let mlp = |tower: &spec::Tower<'_>, output| Mlp {
-        input: env.obs_len,
-        hidden: tower.hid_layers.to_vec(),
+        input: body.as_ref().map_or(env.obs_len, |body| body.hidden),
+        hidden: if body.is_some() { Vec::new() } else { tower.hid_layers.to_vec() },
         activation: activation(tower.activation),
         output,
     };
@@ -259,7 +283,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let value = shared || (is_q && net.kind == spec::NetType::DuelingMLPNet);
     let actor = mlp(&net.actor(), policy.outputs() + usize::from(value));
     let critic = (has_value && !shared).then(|| mlp(&net.critic(), 1));
-    for net in std::iter::once(&actor).chain(&critic) {
+    for net in std::iter::once(&actor).chain(&critic).chain(body.as_ref().map(|body| &body.front)) {
         if net.hidden.len() > MAX_HIDDEN {
             return Err(Error::new(
                 "agent.net.hid_layers",
@@ -276,7 +300,7 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
             format!("the policy of {} needs {} outputs; fewer than {OUTPUTS} fit", env.name, actor.output),
         ));
     }
-    Ok(Nets { actor, critic, policy })
+    Ok(Nets { actor, critic, policy, body })
 }
 
 fn activation(name: spec::Activation) -> Activation {
@@ -304,7 +328,7 @@ fn learning(spec: &Spec, off_policy: Option<&OffPolicy>) -> (Learning, usize, us
         normalize: Normalize::Standardize,
         clipped: false,
         clip_value: false,
-        symlog: matches!(&spec.agent.algorithm, Algorithm::SoftActorCritic(a) if a.symlog),
+        symlog: matches!(&spec.agent.algorithm, Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) if a.symlog),
         normalize_targets: false,
         distance,
     };
@@ -403,7 +427,7 @@ fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
 
     let net = &spec.agent.net;
     // the weight of an entropy is stepped as an actor is
-    let (actor, critic) = (net.actor(), net.critic());
+    let (actor, critic) = (net.actor(), spec.agent.critic());
     let towers = if groups > 2 { vec![actor, actor, critic, critic] } else { vec![actor, critic] };
     for (g, tower) in towers.iter().enumerate().take(groups) {
         let group = &mut table[hyper::group(g)..][..hyper::GROUP_LEN];
@@ -432,7 +456,7 @@ fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
             (group[hyper::LR_FRAMES], group[hyper::LR_MIN_FACTOR]) = (frames as f32, min as f32);
         }
     }
-    if let Algorithm::SoftActorCritic(a) = &spec.agent.algorithm {
+    if let Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) = &spec.agent.algorithm {
         off_policy::soft_numbers(a, own, &mut table);
     }
     table
@@ -460,6 +484,21 @@ impl fmt::Display for Plan {
             let hidden: String = net.hidden.iter().map(|h| format!(" {h} {:?} ->", net.activation)).collect();
             format!("{} ->{hidden} {} ({} parameters)", net.input, net.output, net.len())
         };
+        let net = |net: &Mlp| match &self.nets.body {
+            None => mlp(net),
+            Some(body) => {
+                let layers: String =
+                    body.front.hidden.iter().map(|h| format!(" {h} {:?} ->", body.front.activation)).collect();
+                let parameters = body.len() + net.len();
+                format!(
+                    "{} ->{layers} {} {} -> {} ({parameters} parameters)",
+                    body.front.input,
+                    body.cell.name(),
+                    body.hidden,
+                    net.output
+                )
+            }
+        };
         let (iterations, tail) = self.iterations();
         writeln!(
             f,
@@ -469,15 +508,23 @@ impl fmt::Display for Plan {
         writeln!(f, "  time limit    {} steps", self.time_limit())?;
         writeln!(f, "  algorithm     {}, policy {:?}", spec.agent.algorithm.name(), self.nets.policy)?;
         if self.nets.shared() {
-            writeln!(f, "  shared net    {}", mlp(&self.nets.actor))?;
+            writeln!(f, "  shared net    {}", net(&self.nets.actor))?;
         } else {
-            writeln!(f, "  actor         {}", mlp(&self.nets.actor))?;
+            writeln!(f, "  actor         {}", net(&self.nets.actor))?;
         }
         if let Some(critic) = &self.nets.critic {
-            writeln!(f, "  critic        {}", mlp(critic))?;
+            writeln!(f, "  critic        {}", net(critic))?;
         }
         if let Some(critic) = &self.critics {
-            writeln!(f, "  two critics   {}", mlp(critic))?;
+            writeln!(f, "  two critics   {}", mlp(critic.mlp()))?;
+            if let Some(net) = critic.renorm() {
+                writeln!(
+                    f,
+                    "                Batch Renormalisation behind each hidden layer, {} parameters more, open after {} updates",
+                    2 * net.units(),
+                    net.warmup
+                )?;
+            }
         }
         if let Some(off_policy) = &self.off_policy {
             write!(f, "{}", off_policy::Outline(off_policy, self.num_envs as usize))?;

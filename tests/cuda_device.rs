@@ -4,12 +4,14 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
-use common::gpu::{self, check, plan, trained};
+use common::gpu::{self, check, plan, q_plan, soft_plan, trained};
 use common::ops::{Buffers, POISON, inputs};
-use common::small_spec;
+use common::{files, only_run, outcome, small_spec, table};
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
 use slm_fast::op::{ALL, Role};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// Set in a child that has the fake driver.
 const CHILD: &str = "SLM_FAKE_DRIVER";
@@ -114,6 +116,35 @@ fn the_first_iteration_is_that_of_the_cpu() {
 }
 
 #[test]
+fn q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    on_cuda("q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu", &[], |_| {
+        gpu::ends_in_the_same_bits_with(&q_plan(1000, &[]), cuda);
+        let others: [&[(&str, &str)]; 3] = [
+            &[],
+            &[
+                ("agent.algorithm.action_policy", "boltzmann"),
+                ("agent.algorithm.num_step_returns", "3"),
+                ("agent.net.update_type", "polyak"),
+                ("agent.net.polyak_coef", "0.1"),
+                ("agent.net.hid_layers", "[70, 20]"),
+            ],
+            &[("agent.memory", r#"{ "name": "Replay", "batch_size": 33, "max_size": 400, "use_cer": false }"#)],
+        ];
+        others.iter().for_each(|set| gpu::after_some_iterations_as_the_cpu(&q_plan(10_000, set), 3, cuda));
+    });
+}
+
+#[test]
+fn soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    on_cuda("soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu", &[], |_| {
+        gpu::ends_in_the_same_bits_with(&soft_plan(1000, "Pendulum-v1", &[]), cuda);
+        for env in ["Pendulum-v1", "CartPole-v1"] {
+            gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, env, &[]), 3, cuda);
+        }
+    });
+}
+
+#[test]
 fn it_learns_as_the_cpu_does() {
     on_cuda("it_learns_as_the_cpu_does", &[], |_| gpu::learns_as_the_cpu(cuda));
 }
@@ -166,6 +197,70 @@ fn a_run_from_the_command_line_is_written_and_resumed() {
     assert!(model("one") == model("two"), "equal runs");
     let text = run(&["devices"]);
     assert!(text.contains("cuda:0  FakeCUDA (CPU), ") && text.contains("compute capability 9.0"), "{text}");
+}
+
+/// The program on the real device where there is one, else on the fake one.
+fn on_device() -> Option<Command> {
+    let mut command = common::slm_fast();
+    if Device::cuda(0).is_err() {
+        driver()?.under(&mut command);
+    }
+    Some(command)
+}
+
+#[test]
+fn trials_of_a_search_are_those_of_train() {
+    if on_device().is_some() {
+        common::search::trials_are_those_of_train(|folder, args| {
+            let mut command = on_device().expect("it was there a moment ago");
+            let output = command.current_dir(folder).args(args).args(["--device", "cuda"]).output().expect("it starts");
+            let text = common::text(&output);
+            assert!(output.status.success(), "{args:?}\n{text}");
+            text
+        });
+    }
+}
+
+#[test]
+fn a_search_that_was_killed_ends_in_the_same_table_and_bits() {
+    if on_device().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    // a real device has done with a short one before anybody could kill it
+    let frames = if Device::cuda(0).is_ok() { 40_960 } else { 1_536 };
+    let spec = common::write_spec(folder.path(), &common::search::halving(frames));
+    let command = |args: &[&str]| {
+        let mut command = on_device().expect("it was there a moment ago");
+        command.current_dir(folder.path()).args(args).args(["--quiet", "--keep", "-1"]);
+        command
+    };
+    let search = ["search", spec, "--device", "cuda", "--data"];
+    let output = command(&[&search[..], &["whole"]].concat()).output().expect("it starts");
+    assert!(output.status.success(), "{}", common::text(&output));
+    let whole = only_run(&folder.path().join("whole"));
+
+    let mut child = command(&[&search[..], &["killed", "--checkpoint-every", "0.01"]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    let data = folder.path().join("killed");
+    let has_begun = || data.is_dir() && files(&data).iter().any(|name| name.contains("resume"));
+    while !has_begun() && child.try_wait().expect("a child").is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint in a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(child.try_wait().expect("a child").is_none(), "the search was over before it was killed");
+    child.kill().expect("a child of ours");
+    child.wait().expect("ended");
+    let killed = only_run(&data);
+    let resume = ["search", "--resume", &killed.display().to_string(), "--device", "cuda"];
+    let output = command(&resume).output().expect("it starts");
+    assert!(output.status.success(), "{}", common::text(&output));
+    assert_eq!(table(&whole), table(&killed));
+    assert_eq!(outcome(&whole), outcome(&killed));
 }
 
 #[test]

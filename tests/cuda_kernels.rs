@@ -257,7 +257,22 @@ macro_rules! ops {
     };
 }
 
-ops!(schedule, rollout, log, advantage, shuffle, minibatch_grad, optimize, obs_moments);
+ops!(
+    schedule,
+    rollout,
+    log,
+    advantage,
+    shuffle,
+    minibatch_grad,
+    critic_grad,
+    actor_grad,
+    optimize,
+    sample,
+    td_grad,
+    prioritize,
+    target,
+    obs_moments
+);
 
 fn every_case(op: &str) {
     if !cuda_sim::available() {

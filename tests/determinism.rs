@@ -79,3 +79,80 @@ fn a_session_does_not_know_its_company() {
     assert!(turned[0] == together[2] && turned[2] == together[0], "other company, other order, two threads");
     assert!(turned[1] != together[1], "sessions differ");
 }
+
+/// CrossQ's running moments belong to a session as its parameters do.
+#[test]
+fn crossq_ends_in_the_same_bits_alone_in_a_cohort_and_resumed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/crossq/crossq_pendulum.json");
+    for (env, pdtype, fixed_alpha) in [("Pendulum-v1", "Normal", "null"), ("CartPole-v1", "Categorical", "0.1")] {
+        let set = [
+            ("env.name", env),
+            ("agent.algorithm.action_pdtype", pdtype),
+            ("agent.algorithm.fixed_alpha", fixed_alpha),
+            ("env.max_frame", "600"),
+            ("agent.algorithm.training_start_step", "100"),
+            ("agent.memory.batch_size", "20"),
+            ("agent.net.hid_layers", "[17]"),
+            ("agent.critic_net.hid_layers", "[20, 9]"),
+            ("agent.critic_net.batch_renorm.warmup_steps", "200"),
+        ];
+        let set = set.map(|(key, value)| (key.to_string(), value.to_string()));
+        let plan = Plan::new(&slm_fast::spec::load(&path, None, &set).unwrap().spec).unwrap();
+        let together = trained(&plan, &[0, 1, 2], 2);
+        assert!(trained(&plan, &[1], 1)[0] == together[1], "{env}: session 1 alone");
+        assert!(together[0] != together[1], "{env}: sessions differ");
+
+        let names: Vec<&str> = together[0].iter().map(|tensor| tensor.name.as_str()).collect();
+        for name in ["actor.1.weight", "log_alpha", "critic_1.0.weight", "critic_2.1.bias", "critic_2.3.running_var"] {
+            assert!(names.contains(&name), "{name} of {names:?}");
+        }
+        let tensor = |name: &str| together[0].iter().find(|tensor| tensor.name == name).expect("named above");
+        assert_eq!(tensor("critic_1.2.weight").shape, [9, 20]);
+        assert_eq!(tensor("critic_2.4.bias").shape, [if env == "CartPole-v1" { 2 } else { 1 }]);
+        let moved = |name: &str, from: f32| tensor(name).values().iter().all(|&x| x != from && x.is_finite());
+        assert!(moved("critic_1.1.running_mean", 0.0) && moved("critic_2.3.running_var", 1.0), "{env}: moments move");
+        assert!(
+            moved("critic_1.1.weight", 1.0)
+                && tensor("critic_1.1.weight").values().iter().all(|x| (x - 1.0).abs() < 0.2)
+        );
+        assert_eq!(tensor("log_alpha").values()[0] == 0.0, fixed_alpha != "null");
+
+        let mut stopped = Cohort::new(&plan, 11, &[0, 1, 2], Device::cpu(1)).expect("memory");
+        for _ in 0..4 {
+            stopped.iterate().unwrap();
+        }
+        let mut resumed = Cohort::new(&plan, 3, &[0, 1, 2], Device::cpu(1)).expect("memory");
+        resumed.restore(&stopped.snapshot().unwrap()).unwrap();
+        while !resumed.done() {
+            resumed.iterate().unwrap();
+        }
+        assert!(resumed.model(2).unwrap() == together[2], "{env}: resumed");
+    }
+}
+
+#[test]
+fn so_is_a_session_that_learns_from_a_replay_memory() {
+    let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/sac");
+    for (name, delay) in [("sac_pendulum.json", "2"), ("sac_cartpole.json", "1")] {
+        let set = [
+            ("env.max_frame", "1500"),
+            ("agent.net.hid_layers", "[20, 17]"),
+            ("agent.memory.batch_size", "150"),
+            ("agent.memory.max_size", "800"),
+            ("agent.algorithm.training_start_step", "200"),
+            ("agent.algorithm.policy_delay", delay),
+        ]
+        .map(|(key, value)| (key.to_string(), value.to_string()));
+        let plan = Plan::new(&slm_fast::spec::load(&specs.join(name), None, &set).unwrap().spec).unwrap();
+        let together = trained(&plan, &[0, 1, 2], 1);
+        let turned = trained(&plan, &[2, 7, 0, 5], 2);
+        assert!(turned[0] == together[2] && turned[2] == together[0], "{name}: other company, two threads");
+        assert!(trained(&plan, &[1], 3)[0] == together[1], "{name}: alone, threads that share its tiles");
+        let names: Vec<&str> = together[0].iter().map(|tensor| tensor.name.as_str()).collect();
+        for part in ["actor.0.weight", "critic_1.2.bias", "critic_2.0.weight", "log_alpha"] {
+            assert!(names.contains(&part), "{name}: {part} in {names:?}");
+        }
+        let alpha = together[0].iter().find(|tensor| tensor.name == "log_alpha").unwrap().values()[0];
+        assert!(alpha < 0.0, "{name}: log alpha {alpha} has been learnt");
+    }
+}

@@ -3,7 +3,9 @@
 use slm_fast::device::Precision;
 use slm_fast::op::actor_grad::{self, ActorGrad, ActorGradShape};
 use slm_fast::op::critic_grad::{self, CriticGrad, CriticGradShape};
+use slm_fast::op::crossq_grad::{self, CrossqGrad, CrossqShape};
 use slm_fast::op::minibatch_grad::{Args, MinibatchGrad, objective};
+use slm_fast::op::sequence_grad::{self, SequenceGrad, SequenceShape};
 use slm_fast::op::{Draw, Entry, Shape, minibatch_grad::GradShape};
 
 /// A case of an op with its definition's outputs.
@@ -135,5 +137,74 @@ fn minibatch_grad_is_the_slope_of_its_objective() {
         };
         let objective = |params: &[f64]| objective(shape, &args, params);
         check(&format!("minibatch_grad case {case}"), &c.gradient(shape.nets.len()), c.f("params"), objective);
+    }
+}
+
+#[test]
+fn sequence_grad_is_the_slope_of_its_objective_through_time() {
+    for (case, shape) in SequenceShape::cases().iter().enumerate() {
+        let c = Case::new(&SequenceGrad::ENTRY, case);
+        let args = sequence_grad::Args {
+            index: c.u("index"),
+            moments: c.f("moments"),
+            obs: c.f("obs"),
+            normalizer: c.f("normalizer"),
+            ended: c.u("ended"),
+            first_state: c.f("first_state"),
+            action: c.f("action"),
+            log_prob: c.f("log_prob"),
+            value: c.f("value"),
+            advantage: c.f("advantage"),
+            returns: c.f("returns"),
+            value_moments: c.f("value_moments"),
+            hyper: c.f("hyper"),
+            schedule: c.f("schedule"),
+            params: c.f("params"),
+            partial: &mut [],
+            partial_loss: &mut [],
+        };
+        let params = c.f("params");
+        let objective = |params: &[f64]| sequence_grad::objective(shape, &args, params);
+        check(&format!("sequence_grad case {case}"), &c.gradient(params.len()), params, objective);
+    }
+}
+
+/// Targets and the corrections of the normalisation are constants of the gradient: they are held where they were.
+#[test]
+fn crossq_grad_is_the_slope_of_its_objective() {
+    for (case, shape) in CrossqShape::cases().iter().enumerate() {
+        let mut c = Case::new(&CrossqGrad::ENTRY, case);
+        let (partial, running) = (c.f("partial").to_vec(), c.f("norm").to_vec());
+        // the moments before the batch
+        c.words = (CrossqGrad::ENTRY.sample)(case, &mut Draw::new(7 + case as u32));
+        let (mut again, mut partial_loss) = (vec![0.0; partial.len()], c.f("partial_loss").to_vec());
+        let (mut error, mut norm, mut batches) = (c.f("error").to_vec(), c.f("norm").to_vec(), c.u("batches").to_vec());
+        let args = crossq_grad::Args {
+            index: c.u("index"),
+            last: c.u("last"),
+            returns: c.f("returns"),
+            discount: c.f("discount"),
+            weight: c.f("weight"),
+            obs: c.f("obs"),
+            next_obs: c.f("next_obs"),
+            action: c.f("action"),
+            normalizer: c.f("normalizer"),
+            hyper: c.f("hyper"),
+            schedule: c.f("schedule"),
+            seed: c.u("seed"),
+            clock: c.u("clock"),
+            params: c.f("params"),
+            partial: &mut again,
+            partial_loss: &mut partial_loss,
+            error: &mut error,
+            norm: &mut norm,
+            batches: &mut batches,
+        };
+        let held = crossq_grad::define_held(shape, args);
+        assert_eq!((&again, &norm), (&partial, &running), "what is held is what the definition used");
+        let grad: Vec<f64> = partial.iter().map(|&g| g.into()).collect();
+        let critics = &c.f("params")[shape.critics()..];
+        let objective = |critics: &[f64]| crossq_grad::objective(shape, &held, critics);
+        check(&format!("crossq_grad case {case}"), &grad, critics, objective);
     }
 }

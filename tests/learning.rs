@@ -47,6 +47,15 @@ fn reinforce_improves() {
 }
 
 #[test]
+fn recurrent_nets_remember_what_they_do_not_see() {
+    let (_, without) = learn("ppo/ppo_cartpole_masked.json", 60_000);
+    let (first, last) = learn("ppo/ppo_gru_cartpole_masked.json", 60_000);
+    assert!(first < 60.0 && last > 130.0 && last > 2.0 * without, "{first} -> {last}, without a memory {without}");
+    let (first, last) = learn("ppo/ppo_lstm_cartpole_masked.json", 60_000);
+    assert!(first < 60.0 && last > 130.0 && last > 2.0 * without, "{first} -> {last}, without a memory {without}");
+}
+
+#[test]
 fn ppo_swings_the_pendulum_up() {
     let (first, last) = learn("ppo/ppo_pendulum.json", 100_000);
     assert!(first < -900.0 && last > first + 300.0, "{first} -> {last}");

@@ -3,12 +3,11 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{expect, files, only_run, outcome, slm_fast, small_spec, write_spec};
+use common::{expect, files, only_run, outcome, slm_fast, small_spec, table, write_spec};
 use serde_json::{Value, json};
 use slm_fast::report::json;
 
@@ -25,16 +24,6 @@ fn searching(max_frame: u64, sessions: u32, trials: u32, meta: &Value) -> Value 
         small["meta"][key] = value.clone();
     }
     spec
-}
-
-/// `experiment_df.csv` as a map per row, in its order.
-fn table(run: &Path) -> Vec<BTreeMap<String, String>> {
-    let mut reader = csv::Reader::from_path(run.join("small_experiment_df.csv")).expect("a table");
-    let names = reader.headers().expect("a header").clone();
-    let row = |record: &csv::StringRecord| -> BTreeMap<String, String> {
-        names.iter().map(str::to_string).zip(record.iter().map(str::to_string)).collect()
-    };
-    reader.records().map(|record| row(&record.expect("a row"))).collect()
 }
 
 #[test]

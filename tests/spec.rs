@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use slm_fast::spec::{self, Activation, Algorithm, Loaded, Optim, Spec};
+use slm_fast::spec::{self, Activation, Algorithm, Loaded, NetType, Optim, Spec};
 
 const ENVS: [&str; 5] = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"];
 
@@ -162,14 +162,40 @@ fn what_is_not_built_is_named_in_full() {
     let err = spec.require_built(&ENVS).expect_err("not built");
     insta::assert_snapshot!(err, @r"
     unbuilt: asks for what is not built yet:
-      agent.algorithm.name: CrossQ is not built yet (planned); this version trains Reinforce, ActorCritic, PPO
-      agent.memory.name: Replay is not built yet; OnPolicyBatchReplay is
-      agent.critic_net: critics with a section of their own are not built yet; `critic_` keys in agent.net are
-      agent.critic_net.arc: the layer LazyBatchRenorm1d is not built yet; chains of linear layers with one activation are
       env.name: ALE/Pong-v5 is not built yet; CartPole-v1, Acrobot-v1, MountainCar-v0, MountainCarContinuous-v0, Pendulum-v1 are
       env.life_loss_info: ALE/Pong-v5 does not take this argument yet
       meta.distributed: nets shared between sessions are not built yet; `false` is
     ");
+}
+
+#[test]
+fn critics_of_crossq_are_normalised_and_those_of_others_have_no_section() {
+    let file = fixture("anchors.yaml");
+    let crossq = load(&file, Some("unbuilt"), &[]).spec;
+    let critic = crossq.agent.critic_net.as_ref().expect("a section of their own");
+    assert_eq!(
+        (critic.kind, &critic.hid_layers, critic.critic().activation),
+        (NetType::MLPNet, &vec![256], Activation::Relu)
+    );
+    let renorm = critic.batch_renorm.expect("read from the arc");
+    assert_eq!((renorm.momentum, renorm.eps, renorm.warmup_steps), (0.01, 1e-3, 5_000));
+    assert_eq!((renorm.r_max, renorm.d_max), (3.0, 5.0));
+    let lines = |change: &dyn Fn(&mut spec::Spec)| {
+        let mut spec = crossq.clone();
+        change(&mut spec);
+        let all = spec.missing(&ENVS).into_iter().filter(|missing| missing.place.contains("net"));
+        all.map(|missing| missing.to_string()).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(lines(&|_| {}), "");
+    insta::assert_snapshot!(lines(&|spec| spec.agent.net.batch_renorm = Some(renorm)), @"agent.net.batch_renorm: Batch Renormalisation is built in the critics of CrossQ alone");
+    insta::assert_snapshot!(lines(&|spec| spec.agent.critic_net = None), @"agent.critic_net: CrossQ without critics of its own, with `batch_renorm`, is not built");
+    insta::assert_snapshot!(lines(&|spec| spec.agent.critic_net.as_mut().expect("above").batch_renorm = None), @"agent.critic_net.batch_renorm: critics of CrossQ without Batch Renormalisation are not built");
+    let ppo = load(&file, Some("plain"), &[]).spec.agent.algorithm;
+    insta::assert_snapshot!(lines(&|spec| spec.agent.algorithm = ppo.clone()), @"agent.critic_net: critics with a section of their own are built for CrossQ alone; `critic_` keys in agent.net are");
+    for (key, value) in [("momentum", 1.5), ("eps", 0.0), ("r_max", 0.5), ("d_max", -1.0)] {
+        let place = format!("agent.critic_net.batch_renorm.{key}");
+        assert_eq!(crossq.with(&[(place.clone(), json!(value))]).expect_err("out of range").place, place);
+    }
 }
 
 #[test]

@@ -68,19 +68,26 @@ __device__ __forceinline__ void policy_losses(const Objective& d, const Numbers&
 
 __device__ __forceinline__ float symlog(float x) { return copysignf(trig::ln(1.0f + fabsf(x)), x); }
 
+// Loss of an error, and its slope.
+__device__ __forceinline__ float error_loss(u32 kind, float beta, float e, float& d_error) {
+    if (kind == Losses::MSE) {
+        d_error = 2.0f * e;
+        return e * e;
+    }
+    bool near = fabsf(e) < beta;
+    d_error = near ? e / beta : copysignf(1.0f, e);
+    return near ? 0.5f * e * e / beta : fabsf(e) - 0.5f * beta;
+}
+
 // Distance of a value from its target, and its slope.
 __device__ __forceinline__ float distance(const Objective& d, const Numbers& n, float value, float target,
                                           float& d_value) {
     float scaled = value * n.target_scale;
     float e = d.symlog ? symlog(scaled) - symlog(target) : scaled - target;
     float slope = d.symlog ? n.target_scale / (1.0f + fabsf(scaled)) : n.target_scale;
-    if (d.distance == Losses::MSE) {
-        d_value = 2.0f * e * slope;
-        return e * e;
-    }
-    bool near = fabsf(e) < d.beta;
-    d_value = (near ? e / d.beta : copysignf(1.0f, e)) * slope;
-    return near ? 0.5f * e * e / d.beta : fabsf(e) - 0.5f * d.beta;
+    float d_error, loss = error_loss(d.distance, d.beta, e, d_error);
+    d_value = d_error * slope;
+    return loss;
 }
 
 // The value's part: adds to the sums and returns the slope at the value.

@@ -3,6 +3,7 @@
 
 #include "core.cuh"
 #include "losses.cuh"
+#include "rows.cuh"
 
 struct MinibatchGradShape {
     Net actor;
@@ -148,39 +149,11 @@ __device__ __forceinline__ void row_losses(const MinibatchGradShape& d, const Mi
     }
 }
 
-// Copies observations of ROWS rows, normalized where asked; rows from `rows` on become zeros, and so do the words behind
-// an observation. Neighboring lanes take neighboring words of a row.
+// Copies observations of ROWS rows as the nets see them; rows from `rows` on become zeros.
 template <u32 ROWS, u32 LANES>
 __device__ __forceinline__ void gather_obs(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
                                            const u32* index, u32 rows, float* x, u32 x_row, u32 lane) {
-    const float* obs = a.obs.of(s);
-    const float* normalizer = a.normalizer.of(s);
-    float low = a.hyper.of(s)[Hyper::OBS_CLIP_LOW], high = a.hyper.of(s)[Hyper::OBS_CLIP_HIGH];
-    u32 across = 4;
-    while (across < 32 && across < x_row) across *= 2;
-    for (u32 row = lane / across; row < ROWS; row += LANES / across) {
-        const float* from = obs + u64(row < rows ? index[row] : 0) * d.obs;
-        for (u32 o = lane % across; o < x_row; o += across) {
-            float v = 0.0f;
-            if (row < rows && o < d.obs) {
-                v = from[o];
-                if (d.normalize_obs) v = trig::clamp((v - normalizer[o]) * normalizer[d.obs + o], low, high);
-            }
-            x[row * x_row + o] = v;
-        }
-    }
-}
-
-// Sum over the block of one number per lane: within warps as a tree, then warp by warp. `warps` is LANES / 32 words of
-// shared memory that no one else uses any more.
-template <u32 LANES>
-__device__ __forceinline__ float block_sum(float x, float* warps, u32 lane) {
-#pragma unroll
-    for (u32 apart = 16; apart > 0; apart /= 2) x += __shfl_xor_sync(~0u, x, apart);
-    __syncthreads();
-    if (lane % 32 == 0) warps[lane / 32] = x;
-    __syncthreads();
-    float sum = 0.0f;
-    for (u32 warp = 0; warp < LANES / 32; warp++) sum += warps[warp];
-    return sum;
+    const float* hyper = a.hyper.of(s);
+    Normalizing by = {d.normalize_obs, a.normalizer.of(s), hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH]};
+    gather_rows<ROWS, LANES>(a.obs.of(s), d.obs, by, index, rows, x, x_row, lane);
 }

@@ -2,8 +2,10 @@
 //! environment; it names ops in order.
 
 mod a2c;
+mod crossq;
 mod dqn;
 mod ppo;
+mod recurrent;
 mod reinforce;
 mod replay;
 mod sac;
@@ -42,6 +44,8 @@ pub struct Buffers {
     pub env_state: Buf<f32>,
     pub episode_return: Buf<f32>,
     pub episode_step: Buf<u32>,
+    /// Where the nets are recurrent.
+    pub states: Option<recurrent::States>,
     /// Rollout records, `[T, N, ..]`.
     pub obs: Buf<f32>,
     /// Empty but for a replay ring.
@@ -112,6 +116,7 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
             recorder.gather(&mut iteration, round);
             match off_policy.method {
                 Method::Q { .. } => dqn::learn(&mut recorder, &mut iteration, round),
+                Method::Soft { delay, crossed: true, .. } => crossq::learn(&mut recorder, &mut iteration, round, delay),
                 Method::Soft { delay, .. } => sac::learn(&mut recorder, &mut iteration, round, delay),
             }
         }
@@ -221,7 +226,10 @@ impl<'a> Recorder<'a> {
         let seed = layout.buf("seed", &[2], Keep::Saved);
         let steps = layout.buf("steps", &[groups], Keep::Saved);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
-        let index = layout.buf("index", &[plan.epochs, m], Keep::Scratch);
+        let states = recurrent::States::new(plan, layout);
+        // recurrent nets learn from whole sequences: what has an order is the environments
+        let ordered = if states.is_some() { n } else { m };
+        let index = layout.buf("index", &[plan.epochs, ordered], Keep::Scratch);
         // what is read back at a log point lies side by side, so that it comes as one copy
         let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);
         let fault = layout.buf("fault", &[fault::LEN], Keep::Saved);
@@ -247,6 +255,7 @@ impl<'a> Recorder<'a> {
             advantage: layout.buf("advantage", &[t, n], Keep::Scratch),
             returns: layout.buf("returns", &[t, n], Keep::Scratch),
             moments: layout.buf("moments", &[plan.epochs, m.div_ceil(plan.minibatch), 2], Keep::Scratch),
+            states,
             obs,
             next_obs,
             steps,
@@ -274,7 +283,7 @@ impl<'a> Recorder<'a> {
     /// Schedules, `t` steps of every environment, and the log rows of those steps.
     fn collect(&mut self, q: &mut Queue, t: usize) {
         self.begin(q, t);
-        rollout(&self.b, self.rollout_shape(t)).record(self.layout, q);
+        record_rollout(&self.b, self.rollout_shape(t), self.layout, q);
         self.log(q, t);
     }
 
@@ -292,7 +301,7 @@ impl<'a> Recorder<'a> {
             params: p.params,
             groups: p.groups.len(),
             limit: p.time_limit(),
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             precision: p.precision,
             ..RolloutShape::new(EnvFns::new(p.env), Some(p.nets.clone()), t, p.num_envs as usize)
         }
@@ -351,6 +360,9 @@ impl<'a> Recorder<'a> {
     /// at once, since nothing that they come from changes before the next rollout.
     fn shuffle(&mut self, q: &mut Queue, ordered: bool) {
         let (p, b) = (self.plan, self.b);
+        if b.states.is_some() {
+            return self.order(q, ordered);
+        }
         Shuffle {
             shape: ShuffleShape {
                 m: p.rows(),
@@ -389,12 +401,22 @@ impl<'a> Recorder<'a> {
             clip_value: p.learning.clip_value,
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(self.layout.kind(), &p.nets, p.precision, len),
             precision: p.precision,
         };
+        let (tiles, (partial, partial_loss)) = match b.states {
+            None => self.rows(q, shape),
+            Some(states) => self.sequences(q, states, shape),
+        };
+        self.optimize(q, OptimizeShape::new(p.params, tiles, len, p.groups.clone()), partial, partial_loss);
+    }
+
+    /// The gradient of a minibatch of rows: tiles, and the partial gradients and losses.
+    fn rows(&mut self, q: &mut Queue, shape: GradShape) -> (usize, (Buf<f32>, Buf<f32>)) {
+        let b = self.b;
         let tiles = shape.tiles();
-        let (partial, partial_loss) = self.gradient(tiles, p.params);
+        let (partial, partial_loss) = self.gradient(tiles, self.plan.params);
         MinibatchGrad {
             shape,
             index: b.index,
@@ -414,7 +436,7 @@ impl<'a> Recorder<'a> {
             partial_loss,
         }
         .record(self.layout, q);
-        self.optimize(q, OptimizeShape::new(p.params, tiles, len, p.groups.clone()), partial, partial_loss);
+        (tiles, (partial, partial_loss))
     }
 
     /// Partial gradients of `p` parameters for that many tiles.
@@ -440,8 +462,16 @@ impl<'a> Recorder<'a> {
     }
 }
 
+/// Records a rollout into the records of `b`, by the op that its nets need.
+pub fn record_rollout(b: &Buffers, shape: RolloutShape, layout: &mut Layout, queue: &mut Queue) {
+    match b.states {
+        None => rollout(b, shape).record(layout, queue),
+        Some(states) => recurrent::rollout(b, states, shape).record(layout, queue),
+    }
+}
+
 /// A rollout into the records of `b`.
-pub fn rollout(b: &Buffers, shape: RolloutShape) -> Rollout {
+fn rollout(b: &Buffers, shape: RolloutShape) -> Rollout {
     Rollout {
         shape,
         params: b.params,

@@ -5,6 +5,7 @@ use super::{Recorder, Records, rollout};
 use crate::device::{Buf, Keep, Layout, Queue};
 use crate::op::Shape;
 use crate::op::lib::acting::Explore;
+use crate::op::lib::renorm::Critic;
 use crate::op::lib::tree;
 use crate::op::optimize::{Optimize, OptimizeShape};
 use crate::op::prioritize::{Prioritize, PrioritizeShape};
@@ -28,8 +29,11 @@ pub struct ReplayBuffers {
     /// Priorities and their sums; the largest priority so far.
     pub tree: Buf<f32>,
     pub top: Buf<f32>,
-    /// The target net.
+    /// The target net, or CrossQ's critics in evaluation mode.
     pub target: Buf<f32>,
+    /// Running moments of CrossQ's critics, and how many batches they have seen.
+    pub norm: Buf<f32>,
+    pub batches: Buf<u32>,
 }
 
 impl ReplayBuffers {
@@ -48,6 +52,8 @@ impl ReplayBuffers {
             tree: layout.buf("priority_tree", &[rows.map_or(0, tree::len)], Keep::Saved),
             top: layout.buf("priority_top", &[1], Keep::Saved),
             target: layout.buf("target", &[target], Keep::Saved),
+            norm: layout.buf("norm", &[plan.critics.as_ref().map_or(0, Critic::norms_len)], Keep::Saved),
+            batches: layout.buf("batches", &[1], Keep::Saved),
         }
     }
 }
@@ -157,8 +163,8 @@ impl Recorder<'_> {
             batch: memory.batch,
             backup,
             distance: p.learning.distance,
-            normalize_obs: p.spec.env.normalize_obs,
-            tile_rows: tile_rows(memory.batch),
+            normalize_obs: p.filters_obs(),
+            tile_rows: tile_rows(self.layout.kind(), &p.nets.actor, memory.batch),
         };
         let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles, p.params);

@@ -3,7 +3,7 @@
 //! expectations over all of them take the place of samples.
 
 use super::Recorder;
-use crate::device::Queue;
+use crate::device::{Buf, Queue};
 use crate::op::Shape;
 use crate::op::actor_grad::{ActorGrad, ActorGradShape};
 use crate::op::critic_grad::{CriticGrad, CriticGradShape};
@@ -28,8 +28,8 @@ pub(super) fn learn(r: &mut Recorder<'_>, q: &mut Queue, round: usize, delay: us
 
 impl Recorder<'_> {
     fn soft_nets(&self) -> SoftNets {
-        let critic = self.plan.critics.clone().expect("a plan of Soft Actor-Critic has critics");
-        SoftNets { actor: self.plan.nets.actor.clone(), critic, policy: self.plan.nets.policy }
+        let critic = self.plan.critics.as_ref().expect("a plan of Soft Actor-Critic has critics");
+        SoftNets { actor: self.plan.nets.actor.clone(), critic: critic.mlp().clone(), policy: self.plan.nets.policy }
     }
 
     /// One gradient step of both critics on a batch.
@@ -46,7 +46,7 @@ impl Recorder<'_> {
             learned: matches!(memory.method, Method::Soft { learned: true, .. }),
             distance: p.learning.distance,
             symlog: p.learning.symlog,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(memory.batch),
         };
         let tiles = shape.tiles();
@@ -73,26 +73,39 @@ impl Recorder<'_> {
             error: b.replay.error,
         }
         .record(self.layout, q);
-        let whole = OptimizeShape::new(p.params - at, tiles, memory.batch, p.groups[2..].to_vec());
+        self.optimize_critics(q, at, tiles, partial, partial_loss);
+    }
+
+    /// A step of the optimisers of both critics, whose parameters begin at `at`.
+    pub(super) fn optimize_critics(
+        &mut self,
+        q: &mut Queue,
+        at: usize,
+        tiles: usize,
+        partial: Buf<f32>,
+        partial_loss: Buf<f32>,
+    ) {
+        let (p, rows) = (self.plan, self.memory().batch);
+        let whole = OptimizeShape::new(p.params - at, tiles, rows, p.groups[2..].to_vec());
         let shape = OptimizeShape { params: p.params, all_groups: p.groups.len(), at, first_group: 2, ..whole };
         self.optimize(q, shape, partial, partial_loss);
     }
 
     /// One gradient step of the actor and of the weight of its entropy on a batch.
-    fn actor_step(&mut self, q: &mut Queue, batch: usize) {
+    pub(super) fn actor_step(&mut self, q: &mut Queue, batch: usize) {
         let (p, b, memory, nets) = (self.plan, self.b, self.memory(), self.soft_nets());
-        let Method::Soft { delay, learned } = memory.method else { unreachable!("actors are learnt softly") };
+        let Method::Soft { delay, learned, crossed } = memory.method else { unreachable!("actors are learnt softly") };
         let shape = ActorGradShape {
             nets,
             params: p.params,
-            folded: false,
+            folded: crossed,
             rows: memory.ring * p.num_envs as usize,
             samples: memory.samples(),
             start: self.start(batch),
             batch: memory.batch,
             groups: p.groups.len(),
             learned,
-            normalize_obs: p.spec.env.normalize_obs,
+            normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(memory.batch),
         };
         let (tiles, moved) = (shape.tiles(), shape.moved());

@@ -4,7 +4,7 @@ use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
 use crate::device::{Device, Keep, Kind, Memory, Precision, Queue, Times};
 use crate::error::{Error, Result};
-use crate::lab::device::require;
+use crate::lab::device::{require, require_kernels};
 use crate::net;
 pub use crate::net::Tensor;
 use crate::op::hyper::{CLOCK_STEP, fault};
@@ -82,11 +82,13 @@ impl Cohort {
         assert!(members.iter().all(|member| member.plan.has_shape_of(plan)), "a cohort has one shape");
         require(plan.precision, &device)?;
         let (layout, program) = algorithm::record(plan, device.kind(), members.len());
+        require_kernels(&program, device.kind())?;
         let mut memory = layout.allocate_on(&device)?;
         // a gpu's driver compiles kernels while first parameters are drawn: both may take a second
         let params = std::thread::scope(|scope| {
             let draw = |m: &Member| {
-                net::init(&m.plan.nets, m.plan.critics.as_ref(), &m.plan.spec.agent.net, [m.seed, m.index])
+                let agent = &m.plan.spec.agent;
+                net::init(&m.plan.nets, m.plan.critics.as_ref(), &agent.net, &agent.critic(), [m.seed, m.index])
             };
             let drawn = scope.spawn(move || members.iter().map(draw).collect::<Vec<_>>());
             program.queues().try_for_each(|queue| queue.prepare(&device, &mut memory))?;
@@ -167,7 +169,7 @@ impl Cohort {
     /// Sessions with a non-finite number leave the cohort at a log point; the others do not notice.
     fn stop_faulty(&mut self) {
         for &s in &self.active {
-            self.faults[s] = fault_of(&self.memory, &self.program.buffers, s, self.plan.num_envs);
+            self.faults[s] = fault_of(&self.memory, &self.program.buffers, s, &self.plan);
         }
         self.active.retain(|&s| self.faults[s].is_none());
     }
@@ -298,7 +300,7 @@ impl Cohort {
         let b = &self.program.buffers;
         for s in 0..sessions {
             let has_left = is_log_point || clock(s) < self.step;
-            self.faults[s] = if has_left { fault_of(&self.memory, b, s, self.plan.num_envs) } else { None };
+            self.faults[s] = if has_left { fault_of(&self.memory, b, s, &self.plan) } else { None };
         }
         let runs = |&s: &usize| self.faults[s].is_none() && clock(s) == self.step;
         self.active = (0..sessions).filter(runs).collect();
@@ -312,12 +314,15 @@ impl Cohort {
     /// # Errors
     /// A gpu that failed.
     pub fn model(&self, s: usize) -> Result<Vec<Tensor>> {
-        let (params, normalizer) = (self.program.buffers.params.id(), self.program.buffers.normalizer.id());
-        self.memory.fetch(&[params.min(normalizer), params.max(normalizer)], s..s + 1)?;
-        let params = self.memory.read(self.program.buffers.params, s);
-        let mut tensors = net::to_tensors(&self.plan.nets, self.plan.critics.as_ref(), params);
+        let b = &self.program.buffers;
+        let mut parts = [b.params.id(), b.normalizer.id(), b.replay.norm.id()];
+        parts.sort_unstable();
+        self.memory.fetch(&parts, s..s + 1)?;
+        let critics = self.plan.critics.as_ref();
+        let mut tensors = net::to_tensors(&self.plan.nets, critics, self.memory.read(b.params, s));
+        tensors.extend(critics.into_iter().flat_map(|net| net::norm_tensors(net, self.memory.read(b.replay.norm, s))));
         if self.plan.spec.env.normalize_obs {
-            let normalizer = self.memory.read(self.program.buffers.normalizer, s);
+            let normalizer = self.memory.read(b.normalizer, s);
             tensors.push(Tensor::f32("normalizer", &[2, self.plan.env.obs_len], normalizer));
         }
         Ok(tensors)
@@ -328,7 +333,8 @@ impl Cohort {
 fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2]) {
     memory.write(b.seed, s).copy_from_slice(&key);
     memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
-    memory.write(b.normalizer, s)[plan.env.obs_len..].fill(1.0);
+    memory.write(b.replay.norm, s).copy_from_slice(&plan.critics.as_ref().map_or(Vec::new(), net::init_norm));
+    memory.write(b.normalizer, s).copy_from_slice(&plan.first_normalizer());
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
         env.plain_reset(state, key, n as u32, 0);
@@ -336,16 +342,21 @@ fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2])
 }
 
 /// What stopped a session, as its own words say.
-fn fault_of(memory: &Memory, b: &Buffers, s: usize, num_envs: u32) -> Option<Fault> {
+fn fault_of(memory: &Memory, b: &Buffers, s: usize, plan: &Plan) -> Option<Fault> {
     let words = memory.read(b.fault, s);
-    let frame = u64::from(words[fault::STEP]) * u64::from(num_envs);
-    fault::op_name(words).map(|op| Fault { op, frame })
+    let frame = u64::from(words[fault::STEP]) * u64::from(plan.num_envs);
+    let op = match words[fault::OP] {
+        0 => return None,
+        fault::GRADIENT => plan.gradient_op(words[fault::GROUP] as usize),
+        _ => "optimize",
+    };
+    Some(Fault { op, frame })
 }
 
 /// The rows of a session's last rollout, without those from after a fault, which stopped the session.
 fn read_rows(memory: &Memory, b: &Buffers, s: usize, num_envs: u32, rows: &mut Vec<Row>) {
     let fault = memory.read(b.fault, s);
-    let last = if fault::op_name(fault).is_some() { fault[fault::STEP] } else { u32::MAX };
+    let last = if fault[fault::OP] != 0 { fault[fault::STEP] } else { u32::MAX };
     let count = memory.read(b.row_count, s)[0] as usize;
     let (ints, nums) = (memory.read(b.row_ints, s), memory.read(b.row_nums, s));
     let width = COLUMNS.len() - 4;
@@ -400,17 +411,16 @@ impl Player {
         let params = net::from_tensors(&plan.nets, model).map_err(|what| Error::new("model", what).hint(hint))?;
         let (mut layout, b) = algorithm::buffers(&plan, Kind::Cpu, 1);
         let env = EnvFns::new(plan.env);
-        let normalize_obs = plan.spec.env.normalize_obs;
         let explore = if deterministic { Explore::Greedy } else { explore(&plan.spec.agent.algorithm) };
         let shape = RolloutShape {
             explore,
             groups: plan.groups.len(),
             limit: plan.time_limit(),
-            normalize_obs,
+            normalize_obs: plan.filters_obs(),
             ..RolloutShape::new(env, Some(plan.nets.clone()), 1, 1)
         };
         let mut queue = Queue::default();
-        algorithm::rollout(&b, shape).record(&mut layout, &mut queue);
+        algorithm::record_rollout(&b, shape, &mut layout, &mut queue);
         let mut memory = layout.allocate()?;
         begin(&plan, &b, &mut memory, 0, [seed, 0]);
         memory.write(b.params, 0).copy_from_slice(&params);
@@ -418,7 +428,7 @@ impl Player {
         if let Some(schedule) = plan.spec.agent.algorithm.explore_var_spec() {
             memory.write(b.schedule, 0)[schedule::EXPLORE] = schedule.end_val() as f32;
         }
-        if normalize_obs {
+        if plan.spec.env.normalize_obs {
             let shape = [2, plan.env.obs_len];
             let normalizer = model.iter().find(|t| t.name == "normalizer" && t.shape == shape);
             let normalizer = normalizer.ok_or_else(|| Error::new("model", "no tensor `normalizer`").hint(hint))?;
@@ -462,9 +472,13 @@ mod tests {
     }
 
     fn small(algorithm: &str, env: &str, more_env: &str) -> Plan {
+        with_memory(algorithm, r#"{"name": "OnPolicyBatchReplay"}"#, "MLPNet", env, more_env)
+    }
+
+    fn with_memory(algorithm: &str, memory: &str, net: &str, env: &str, more_env: &str) -> Plan {
         let text = format!(
-            r#"{{"name": "small", "agent": {{"algorithm": {algorithm}, "memory": {{"name": "OnPolicyBatchReplay"}},
-            "net": {{"type": "MLPNet", "hid_layers": [20], "hid_layers_activation": "tanh", "actor_init_std": 0.01,
+            r#"{{"name": "small", "agent": {{"algorithm": {algorithm}, "memory": {memory},
+            "net": {{"type": "{net}", "update_frequency": 30, "polyak_coef": 0.1, "hid_layers": [20], "hid_layers_activation": "tanh", "actor_init_std": 0.01,
             "init_fn": "orthogonal_", "optim_spec": {{"name": "Adam", "lr": 0.002}}}}}},
             "env": {{"name": "{env}", "num_envs": 3, "max_frame": 500{more_env}}}, "meta": {{"log_frequency": 50}}}}"#
         );
@@ -474,6 +488,16 @@ mod tests {
     const PPO: &str = r#"{"name": "PPO", "gamma": 0.9, "lam": 0.9, "time_horizon": 30, "minibatch_size": 40, "training_epoch": 2,
         "normalize_v_targets": true, "clip_eps_spec": {"name": "no_decay", "start_val": 0.2}}"#;
     const A2C: &str = r#"{"name": "ActorCritic", "gamma": 0.9, "lam": 0.9, "training_frequency": 16}"#;
+    const DQN: &str = r#"{"name": "DoubleDQN", "gamma": 0.9, "training_batch_iter": 2, "training_iter": 3, "training_frequency": 1,
+        "training_start_step": 40, "num_step_returns": 3, "action_policy": "boltzmann",
+        "explore_var_spec": {"name": "linear_decay", "start_val": 1.0, "end_val": 0.1, "end_step": 300}}"#;
+    const SARSA: &str = r#"{"name": "SARSA", "gamma": 0.9, "training_frequency": 16, "action_policy": "epsilon_greedy",
+        "action_pdtype": "Argmax", "explore_var_spec": {"name": "no_decay", "start_val": 0.2}}"#;
+    const SAC: &str = r#"{"name": "SoftActorCritic", "gamma": 0.9, "training_frequency": 1, "training_iter": 2, "policy_delay": 2,
+        "training_start_step": 60}"#;
+    const REPLAY: &str = r#"{"name": "Replay", "batch_size": 20, "max_size": 200, "use_cer": true}"#;
+    const PRIORITIES: &str = r#"{"name": "PrioritizedReplay", "batch_size": 20, "max_size": 200, "alpha": 0.6,
+        "epsilon": 0.01, "beta_spec": {"name": "no_decay", "start_val": 0.5}}"#;
     const REINFORCE: &str = r#"{"name": "Reinforce", "gamma": 0.9, "training_frequency": 40}"#;
 
     fn finish(cohort: &mut Cohort) -> Vec<Vec<Row>> {
@@ -492,13 +516,17 @@ mod tests {
     #[test]
     fn every_session_ends_in_the_same_bits_alone_in_a_cohort_and_on_any_number_of_threads() {
         let wrapped = r#", "normalize_obs": true, "normalize_reward": true"#;
-        for (algorithm, env, more) in [
-            (PPO, "CartPole-v1", ""),
-            (PPO, "Pendulum-v1", wrapped),
-            (A2C, "Acrobot-v1", ""),
-            (REINFORCE, "MountainCar-v0", wrapped),
+        for plan in [
+            small(PPO, "CartPole-v1", ""),
+            small(PPO, "Pendulum-v1", wrapped),
+            small(A2C, "Acrobot-v1", ""),
+            small(REINFORCE, "MountainCar-v0", wrapped),
+            small(SARSA, "Acrobot-v1", ""),
+            with_memory(DQN, REPLAY, "MLPNet", "MountainCar-v0", ""),
+            with_memory(DQN, PRIORITIES, "DuelingMLPNet", "CartPole-v1", ""),
+            with_memory(SAC, REPLAY, "MLPNet", "Pendulum-v1", ""),
+            with_memory(SAC, PRIORITIES, "MLPNet", "CartPole-v1", ""),
         ] {
-            let plan = small(algorithm, env, more);
             let mut together = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(2)).unwrap();
             let rows = finish(&mut together);
             assert_eq!(together.frame(), 501, "500 frames of 3 environments end on a whole vector step");
@@ -516,20 +544,29 @@ mod tests {
 
     #[test]
     fn a_snapshot_continues_in_the_same_bits() {
-        let plan = small(PPO, "Pendulum-v1", r#", "normalize_obs": true, "normalize_reward": true"#);
-        let mut unbroken = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
-        let mut stopped = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
-        for _ in 0..3 {
-            stopped.iterate().unwrap();
+        for (plan, iterations) in [
+            (with_memory(SAC, REPLAY, "MLPNet", "Pendulum-v1", ""), 1),
+            (with_memory(DQN, PRIORITIES, "DuelingMLPNet", "CartPole-v1", ""), 4),
+            (small(SARSA, "Acrobot-v1", ""), 5),
+            (small(PPO, "Pendulum-v1", r#", "normalize_obs": true, "normalize_reward": true"#), 3),
+        ] {
+            let mut unbroken = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
+            let mut stopped = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
+            for _ in 0..iterations {
+                stopped.iterate().unwrap();
+            }
+            let saved = stopped.snapshot().unwrap();
+            let mut resumed = Cohort::new(&plan, 1, &[0, 1], Device::cpu(1)).unwrap();
+            resumed.restore(&saved).unwrap();
+            assert_eq!(resumed.frame(), stopped.frame());
+            finish(&mut unbroken);
+            finish(&mut resumed);
+            assert_eq!(unbroken.snapshot().unwrap(), resumed.snapshot().unwrap());
         }
-        let saved = stopped.snapshot().unwrap();
-        let mut resumed = Cohort::new(&plan, 1, &[0, 1], Device::cpu(1)).unwrap();
-        resumed.restore(&saved).unwrap();
-        assert_eq!(resumed.frame(), stopped.frame());
-        finish(&mut unbroken);
-        finish(&mut resumed);
-        assert_eq!(unbroken.snapshot().unwrap(), resumed.snapshot().unwrap());
 
+        let plan = small(PPO, "Pendulum-v1", r#", "normalize_obs": true, "normalize_reward": true"#);
+        let saved = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap().snapshot().unwrap();
+        let mut resumed = Cohort::new(&plan, 1, &[0, 1], Device::cpu(1)).unwrap();
         let mut short = saved.clone();
         short.retain(|t| t.name != "slots");
         assert_eq!(resumed.restore(&short).unwrap_err().place, "slots");

@@ -1,8 +1,10 @@
 //! Nets as a person knows them: first parameters, and layers by name as PyTorch stores them.
 
+mod recurrent;
+
 use crate::device::Dtype;
-use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
+use crate::op::lib::renorm::{Critic, Place, Renorm};
 use crate::op::lib::rng::{Purpose, philox};
 use crate::spec::{Activation, InitFn, Net, Tower};
 
@@ -139,13 +141,33 @@ fn layer(
     (weight, vec![0.0; out])
 }
 
+/// Sizes `(in, out)` of every layer and the offsets of its weight and bias.
+type Layers = Vec<(usize, usize, usize, usize)>;
+
+/// The linear layers of a normalised net.
+fn linear(net: &Renorm) -> Layers {
+    net.places().map(|y| (y.input, y.output, y.weight, y.bias)).collect()
+}
+
+/// Places of the hidden layers of a normalised net.
+fn hidden(net: &Renorm) -> impl Iterator<Item = Place> + '_ {
+    net.places().take(net.mlp.hidden.len())
+}
+
+/// First running moments of two critics: means of 0, variances of 1.
+pub fn init_norm(critic: &Critic) -> Vec<f32> {
+    let one = |net: &Renorm| [vec![0.0; net.units()], vec![1.0; net.units()]].concat();
+    critic.renorm().map_or(Vec::new(), |net| [one(net), one(net)].concat())
+}
+
 /// First parameters of a session, `[P]`. A shared net's heads are drawn apart, so each gets its own deviation. Where two
 /// critics learn beside the nets that act, they stand behind these and behind a `log_alpha` of 0.
-pub fn init(nets: &Nets, critics: Option<&Mlp>, net: &Net, key: [u32; 2]) -> Vec<f32> {
-    let mut params = vec![0.0; nets.len() + critics.map_or(0, |mlp| 1 + 2 * mlp.len())];
-    let mut one = |mlp: &Mlp, at: usize, tower: &Tower<'_>, number: u32, heads: &[(usize, Option<f64>)]| {
+///
+/// `critic` is what the two critics are made of.
+pub fn init(nets: &Nets, critics: Option<&Critic>, net: &Net, critic: &Tower<'_>, key: [u32; 2]) -> Vec<f32> {
+    let mut params = vec![0.0; nets.len() + critics.map_or(0, |critic| 1 + 2 * critic.len())];
+    let mut one = |layers: Layers, at: usize, tower: &Tower<'_>, number: u32, heads: &[(usize, Option<f64>)]| {
         let mut source = Source { key, tower: number, at: 0 };
-        let layers = mlp.offsets();
         for (l, &(input, output, weight, bias)) in layers.iter().enumerate() {
             if l + 1 < layers.len() {
                 let (w, b) = layer(&mut source, tower, output, input, None);
@@ -164,52 +186,77 @@ pub fn init(nets: &Nets, critics: Option<&Mlp>, net: &Net, key: [u32; 2]) -> Vec
             }
         }
     };
-    let (actor, critic) = (net.actor(), net.critic());
+    let actor = net.actor();
     let mut heads = vec![(nets.policy.outputs(), actor.init_std)];
     if nets.shared() {
         heads.push((1, critic.init_std));
     }
-    one(&nets.actor, 0, &actor, 0, &heads);
+    one(nets.actor.offsets(), 0, &actor, 0, &heads);
     if let Some(mlp) = &nets.critic {
-        one(mlp, nets.actor_len(), &critic, 1, &[(1, critic.init_std)]);
+        one(mlp.offsets(), nets.actor_len(), critic, 1, &[(1, critic.init_std)]);
     }
-    if let Some(mlp) = critics {
+    if let Some(net) = critics {
         for k in 0..2 {
-            let at = nets.len() + 1 + k * mlp.len();
-            one(mlp, at, &critic, 1 + k as u32, &[(mlp.output, critic.init_std)]);
+            let at = nets.len() + 1 + k * net.len();
+            let layers = net.renorm().map_or_else(|| net.mlp().offsets(), linear);
+            one(layers, at, critic, 1 + k as u32, &[(net.mlp().output, critic.init_std)]);
+        }
+        for k in 0..2 {
+            let at = nets.len() + 1 + k * net.len();
+            for y in net.renorm().into_iter().flat_map(hidden) {
+                params[at + y.scale..at + y.shift].fill(1.0);
+            }
         }
     }
-    params[nets.actor.len()..nets.actor_len()].fill(net.log_std_init.unwrap_or(0.0) as f32);
+    if let Some(body) = &nets.body {
+        recurrent::init(nets, body, net, key, &mut params);
+    }
+    params[nets.free()].fill(net.log_std_init.unwrap_or(0.0) as f32);
     params
 }
 
 /// Every layer by name: offset, rows and columns in the parameters, and whether they are stored `[in, out]`.
-fn named(nets: &Nets, critics: Option<&Mlp>) -> Vec<(String, usize, [usize; 2], bool)> {
-    let mut all = Vec::new();
-    let mut one = |name: &str, mlp: &Mlp, at: usize| {
-        let layers = mlp.offsets();
+fn named(nets: &Nets, critics: Option<&Critic>) -> Vec<(String, usize, [usize; 2], bool)> {
+    if let Some(body) = &nets.body {
+        return recurrent::named(nets, body);
+    }
+    let (mut all, mut norms) = (Vec::new(), Vec::new());
+    // where `step` is 2, a normalisation stands behind each hidden layer
+    let mut one = |name: &str, layers: Layers, at: usize, step: usize| {
         for (l, &(input, output, weight, bias)) in layers.iter().enumerate() {
-            all.push((format!("{name}.{l}.weight"), at + weight, [output, input], l + 1 < layers.len()));
-            all.push((format!("{name}.{l}.bias"), at + bias, [output, 0], false));
+            all.push((format!("{name}.{}.weight", step * l), at + weight, [output, input], l + 1 < layers.len()));
+            all.push((format!("{name}.{}.bias", step * l), at + bias, [output, 0], false));
         }
     };
-    one(if nets.shared() { "net" } else { "actor" }, &nets.actor, 0);
+    one(if nets.shared() { "net" } else { "actor" }, nets.actor.offsets(), 0, 1);
     if let Some(critic) = &nets.critic {
-        one("critic", critic, nets.actor_len());
+        one("critic", critic.offsets(), nets.actor_len(), 1);
     }
     if let Some(critic) = critics {
-        one("critic_1", critic, nets.len() + 1);
-        one("critic_2", critic, nets.len() + 1 + critic.len());
+        let first = nets.len() + 1;
+        for (name, at) in [("critic_1", first), ("critic_2", first + critic.len())] {
+            let Some(net) = critic.renorm() else {
+                one(name, critic.mlp().offsets(), at, 1);
+                continue;
+            };
+            one(name, linear(net), at, 2);
+            norms.extend(hidden(net).enumerate().flat_map(|(l, y)| {
+                let norm =
+                    |part: &str, from: usize| (format!("{name}.{}.{part}", 2 * l + 1), at + from, [y.output, 0], false);
+                [norm("weight", y.scale), norm("bias", y.shift)]
+            }));
+        }
+        all.append(&mut norms);
         all.push(("log_alpha".to_string(), nets.len(), [1, 0], false));
     }
     if nets.policy.free_len() > 0 {
-        all.push(("log_std".to_string(), nets.actor.len(), [nets.policy.free_len(), 0], false));
+        all.push(("log_std".to_string(), nets.free().start, [nets.policy.free_len(), 0], false));
     }
     all
 }
 
 /// Parameters as named tensors: weights `[out, in]`, biases `[out]`.
-pub fn to_tensors(nets: &Nets, critics: Option<&Mlp>, params: &[f32]) -> Vec<Tensor> {
+pub fn to_tensors(nets: &Nets, critics: Option<&Critic>, params: &[f32]) -> Vec<Tensor> {
     let one = |(name, at, [rows, cols], turned): (String, usize, [usize; 2], bool)| {
         if cols == 0 {
             return Tensor::f32(name, &[rows], &params[at..at + rows]);
@@ -219,6 +266,24 @@ pub fn to_tensors(nets: &Nets, critics: Option<&Mlp>, params: &[f32]) -> Vec<Ten
         Tensor::f32(name, &[rows, cols], &values)
     };
     named(nets, critics).into_iter().map(one).collect()
+}
+
+/// The running moments of two critics as named tensors; none of plain critics.
+pub fn norm_tensors(critic: &Critic, norm: &[f32]) -> Vec<Tensor> {
+    let Some(net) = critic.renorm() else { return Vec::new() };
+    let mut all = Vec::new();
+    for (name, norm) in ["critic_1", "critic_2"].iter().zip(norm.chunks_exact(net.norm_len().max(1))) {
+        for (l, y) in hidden(net).enumerate() {
+            for (part, from) in [("running_mean", y.unit), ("running_var", net.units() + y.unit)] {
+                all.push(Tensor::f32(
+                    format!("{name}.{}.{part}", 2 * l + 1),
+                    &[y.output],
+                    &norm[from..from + y.output],
+                ));
+            }
+        }
+    }
+    all
 }
 
 /// The opposite of [`to_tensors`] for the nets that act; what else the tensors hold is left aside.

@@ -12,7 +12,7 @@ use super::lib::simd::sum16;
 use super::lib::soft::{self, Noise, Seen, SoftNets, Squashed, WORDS, to_lanes};
 use super::lib::trig;
 use super::{Draw, Shape, schedule};
-use crate::device::{Cx, Limits, Shader};
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -82,6 +82,14 @@ impl Shape for ActorGradShape {
 
     fn shader_scratch(&self) -> usize {
         super::shaders::actor_grad::scratch(self)
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::actor_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::actor_grad::scratch(self)
     }
 
     fn cases() -> Vec<ActorGradShape> {

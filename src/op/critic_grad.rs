@@ -12,7 +12,7 @@ use super::lib::soft::{self, Noise, Seen, SoftNets, Squashed, to_lanes};
 use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
-use crate::device::{Cx, Limits, Shader};
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -72,6 +72,14 @@ impl Shape for CriticGradShape {
 
     fn shader_scratch(&self) -> usize {
         super::shaders::critic_grad::scratch(self)
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::critic_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::critic_grad::scratch(self)
     }
 
     fn cases() -> Vec<CriticGradShape> {

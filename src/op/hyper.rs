@@ -148,15 +148,6 @@ pub mod fault {
     pub const GRADIENT: u32 = 1;
     /// An optimiser step made a parameter non-finite.
     pub const PARAMS: u32 = 2;
-
-    /// Name of the op that produced the number, `None` without a fault.
-    pub fn op_name(fault: &[u32]) -> Option<&'static str> {
-        match fault[OP] {
-            0 => None,
-            GRADIENT => Some("minibatch_grad"),
-            _ => Some("optimize"),
-        }
-    }
 }
 
 /// Fills a table with plausible numbers for tests: every schedule and learning-rate kind, clips that bite.

@@ -8,6 +8,8 @@ pub mod actor_grad;
 pub mod advantage;
 pub mod constants;
 pub mod critic_grad;
+pub mod crossq_grad;
+pub mod fold;
 pub mod gpu;
 pub mod hyper;
 pub mod lib;
@@ -16,9 +18,12 @@ pub mod minibatch_grad;
 pub mod obs_moments;
 pub mod optimize;
 pub mod prioritize;
+pub mod recurrent_rollout;
 pub mod rollout;
 pub mod sample;
 pub mod schedule;
+pub mod sequence_grad;
+pub mod sequence_order;
 pub mod shaders;
 pub mod shuffle;
 pub mod target;
@@ -367,21 +372,26 @@ macro_rules! op {
 pub static ALL: &[&Entry] = &[
     &schedule::Schedule::ENTRY,
     &rollout::Rollout::ENTRY,
+    &recurrent_rollout::RecurrentRollout::ENTRY,
     &log::Log::ENTRY,
     &advantage::Advantage::ENTRY,
     &shuffle::Shuffle::ENTRY,
+    &sequence_order::SequenceOrder::ENTRY,
     &minibatch_grad::MinibatchGrad::ENTRY,
+    &sequence_grad::SequenceGrad::ENTRY,
     &critic_grad::CriticGrad::ENTRY,
     &actor_grad::ActorGrad::ENTRY,
     &optimize::Optimize::ENTRY,
     &sample::Sample::ENTRY,
     &td_grad::TdGrad::ENTRY,
+    &crossq_grad::CrossqGrad::ENTRY,
+    &fold::Fold::ENTRY,
     &prioritize::Prioritize::ENTRY,
     &target::Target::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &["critic_grad", "actor_grad", "sample", "prioritize", "target", "td_grad"];
+pub const NOT_ON_CUDA: &[&str] = &["crossq_grad", "fold", "recurrent_rollout", "sequence_order", "sequence_grad"];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] = &[];
+pub const NOT_ON_WGPU: &[&str] = &["crossq_grad", "fold", "recurrent_rollout", "sequence_order", "sequence_grad"];

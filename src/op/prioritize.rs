@@ -1,7 +1,7 @@
 //! Priorities of a replay ring (Schaul et al. 2016): new rows get the largest that ever was, rows that were learnt from
 //! get their error's.
 
-use crate::device::{Limits, Shader};
+use crate::device::{Kernel, Limits, Shader};
 use crate::op::lib::{tree, trig};
 use crate::op::{Draw, Shape, hyper};
 
@@ -25,6 +25,10 @@ pub struct PrioritizeShape {
 }
 
 impl Shape for PrioritizeShape {
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::prioritize::kernels(self)
+    }
+
     fn shaders(&self, _: &Limits) -> Vec<Shader> {
         super::shaders::prioritize::shaders(self)
     }

@@ -4,9 +4,10 @@
 use super::hyper::{self, CLOCK_STEP};
 pub use super::lib::acting::Explore;
 use super::lib::acting::{Acting, Work, act, random_action, to_env};
+use super::lib::agent::{self, Agent, Define};
 use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
-use super::lib::mlp::{ROWS, exact, forward, to_bf16};
-use super::lib::nets::{Nets, Packed, cut, normalize};
+use super::lib::mlp::{ROWS, exact, to_bf16};
+use super::lib::nets::{Nets, cut, normalize};
 use super::lib::policy::{LANES, LOG_STD, Lanes, Policy};
 use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
@@ -218,17 +219,26 @@ crate::op! {
 
 /// The plain definition: environments one by one, nets in f64.
 fn define(d: &RolloutShape, a: Args<'_>) {
+    let round = if d.precision == Precision::Bf16 { to_bf16 } else { exact };
+    match &d.nets {
+        Some(nets) => {
+            let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
+            define_steps(d, a, Some(&mut agent::Definition { nets, params: &params, round }));
+        }
+        None => define_steps(d, a, None::<&mut agent::Definition<'_>>),
+    }
+}
+
+/// The definition of a rollout with any kind of agent.
+pub(super) fn define_steps(d: &RolloutShape, a: Args<'_>, mut agent: Option<&mut impl Define>) {
     let (o, k, len) = (d.obs(), d.state(), d.action());
-    let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
     let key = [a.seed[0], a.seed[1]];
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let space = &d.env.spec.action_space;
-    let round = if d.precision == Precision::Bf16 { to_bf16 } else { exact };
-    let see = |obs: &[f32]| -> (Vec<f64>, f64) {
+    let see = |obs: &[f32]| -> Vec<f64> {
         let seen =
             |(i, &x): (usize, &f32)| f64::from(if d.normalize_obs { normalize(x, i, a.normalizer, clip) } else { x });
-        let x: Vec<f64> = obs.iter().enumerate().map(seen).collect();
-        d.nets.as_ref().map_or((Vec::new(), 0.0), |nets| nets.define(&params, &x, round))
+        obs.iter().enumerate().map(seen).collect()
     };
     let explore = a.schedule[schedule::EXPLORE];
     let judged = d.judged() > 0;
@@ -240,7 +250,7 @@ fn define(d: &RolloutShape, a: Args<'_>) {
             let at = d.slot(t, step) * d.n + n;
             d.env.plain_observe(state, &mut obs);
             a.obs[at * o..][..o].copy_from_slice(&obs);
-            let (mut out, value) = see(&obs);
+            let (mut out, value) = agent.as_mut().map_or((Vec::new(), 0.0), |agent| agent.act(n, &see(&obs)));
             if judged {
                 a.value[at] = value as f32;
             }
@@ -300,7 +310,8 @@ fn define(d: &RolloutShape, a: Args<'_>) {
                 a.next_obs[at * o..][..o].copy_from_slice(&obs);
             }
             if judged {
-                a.bootstrap[at] = if ended == TRUNCATED { see(&obs).1 as f32 } else { 0.0 };
+                let value = |agent: &mut &mut _| Define::value(*agent, n, &see(&obs));
+                a.bootstrap[at] = if ended == TRUNCATED { agent.as_mut().map_or(0.0, value) as f32 } else { 0.0 };
             }
             let at = (d.at() + t) * d.n + n;
             (a.finished_return[at], a.finished_length[at]) = (f32::NAN, 0);
@@ -308,11 +319,12 @@ fn define(d: &RolloutShape, a: Args<'_>) {
                 (a.finished_return[at], a.finished_length[at]) = (a.episode_return[n], a.episode_step[n]);
                 (a.episode_return[n], a.episode_step[n]) = (0.0, 0);
                 d.env.plain_reset(state, key, n as u32, step + 1);
+                agent.iter_mut().for_each(|agent| agent.forget(n));
             }
         }
-        if judged {
+        if let (true, Some(agent)) = (judged, &mut agent) {
             d.env.plain_observe(state, &mut obs);
-            a.value[d.t * d.n + n] = see(&obs).1 as f32;
+            a.value[d.t * d.n + n] = agent.value(n, &see(&obs)) as f32;
         }
     }
 }
@@ -325,15 +337,27 @@ struct Envs {
 }
 
 fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
+    let mut scratch = &mut *cx.scratch;
+    let nets = d.nets.as_ref().filter(|_| !d.is_blind());
+    let mut agent = nets.map(|nets| agent::FeedForward::new(nets, a.params, &mut scratch));
+    run_steps(d, cx.isa, cx.tile, a, agent.as_mut(), scratch);
+}
+
+/// One tile of a rollout with any kind of agent.
+#[inline(always)]
+pub(super) fn run_steps(
+    d: &RolloutShape,
+    isa: Isa,
+    tile: usize,
+    a: Tile<'_>,
+    mut agent: Option<&mut impl Agent>,
+    mut scratch: &mut [f32],
+) {
     assert!(d.on_cpu(), "the fast variant has the constants of its environment folded in, and is f32");
-    let isa = cx.isa;
     let (o, k, len) = (d.obs(), d.state(), d.action());
-    let first = cx.tile * ROWS;
+    let first = tile * ROWS;
     let envs = ROWS.min(d.n - first);
     let key = [a.seed[0], a.seed[1]];
-    let mut scratch = &mut *cx.scratch;
-    let mut nets =
-        d.nets.as_ref().filter(|_| !d.is_blind()).map(|nets| (nets, Packed::new(nets, a.params, &mut scratch)));
     let judged = d.judged() > 0;
     let seen = cut(&mut scratch, ROWS * o);
     let next = cut(&mut scratch, ROWS * o);
@@ -381,16 +405,14 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         };
         obs.copy_from_slice(&next[..envs * o]);
         bootstrap.fill(0.0);
-        if let Some((mlps, packed)) = &mut nets {
-            let x = see.rows(obs, seen, envs);
-            forward(isa, &mlps.actor, packed.actor.packed, (x, o), envs, packed.actor.acts, packed.actor.out);
-            values(isa, mlps, packed, x, o, envs, value);
+        if let Some(agent) = &mut agent {
+            agent.act(isa, see.rows(obs, seen, envs), envs, value);
         }
         for b in 0..envs.div_ceil(LANES) {
             let n = first + b * LANES;
             let lanes = LANES.min(envs - b * LANES);
-            if let Some((mlps, packed)) = &nets {
-                packed.policy_lanes(mlps, a.params, b * LANES, &mut w.out);
+            if let Some(agent) = &agent {
+                agent.policy(b * LANES, &mut w.out);
             }
             act(isa, acting, [n as u32, step], key, a.schedule[schedule::EXPLORE], &mut w);
             if judged {
@@ -451,23 +473,23 @@ fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     to.copy_from_slice(if ended[i] == 0 { after } else { &last[i * o..][..o] });
                 }
             }
-            if let (true, true, Some((mlps, packed))) = (cut_any, judged, &mut nets) {
-                let x = see.rows(last, seen, lanes);
+            let Some(agent) = &mut agent else { continue };
+            if cut_any && judged {
                 let mut value = [0.0; LANES];
                 // this overwrites the outputs of the first block, which has acted already
-                values_alone(isa, mlps, packed, x, o, lanes, &mut value[..lanes]);
+                agent.value(isa, see.rows(last, seen, lanes), b * LANES, &mut value[..lanes]);
                 for i in 0..lanes {
                     bootstrap[b * LANES + i] = if ended[i] == TRUNCATED { value[i] } else { 0.0 };
                 }
             }
+            agent.forget(b * LANES, &ended);
         }
     }
 
-    if let (true, Some((mlps, packed))) = (judged, &mut nets) {
+    if let (true, Some(agent)) = (judged, &mut agent) {
         // SAFETY: as above
         let value = unsafe { a.value.part(d.t * d.n + first..d.t * d.n + first + envs) };
-        let x = see.rows(next, seen, envs);
-        values_alone(isa, mlps, packed, x, o, envs, value);
+        agent.value(isa, see.rows(next, seen, envs), 0, value);
     }
     for n in 0..envs {
         let (b, i) = (n / LANES, n % LANES);
@@ -511,25 +533,4 @@ impl Seen<'_> {
         }
         scratch
     }
-}
-
-/// Values of `rows` observations: by the critic's net, or read off a shared net that has just gone forward.
-#[inline(always)]
-fn values(isa: Isa, nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
-    if let (Some(mlp), Some(critic)) = (&nets.critic, &mut packed.critic) {
-        forward(isa, mlp, critic.packed, (x, o), rows, critic.acts, critic.out);
-    }
-    for (b, value) in value.chunks_mut(LANES).enumerate() {
-        let lanes = packed.value_lanes(nets, b * LANES);
-        value.copy_from_slice(&lanes[..value.len()]);
-    }
-}
-
-/// Values of `rows` observations that no policy has looked at: a shared net has to go forward for them.
-#[inline(always)]
-fn values_alone(isa: Isa, nets: &Nets, packed: &mut Packed<'_>, x: &[f32], o: usize, rows: usize, value: &mut [f32]) {
-    if nets.shared() {
-        forward(isa, &nets.actor, packed.actor.packed, (x, o), rows, packed.actor.acts, packed.actor.out);
-    }
-    values(isa, nets, packed, x, o, rows, value);
 }

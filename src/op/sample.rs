@@ -1,7 +1,7 @@
 //! Which rows of the replay ring a gradient step learns from: uniform, by priority (Schaul et al. 2016), or all of the
 //! last rollout in order; with n-step returns (Sutton 1988) and importance weights.
 
-use crate::device::{Limits, Shader};
+use crate::device::{Kernel, Limits, Shader};
 use crate::op::lib::envs::TERMINATED;
 use crate::op::lib::rng::{Purpose, philox, unit};
 use crate::op::lib::{tree, trig};
@@ -56,6 +56,10 @@ impl SampleShape {
 }
 
 impl Shape for SampleShape {
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::sample::kernels(self)
+    }
+
     fn shaders(&self, _: &Limits) -> Vec<Shader> {
         super::shaders::sample::shaders(self)
     }

@@ -159,13 +159,13 @@ fn hash(x: u32, key: u32) -> u32 {
 
 /// Bits of the smallest power of two that holds `m` rows.
 #[inline(always)]
-fn bits_of(m: usize) -> u32 {
+pub(super) fn bits_of(m: usize) -> u32 {
     assert!(0 < m && m <= 1 << 31, "a rollout has between 1 and 2^31 rows");
     m.next_power_of_two().trailing_zeros()
 }
 
 #[inline(always)]
-fn keys_of(epoch: usize, seed: &[u32], clock: &[u32]) -> [u32; 4] {
+pub(super) fn keys_of(epoch: usize, seed: &[u32], clock: &[u32]) -> [u32; 4] {
     philox([epoch as u32, clock[hyper::CLOCK_ITER], Purpose::Shuffle as u32, 0], [seed[0], seed[1]])
 }
 
@@ -175,29 +175,30 @@ fn define(d: &ShuffleShape, a: Args) {
     for (epoch, (index, moments)) in epochs.enumerate() {
         let keys = keys_of(epoch, a.seed, a.clock);
         for (i, place) in index.iter_mut().enumerate() {
-            *place = i as u32;
-            if !d.ordered {
-                loop {
-                    [*place] = feistel([*place], bits, keys);
-                    if (*place as usize) < d.m {
-                        break;
-                    }
-                }
-            }
+            *place = if d.ordered { i as u32 } else { row_at(i as u32, d.m, bits, keys) };
         }
         for (index, moments) in index.chunks(d.minibatch).zip(moments.chunks_exact_mut(2)) {
             let x: Vec<f64> = index.iter().map(|i| f64::from(a.advantage[*i as usize])).collect();
             let mean = x.iter().sum::<f64>() / x.len() as f64;
             let m2 = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>();
-            moments.copy_from_slice(&normalization(d, x.len(), mean, m2, a.percentiles));
+            moments.copy_from_slice(&normalization(d.normalize, x.len(), mean, m2, a.percentiles));
         }
     }
 }
 
+/// The row of `0..m` at a place of an epoch's order.
+pub(super) fn row_at(place: u32, m: usize, bits: u32, keys: [u32; 4]) -> u32 {
+    let [mut row] = feistel([place], bits, keys);
+    while row as usize >= m {
+        [row] = feistel([row], bits, keys);
+    }
+    row
+}
+
 /// Shift and factor for a minibatch of `rows` rows; a single row has no deviation and is left as it is.
 #[inline(always)]
-fn normalization(d: &ShuffleShape, rows: usize, mean: f64, m2: f64, percentiles: &[f32]) -> [f32; 2] {
-    match d.normalize {
+pub(super) fn normalization(normalize: Normalize, rows: usize, mean: f64, m2: f64, percentiles: &[f32]) -> [f32; 2] {
+    match normalize {
         Normalize::Standardize if rows > 1 => [mean as f32, (1.0 / ((m2 / (rows - 1) as f64).sqrt() + EPSILON)) as f32],
         Normalize::Percentile => [0.0, 1.0 / (percentiles[HIGH] - percentiles[LOW]).max(1.0)],
         _ => [0.0, 1.0],
@@ -256,7 +257,7 @@ crate::per_isa! {
                 }
                 (mean, m2) = sums::mean_m2(gathered.len(), |i| f64::from(gathered[i]));
             }
-            moments.copy_from_slice(&normalization(d, index.len(), mean, m2, a.percentiles));
+            moments.copy_from_slice(&normalization(d.normalize, index.len(), mean, m2, a.percentiles));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A target net: parameters that follow those that learn, by copies now and then or a little at every update.
 
-use crate::device::{Cx, Limits, Shader};
+use crate::device::{Cx, Kernel, Limits, Shader};
 use crate::op::{Draw, Shape, hyper};
 
 /// How a target net follows.
@@ -31,6 +31,10 @@ pub struct TargetShape {
 impl Shape for TargetShape {
     fn flops(&self) -> f64 {
         3.0 * self.len as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::target::kernels(self)
     }
 
     fn shaders(&self, _: &Limits) -> Vec<Shader> {

@@ -9,7 +9,7 @@ use super::lib::policy::{LANES, Lanes, OUTPUTS};
 use super::lib::simd::sum16;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape};
-use crate::device::{Cx, Limits, Shader};
+use crate::device::{Cx, Kernel, Kind, Limits, Shader};
 
 /// What the value of the next state is taken to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +48,12 @@ pub struct TdShape {
 /// Rows of a tile on the cpu: below this, packing the parameters again would cost more than a second thread brings.
 const TILE_ROWS: usize = 256;
 
-/// Rows of a tile of a batch.
-pub fn tile_rows(batch: usize) -> usize {
-    batch.next_multiple_of(ROWS).min(TILE_ROWS)
+/// Rows of a tile of a batch: each kind of device cuts as its cores like it.
+pub fn tile_rows(kind: Kind, net: &Mlp, batch: usize) -> usize {
+    match kind {
+        Kind::Cuda => super::gpu::td_grad::tile_rows(net, batch),
+        Kind::Cpu | Kind::Wgpu => batch.next_multiple_of(ROWS).min(TILE_ROWS),
+    }
 }
 
 impl TdShape {
@@ -86,6 +89,14 @@ impl Shape for TdShape {
         let ahead = 1 + usize::from(self.target() > 0) + usize::from(self.asks_itself());
         let first = self.net.input * self.net.hidden.first().unwrap_or(&self.net.output);
         2.0 * self.batch as f64 * ((ahead + 2) * self.net.madds() - first) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::td_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::td_grad::device_scratch(self)
     }
 
     fn shaders(&self, _: &Limits) -> Vec<Shader> {
@@ -240,7 +251,7 @@ fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     };
     let mut scratch = &mut *cx.scratch;
     let net = PackedNet::new(&d.net, a.params, &mut scratch);
-    let mut target = (d.target() > 0).then(|| PackedNet::new(&d.net, a.target, &mut scratch));
+    let mut target = (d.target() > 0).then(|| PackedNet::ahead(&d.net, a.target, &mut scratch));
     let grad = cut(&mut scratch, d.net.packed_grad_len());
     grad.fill(0.0);
     let d_out = cut(&mut scratch, ROWS * d.net.out_pad());

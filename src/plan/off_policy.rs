@@ -8,6 +8,7 @@ use crate::op::lib::acting::Explore;
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
 use crate::op::lib::policy::Policy;
+use crate::op::lib::renorm::{Critic, Renorm};
 use crate::op::sample::Drawing;
 use crate::op::target::Follow;
 use crate::op::td_grad::Backup;
@@ -47,7 +48,8 @@ pub enum Method {
     Q { backup: Backup, dueling: bool },
     /// An actor and two critics, by Soft Actor-Critic: the actor, the weight of its entropy (where that is learnt) and the
     /// target critics move at every `delay`-th update.
-    Soft { delay: usize, learned: bool },
+    /// `crossed`: by CrossQ, whose critics are normalised over states and successors together and have no targets.
+    Soft { delay: usize, learned: bool, crossed: bool },
 }
 
 /// Frames of random actions before the first training of Soft Actor-Critic, as SLM Lab has it.
@@ -119,7 +121,7 @@ impl OffPolicy {
                     },
                 }
             }
-            Algorithm::SoftActorCritic(a) => {
+            Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) => {
                 let every = a.training_frequency.div_ceil(n).max(1);
                 let (updates, delay) = (a.training_iter.unwrap_or(n), a.policy_delay.max(1));
                 let start = a.training_start_step.unwrap_or(SOFT_START.max(batch) as u64);
@@ -139,7 +141,11 @@ impl OffPolicy {
                     newest: if newest { every * n } else { 0 },
                     n_step: 1,
                     follow: Follow::Polyak,
-                    method: Method::Soft { delay, learned: a.fixed_alpha.is_none() },
+                    method: Method::Soft {
+                        delay,
+                        learned: a.fixed_alpha.is_none(),
+                        crossed: matches!(algorithm, Algorithm::CrossQ(_)),
+                    },
                 }
             }
             _ => return Ok(None),
@@ -218,15 +224,27 @@ impl OffPolicy {
     }
 
     /// Each of two critics beside the nets that act, where the method has them.
-    pub(super) fn critic(&self, spec: &Spec, env: &EnvSpec, nets: &Nets) -> Option<Mlp> {
-        let Method::Soft { .. } = self.method else { return None };
-        let tower = spec.agent.net.critic();
+    pub(super) fn critic(&self, spec: &Spec, env: &EnvSpec, nets: &Nets) -> Option<Critic> {
+        let Method::Soft { crossed, .. } = self.method else { return None };
+        let tower = spec.agent.critic();
         let (seen, output) = match nets.policy {
             Policy::Categorical { n } => (0, n),
             Policy::Gaussian { n, .. } => (n, 1),
         };
         let (hidden, activation) = (tower.hid_layers.to_vec(), activation(tower.activation));
-        Some(Mlp { input: env.obs_len + seen, hidden, activation, output })
+        let mlp = Mlp { input: env.obs_len + seen, hidden, activation, output };
+        if !crossed {
+            return Some(Critic::Plain(mlp));
+        }
+        let a = spec.agent.critic_net.as_ref().and_then(|net| net.batch_renorm).unwrap_or_default();
+        Some(Critic::Renorm(Renorm {
+            mlp,
+            momentum: a.momentum as f32,
+            eps: a.eps as f32,
+            warmup: a.warmup_steps,
+            r_max: a.r_max as f32,
+            d_max: a.d_max as f32,
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::algorithm::Algorithm;
 use super::by_name::by_name;
-use super::net::Net;
+use super::net::{Net, Tower};
 use super::schedule::Schedule;
 
 /// The `agent` section.
@@ -24,6 +24,13 @@ pub struct Agent {
     /// CrossQ's critics; absent: as `net`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critic_net: Option<Net>,
+}
+
+impl Agent {
+    /// What the critics are made of: CrossQ's have a section of their own.
+    pub fn critic(&self) -> Tower<'_> {
+        self.critic_net.as_ref().unwrap_or(&self.net).critic()
+    }
 }
 
 /// `agent.memory`.

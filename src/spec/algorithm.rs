@@ -30,7 +30,7 @@ pub enum Algorithm {
     HydraDQN(Dqn),
     /// Soft Actor-Critic (Haarnoja et al. 2018), also with discrete actions (Christodoulou 2019).
     SoftActorCritic(SoftActorCritic),
-    /// CrossQ; not built.
+    /// CrossQ (Bhatt et al. 2024): Soft Actor-Critic without target nets, its critics normalised over the batch.
     CrossQ(SoftActorCritic),
     /// A2C with self-imitation; not built.
     SIL(Sil),

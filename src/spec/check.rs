@@ -126,6 +126,14 @@ fn net(place: &str, net: &Net) -> Result<()> {
     ] {
         above(&at(key), norm.unwrap_or(1.0), 0.0)?;
     }
+    counted(&at("rnn_hidden_size"), net.rnn_hidden_size.unwrap_or(1), MAX_WIDTH)?;
+    if let Some(a) = &net.batch_renorm {
+        let at = |inner: &str| at(&format!("batch_renorm.{inner}"));
+        within(&at("momentum"), a.momentum, 0.0, 1.0)?;
+        above(&at("eps"), a.eps, 0.0)?;
+        at_least(&at("r_max"), a.r_max, 1.0)?;
+        at_least(&at("d_max"), a.d_max, 0.0)?;
+    }
     within(&at("polyak_coef"), net.polyak_coef.unwrap_or(0.0), 0.0, 1.0)?;
     if let super::Loss::SmoothL1Loss(a) = &net.loss_spec {
         above(&at("loss_spec.beta"), a.beta, 0.0)?;

@@ -58,6 +58,15 @@ pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
                     drop_keys(spec, section, &["hid_layers"], why, warnings);
                 }
             }
+            "RecurrentNet" => {
+                let why = "states are carried through rollouts, and sequences are as long as the rollout";
+                drop_keys(spec, section, &["seq_len"], why, warnings);
+                let layers = object(spec, section).and_then(|net| net.get("hid_layers").and_then(Value::as_array));
+                if layers.is_some_and(|l| !l.is_empty()) {
+                    let why = "RecurrentNet has the layers of `fc_hid_layers` before its cell, and none behind";
+                    drop_keys(spec, section, &["hid_layers"], why, warnings);
+                }
+            }
             _ => {}
         }
         if let Some(net) = object(spec, section) {

@@ -49,6 +49,10 @@ pub struct Env {
     /// Bounds of rewards after normalisation; absent: 10 with `normalize_reward`, else none.
     #[serde(default)]
     pub clip_reward: Option<Clip>,
+    /// Words of an observation, counted from 0, that the agent sees as 0: `[1, 3]` hides CartPole's velocities. Not together
+    /// with `normalize_obs`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hide_obs: Vec<usize>,
     /// Factor on rewards before anything else.
     #[serde(default = "unit")]
     pub reward_scale: f64,

@@ -240,11 +240,16 @@ fn constants_agree(value: &Value, warnings: &mut Vec<String>) {
     }
 }
 
-/// An MLPNet states its layers; for other nets, and for none, they have a default.
+/// An MLPNet states its layers, a RecurrentNet its cell's units; for other nets, and for none, they have a default.
 fn layers_stated(value: &Value) -> Result<()> {
     let Some(net) = value.pointer("/agent/net").and_then(Value::as_object) else { return Ok(()) };
     let plays_randomly = value.pointer("/agent/algorithm/name").and_then(Value::as_str) == Some("Random");
-    if plays_randomly || net.get("type").and_then(Value::as_str) != Some("MLPNet") {
+    let kind = net.get("type").and_then(Value::as_str);
+    if kind == Some("RecurrentNet") && !net.contains_key("rnn_hidden_size") {
+        return Err(Error::new("agent.net.rnn_hidden_size", "missing key")
+            .hint("a RecurrentNet states the units of its cell, for example `64`"));
+    }
+    if plays_randomly || kind != Some("MLPNet") {
         return Ok(());
     }
     for key in ["hid_layers", "hid_layers_activation"] {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
+use super::{Agent, CellType, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -28,6 +28,16 @@ impl Spec {
         list.algorithm(&self.agent.algorithm);
         list.memory(&self.agent.algorithm, &self.agent.memory);
         list.net("agent.net", &self.agent.net);
+        if self.agent.net.kind == NetType::RecurrentNet
+            && !matches!(self.agent.algorithm, Algorithm::Reinforce(_) | Algorithm::ActorCritic(_) | Algorithm::PPO(_))
+        {
+            let name = self.agent.algorithm.name();
+            list.add(
+                "agent.net.type",
+                format!("RecurrentNet is not built yet for {name}; for Reinforce, ActorCritic and PPO it is"),
+            );
+        }
+        list.critics(&self.agent);
         if self.agent.net.kind == NetType::DuelingMLPNet && !is_q(&self.agent.algorithm) {
             list.add("agent.net.type", "a dueling net belongs to a Q net; MLPNet is for the others");
         }
@@ -40,24 +50,19 @@ impl Spec {
                 }
             }
         }
-        if let Algorithm::SoftActorCritic(_) = self.agent.algorithm {
-            let net = &self.agent.net;
+        if let Algorithm::SoftActorCritic(_) | Algorithm::CrossQ(_) = self.agent.algorithm {
+            let (net, name) = (&self.agent.net, self.agent.algorithm.name());
             if net.shared {
                 list.add("agent.net.shared", "one body for an actor and two critics is not built; `false` is");
             }
             if net.log_std_init.is_some() {
-                list.add("agent.net.log_std_init", "is not built for SoftActorCritic, whose net gives the deviation");
-            }
-            if net.update_type.is_some_and(|update| update != UpdateType::Polyak) {
-                list.add("agent.net.update_type", "target critics that are replaced are not built; `polyak` is");
+                list.add("agent.net.log_std_init", format!("is not built for {name}, whose net gives the deviation"));
             }
         }
-        if let Some(critic) = &self.agent.critic_net {
-            list.add(
-                "agent.critic_net",
-                "critics with a section of their own are not built yet; `critic_` keys in agent.net are",
-            );
-            list.net("agent.critic_net", critic);
+        if let Algorithm::SoftActorCritic(_) = self.agent.algorithm
+            && self.agent.net.update_type.is_some_and(|update| update != UpdateType::Polyak)
+        {
+            list.add("agent.net.update_type", "target critics that are replaced are not built; `polyak` is");
         }
         list.env(&self.env, envs);
         if self.meta.rigorous_eval != 0 {
@@ -91,7 +96,8 @@ fn is_q(algorithm: &Algorithm) -> bool {
 
 /// Whether it draws what it learns from out of a replay memory.
 fn learns_from_replay(algorithm: &Algorithm) -> bool {
-    (is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_))) || matches!(algorithm, Algorithm::SoftActorCritic(_))
+    (is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_)))
+        || matches!(algorithm, Algorithm::SoftActorCritic(_) | Algorithm::CrossQ(_))
 }
 
 struct List(Vec<Missing>);
@@ -102,10 +108,12 @@ impl List {
     }
 
     fn algorithm(&mut self, algorithm: &Algorithm) {
-        use Algorithm::{ActorCritic, PPO, Reinforce, SoftActorCritic};
-        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_)) && !is_q(algorithm) {
+        use Algorithm::{ActorCritic, CrossQ, PPO, Reinforce, SoftActorCritic};
+        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_) | CrossQ(_))
+            && !is_q(algorithm)
+        {
             let name = algorithm.name();
-            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic";
+            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic, CrossQ";
             self.add("agent.algorithm.name", format!("{name} is not built yet (planned); this version trains {built}"));
         }
         let pdtype = algorithm.action_pdtype();
@@ -123,7 +131,7 @@ impl List {
         if algorithm.action_policy() != ActionPolicy::Default && !is_q(algorithm) {
             self.add("agent.algorithm.action_policy", "only `default`, sampling from the distribution, is built yet");
         }
-        if let SoftActorCritic(a) = algorithm {
+        if let SoftActorCritic(a) | CrossQ(a) = algorithm {
             if a.entropy_penalty_coef != 0.0 {
                 self.add("agent.algorithm.entropy_penalty_coef", "a penalty on moves of the entropy is not built yet");
             }
@@ -139,6 +147,29 @@ impl List {
                 "agent.algorithm.lam",
                 "returns of whole episodes are not built yet; set `lam` or `num_step_returns`",
             );
+        }
+    }
+
+    /// Critics with a section of their own, and Batch Renormalisation, are CrossQ's.
+    fn critics(&mut self, agent: &Agent) {
+        let crossq = matches!(agent.algorithm, Algorithm::CrossQ(_));
+        if agent.net.batch_renorm.is_some() {
+            self.add("agent.net.batch_renorm", "Batch Renormalisation is built in the critics of CrossQ alone");
+        }
+        let Some(critic) = &agent.critic_net else {
+            if crossq {
+                self.add("agent.critic_net", "CrossQ without critics of its own, with `batch_renorm`, is not built");
+            }
+            return;
+        };
+        self.net("agent.critic_net", critic);
+        if !crossq {
+            self.add(
+                "agent.critic_net",
+                "critics with a section of their own are built for CrossQ alone; `critic_` keys in agent.net are",
+            );
+        } else if critic.kind == NetType::MLPNet && critic.batch_renorm.is_none() {
+            self.add("agent.critic_net.batch_renorm", "critics of CrossQ without Batch Renormalisation are not built");
         }
     }
 
@@ -169,7 +200,10 @@ impl List {
                     self.add(format!("{place}.arc"), "a TorchArcNet without `arc` has no layers");
                 }
             }
-            other => self.add(format!("{place}.type"), format!("{other:?} is not built yet; MLPNet is")),
+            NetType::RecurrentNet => self.recurrent_net(place, net),
+            other => {
+                self.add(format!("{place}.type"), format!("{other:?} is not built yet; MLPNet and RecurrentNet are"));
+            }
         }
         for (key, on) in [("layer_norm", net.layer_norm), ("batch_norm", net.batch_norm), ("normalize", net.normalize)]
         {
@@ -203,6 +237,30 @@ impl List {
             if !matches!(lr_scheduler, LrScheduler::LinearToZero(_) | LrScheduler::LinearToMin(_)) {
                 let built = "LinearToZero and LinearToMin are";
                 self.add(format!("{place}.{key}.name"), format!("{} is not built yet; {built}", lr_scheduler.name()));
+            }
+        }
+    }
+
+    fn recurrent_net(&mut self, place: &str, net: &Net) {
+        if net.cell_type == Some(CellType::RNN) {
+            self.add(format!("{place}.cell_type"), "cells without gates are not built; GRU and LSTM are");
+        }
+        if net.rnn_num_layers.is_some_and(|layers| layers != 1) {
+            self.add(format!("{place}.rnn_num_layers"), "cells on top of each other are not built yet; 1 is");
+        }
+        if net.bidirectional == Some(true) {
+            let what = "a cell that reads the future is not built: an agent that acts has not seen it";
+            self.add(format!("{place}.bidirectional"), what);
+        }
+        for (key, own) in [
+            ("actor_hid_layers", net.actor_hid_layers.is_some()),
+            ("critic_hid_layers", net.critic_hid_layers.is_some()),
+            ("actor_hid_layers_activation", net.actor_hid_layers_activation.is_some()),
+            ("critic_hid_layers_activation", net.critic_hid_layers_activation.is_some()),
+        ] {
+            if own {
+                let what = "recurrent bodies of two shapes are not built yet; `fc_hid_layers` is for both";
+                self.add(format!("{place}.{key}"), what);
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The schema is SLM Lab's; its own files load unmodified. What is added is optional: `meta.random_seed`,
 //! `meta.device`, `meta.precision`, `meta.spec_version`, `meta.search_sampler`, `meta.search_wave`,
-//! `agent.net.init_activation`.
+//! `agent.net.init_activation`, `agent.net.batch_renorm`.
 
 mod agent;
 mod algorithm;
@@ -32,7 +32,7 @@ pub use env::{Clip, Env};
 pub use load::{Loaded, from_value, load, names};
 pub use meta::{DeviceChoice, Distributed, Meta, Precision, SearchResources, SearchSampler, SearchScheduler};
 pub use missing::Missing;
-pub use net::{Activation, Gpu, InitFn, Net, NetType, Tower, UpdateType};
+pub use net::{Activation, BatchRenorm, CellType, Gpu, InitFn, Net, NetType, Tower, UpdateType};
 pub use optim::{
     AdamArgs, AdamWArgs, LinearToMinArgs, LinearToZeroArgs, Loss, LrScheduler, NoArgs, Optim, RmsPropArgs, SgdArgs,
     SmoothL1Args,

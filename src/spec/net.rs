@@ -21,8 +21,20 @@ pub enum NetType {
     ConvNet,
     /// Not built.
     DuelingConvNet,
-    /// Not built.
+    /// Linear layers, then a recurrent cell whose state is carried from step to step, then linear heads.
     RecurrentNet,
+}
+
+/// The cell of a RecurrentNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum CellType {
+    /// Gated recurrent unit, as `torch.nn.GRU`.
+    #[default]
+    GRU,
+    /// Long short-term memory, as `torch.nn.LSTM`.
+    LSTM,
+    /// Without gates; not built.
+    RNN,
 }
 
 /// The function behind each hidden layer.
@@ -84,6 +96,28 @@ pub enum InitFn {
     /// All 0.
     #[serde(rename = "zeros_")]
     Zeros,
+}
+
+/// Batch Renormalisation (Ioffe 2017) between every hidden linear layer and its activation; defaults are SLM Lab's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchRenorm {
+    /// Weight of a batch's moments in the running ones.
+    pub momentum: f64,
+    /// Added to a variance before its root.
+    pub eps: f64,
+    /// Most that a deviation is corrected by, as a factor.
+    pub r_max: f64,
+    /// Most that a mean is corrected by, in running deviations.
+    pub d_max: f64,
+    /// Updates until both bounds are reached, in a straight line from 1 and 0; batch normalisation at the start.
+    pub warmup_steps: u32,
+}
+
+impl Default for BatchRenorm {
+    fn default() -> Self {
+        BatchRenorm { momentum: 0.01, eps: 1e-5, r_max: 3.0, d_max: 5.0, warmup_steps: 10_000 }
+    }
 }
 
 /// How a target net follows.
@@ -204,6 +238,9 @@ pub struct Net {
     #[serde(default)]
     pub gpu: Gpu,
 
+    /// Batch Renormalisation behind each hidden linear layer, in CrossQ's critics; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_renorm: Option<BatchRenorm>,
     /// LayerNorm behind each hidden linear layer; not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_norm: Option<bool>,
@@ -237,22 +274,22 @@ pub struct Net {
     /// Rows of out channels, kernel, stride, padding, dilation; not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conv_hid_layers: Option<Vec<[usize; 5]>>,
-    /// Linear layers behind convolutions or a recurrent cell; not built.
+    /// RecurrentNet: widths of the linear layers before the cell; null: none. Behind convolutions: not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fc_hid_layers: Option<Vec<usize>>,
-    /// RNN, LSTM or GRU; not built.
+    /// RecurrentNet: the cell; null: GRU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cell_type: Option<String>,
-    /// Width of the recurrent cell; not built.
+    pub cell_type: Option<CellType>,
+    /// RecurrentNet: units of the cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rnn_hidden_size: Option<usize>,
-    /// Recurrent layers; not built.
+    /// RecurrentNet: cells on top of each other; 1 is built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rnn_num_layers: Option<usize>,
-    /// Run the cell both ways; not built.
+    /// RecurrentNet: run the cell both ways; not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bidirectional: Option<bool>,
-    /// States of one sequence; not built.
+    /// States of one sequence in SLM Lab's RecurrentNet; not read, since sequences are as long as the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq_len: Option<usize>,
 }
@@ -260,7 +297,7 @@ pub struct Net {
 /// What one net (a policy, a critic, or the shared body) is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tower<'a> {
-    /// Widths of the hidden layers.
+    /// Widths of the hidden layers; of a RecurrentNet, those before the cell.
     pub hid_layers: &'a [usize],
     /// The function behind each.
     pub activation: Activation,
@@ -283,7 +320,7 @@ impl Net {
     pub fn actor(&self) -> Tower<'_> {
         let activation = self.actor_hid_layers_activation.unwrap_or(self.hid_layers_activation);
         Tower {
-            hid_layers: self.actor_hid_layers.as_ref().unwrap_or(&self.hid_layers),
+            hid_layers: self.layers(self.actor_hid_layers.as_ref()),
             activation,
             init_fn: self.actor_init_fn.or(self.init_fn),
             init_activation: self.init_activation.unwrap_or(activation),
@@ -308,7 +345,7 @@ impl Net {
             (self.critic_optim_spec.as_ref().unwrap_or(&self.optim_spec), lr_scheduler)
         };
         Tower {
-            hid_layers: self.critic_hid_layers.as_ref().unwrap_or(&self.hid_layers),
+            hid_layers: self.layers(self.critic_hid_layers.as_ref()),
             activation,
             init_fn: self.critic_init_fn.or(self.init_fn),
             init_activation: self.init_activation.unwrap_or(activation),
@@ -321,6 +358,14 @@ impl Net {
 }
 
 impl Net {
+    /// Hidden layers, where `own` may have been given for one net alone.
+    fn layers<'a>(&'a self, own: Option<&'a Vec<usize>>) -> &'a [usize] {
+        match self.kind {
+            NetType::RecurrentNet => self.fc_hid_layers.as_deref().unwrap_or_default(),
+            _ => own.unwrap_or(&self.hid_layers),
+        }
+    }
+
     /// Every optimiser that is written down, with its key.
     pub(super) fn optims(&self) -> Vec<(&'static str, &Optim)> {
         [

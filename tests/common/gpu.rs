@@ -46,28 +46,78 @@ pub fn check(entry: &Entry, case: usize, device: &Device) {
 
 /// CartPole with nets of 16 x 16.
 pub fn plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join(super::write_spec(folder.path(), &small_spec(max_frame, 3, Some(11))));
-    let set: Vec<(String, String)> = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
+    plan_of(&small_spec(max_frame, 3, Some(11)), set)
 }
 
-/// One of the specs that come with the program, made small: a ring that goes round, nets of 16 x 16.
-pub fn small(spec: &str, set: &[(&str, &str)]) -> Plan {
-    let smaller = [
-        ("env.max_frame", "420"),
-        ("env.num_envs", "4"),
-        ("agent.memory.max_size", "160"),
-        ("agent.memory.batch_size", "16"),
-        ("agent.algorithm.training_start_step", "32"),
-        ("agent.algorithm.training_iter", "1"),
-        ("agent.net.hid_layers", "[16,16]"),
-        ("meta.log_frequency", "64"),
-        ("meta.max_session", "3"),
-    ];
-    let set: Vec<(String, String)> =
-        smaller.iter().chain(set).map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let path = super::root().join("specs").join(spec);
+/// Double Q-learning on CartPole, with priorities, a dueling net and a ring that goes round.
+pub fn q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    spec["small"]["agent"] = serde_json::json!({
+        "name": "DoubleDQN",
+        "algorithm": {
+            "name": "DoubleDQN",
+            "action_pdtype": "Argmax",
+            "action_policy": "epsilon_greedy",
+            "explore_var_spec":
+                { "name": "linear_decay", "start_val": 1.0, "end_val": 0.1, "start_step": 0, "end_step": max_frame / 2 },
+            "gamma": 0.98,
+            "training_batch_iter": 1,
+            "training_iter": 2,
+            "training_frequency": 8,
+            "training_start_step": 64,
+        },
+        "memory": {
+            "name": "PrioritizedReplay", "alpha": 0.6, "epsilon": 1e-4, "batch_size": 20, "max_size": 400, "use_cer": true,
+        },
+        "net": {
+            "type": "DuelingMLPNet",
+            "hid_layers": [24],
+            "hid_layers_activation": "selu",
+            "clip_grad_val": 0.5,
+            "loss_spec": { "name": "SmoothL1Loss" },
+            "optim_spec": { "name": "Adam", "lr": 0.003 },
+            "update_type": "replace",
+            "update_frequency": 40,
+        },
+    });
+    spec["small"]["env"]["normalize_obs"] = false.into();
+    plan_of(&spec, set)
+}
+
+/// Soft Actor-Critic, of real actions or of discrete ones.
+pub fn soft_plan(max_frame: u64, env: &str, set: &[(&str, &str)]) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    spec["small"]["agent"] = serde_json::json!({
+        "name": "SoftActorCritic",
+        "algorithm": {
+            "name": "SoftActorCritic",
+            "gamma": 0.98,
+            "training_frequency": 16,
+            "training_iter": 2,
+            "training_start_step": 64,
+            "policy_delay": 2,
+        },
+        "memory": { "name": "Replay", "batch_size": 33, "max_size": 400 },
+        "net": {
+            "type": "MLPNet",
+            "hid_layers": [24, 20],
+            "hid_layers_activation": "relu",
+            "clip_grad_val": 0.5,
+            "optim_spec": { "name": "Adam", "lr": 0.003 },
+            "update_type": "polyak",
+            "polyak_coef": 0.05,
+            "update_frequency": 1,
+        },
+    });
+    spec["small"]["env"]["name"] = env.into();
+    spec["small"]["env"]["normalize_obs"] = false.into();
+    plan_of(&spec, set)
+}
+
+fn plan_of(spec: &serde_json::Value, set: &[(&str, &str)]) -> Plan {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(super::write_spec(folder.path(), spec));
+    let set: Vec<(String, String)> = set.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
 }
 
@@ -133,20 +183,11 @@ pub fn trained(plan: &Plan, sessions: &[u32], device: Device) -> Trained {
 /// A training ends in the same bits again, alone, in other company, and resumed in the middle.
 pub fn ends_in_the_same_bits(open: impl Fn() -> Device) {
     // ends within an iteration, so that the shorter last one runs too
-    same_bits(&plan(1400, &[]), open);
+    ends_in_the_same_bits_with(&plan(1400, &[]), open);
 }
 
-/// The same of a double DQN with priorities.
-pub fn priorities_end_in_the_same_bits(open: impl Fn() -> Device) {
-    same_bits(&small("ddqn/ddqn_per_cartpole.json", &[("agent.algorithm.num_step_returns", "3")]), open);
-}
-
-/// The same of Soft Actor-Critic.
-pub fn soft_actors_end_in_the_same_bits(open: impl Fn() -> Device) {
-    same_bits(&small("sac/sac_pendulum.json", &[]), open);
-}
-
-fn same_bits(plan: &Plan, open: impl Fn() -> Device) {
+/// The same with a plan that takes more than four iterations.
+pub fn ends_in_the_same_bits_with(plan: &Plan, open: impl Fn() -> Device) {
     let together = trained(plan, &[0, 1, 2], open());
     assert!(together == trained(plan, &[0, 1, 2], open()), "again");
     for s in 0..3 {
@@ -190,30 +231,18 @@ pub fn begins_as_the_cpu(open: impl Fn() -> Device) {
         &[("agent.net.shared", "true")],
         &[("env.normalize_reward", "true"), ("agent.algorithm.training_epoch", "1")],
     ] {
-        same_beginning(&plan(10_000, set), 1, &format!("{set:?}"), &open);
+        after_some_iterations_as_the_cpu(&plan(10_000, set), 1, &open);
     }
 }
 
-/// The same of algorithms that learn from a ring, with every kind of drawing, target and exploration.
-pub fn rings_begin_as_the_cpu(open: impl Fn() -> Device) {
-    for (spec, set) in [
-        ("dqn/dqn_cartpole.json", &[][..]),
-        ("ddqn/ddqn_per_cartpole.json", &[("agent.algorithm.action_policy", "epsilon_greedy")]),
-        ("sarsa/sarsa_cartpole.json", &[("agent.memory.name", "OnPolicyBatchReplay")]),
-        ("sac/sac_pendulum.json", &[]),
-        ("sac/sac_cartpole.json", &[]),
-    ] {
-        same_beginning(&small(spec, set), 2, spec, &open);
-    }
-}
-
-fn same_beginning(plan: &Plan, iterations: usize, what: &str, open: &impl Fn() -> Device) {
+/// After so many iterations everything that the next one reads is what the cpu has.
+pub fn after_some_iterations_as_the_cpu(plan: &Plan, iterations: usize, open: impl Fn() -> Device) {
     let cpu = train(&mut cohort(plan, &[0, 1], Device::cpu(1)), 2, iterations);
     let gpu = train(&mut cohort(plan, &[0, 1], open()), 2, iterations);
     for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
         let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
         let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);
-        assert!(worst < 1e-4, "{what} `{}`: off {worst:e}", ours.name);
+        assert!(worst < 1e-4, "`{}`: off {worst:e}", ours.name);
     }
 }
 

@@ -133,6 +133,16 @@ pub fn files(root: &Path) -> Vec<String> {
     found
 }
 
+/// `experiment_df.csv` as a map per row, in its order.
+pub fn table(run: &Path) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(run.join("small_experiment_df.csv")).expect("a table");
+    let names = reader.headers().expect("a header").clone();
+    let row = |record: &csv::StringRecord| -> BTreeMap<String, String> {
+        names.iter().map(str::to_string).zip(record.iter().map(str::to_string)).collect()
+    };
+    reader.records().map(|record| row(&record.expect("a row"))).collect()
+}
+
 /// Everything of a run that must repeat: models, the resumable checkpoint, data frames without their clocks.
 pub fn outcome(run: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();

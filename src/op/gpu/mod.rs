@@ -1,18 +1,26 @@
 //! How ops are launched on a gpu: grids, blocks, shared memory, and the words of their shape structs. One file per op;
 //! the kernels themselves are `kernels/<op>.cu`.
 
+pub mod actor_grad;
 pub mod advantage;
+pub mod critic_grad;
 pub mod log;
 pub mod minibatch_grad;
 pub mod nets;
 pub mod obs_moments;
 pub mod optimize;
+pub mod prioritize;
 pub mod rollout;
+pub mod sample;
 pub mod schedule;
 pub mod shuffle;
+mod soft;
+pub mod target;
+pub mod td_grad;
 
 use super::lib::mlp::{Activation, Mlp};
 use super::lib::policy::Policy;
+use super::lib::tree;
 use crate::device::Field;
 
 /// Most layers of a net, the output layer included.
@@ -86,5 +94,15 @@ pub fn policy(name: &'static str, policy: Option<Policy>) -> Field {
             vec![GAUSSIAN, n as u32, u32::from(free_std), u32::from(squashed)]
         }
     };
+    Field { name, words }
+}
+
+/// `struct Tree`: how many levels a tree over `leaves` leaves has, and where each begins, leaves first.
+pub fn tree(name: &'static str, leaves: usize) -> Field {
+    let levels = tree::levels(leaves);
+    let mut words: Vec<u32> =
+        std::iter::once(levels.len()).chain(levels.iter().map(|x| x.0)).map(|x| x as u32).collect();
+    assert!(words.len() <= 9, "rows of a ring are counted in 32 bits");
+    words.resize(9, 0);
     Field { name, words }
 }

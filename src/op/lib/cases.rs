@@ -4,10 +4,15 @@ use super::envs::EnvFns;
 use super::mlp::{Activation, Mlp};
 use super::nets::Nets;
 use super::policy::Policy;
+use super::recurrent::{Body, Cell};
+use super::renorm::Renorm;
 use crate::device::Precision;
 use crate::env;
+use crate::op::crossq_grad::CrossqShape;
 use crate::op::minibatch_grad::{Distance, GradShape};
+use crate::op::recurrent_rollout::RecurrentShape;
 use crate::op::rollout::{Explore, RolloutShape, Store};
+use crate::op::sequence_grad::SequenceShape;
 use crate::op::td_grad::{Backup, TdShape};
 use crate::op::{Draw, hyper};
 
@@ -21,7 +26,7 @@ fn nets(
 ) -> Nets {
     let mlp = |hidden: &[usize], output| Mlp { input, hidden: hidden.to_vec(), activation, output };
     let outputs = policy.outputs() + usize::from(shared);
-    Nets { actor: mlp(hidden, outputs), critic: critic.map(|hidden| mlp(hidden, 1)), policy }
+    Nets { actor: mlp(hidden, outputs), critic: critic.map(|hidden| mlp(hidden, 1)), policy, body: None }
 }
 
 /// Nets of every kind, small and odd, and the usual one.
@@ -46,9 +51,9 @@ pub fn all_nets() -> Vec<Nets> {
     all
 }
 
-/// Cases of `minibatch_grad`.
-pub fn grad_shapes() -> Vec<GradShape> {
-    let base = |nets: Nets| GradShape {
+/// A minibatch of PPO inside a small rollout.
+fn grad_base(nets: Nets) -> GradShape {
+    GradShape {
         obs: nets.actor.input,
         rows: 96,
         envs: 3,
@@ -66,7 +71,12 @@ pub fn grad_shapes() -> Vec<GradShape> {
         tile_rows: 256,
         precision: Precision::F32,
         nets,
-    };
+    }
+}
+
+/// Cases of `minibatch_grad`.
+pub fn grad_shapes() -> Vec<GradShape> {
+    let base = grad_base;
     let mut all: Vec<GradShape> = all_nets().into_iter().map(base).collect();
     let with = |change: &dyn Fn(&mut GradShape)| {
         let mut shape = base(all_nets().swap_remove(1));
@@ -108,6 +118,60 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all
 }
 
+/// Recurrent nets: linear heads on bodies with these layers in front of cells of `hidden` units.
+fn recurrent(input: usize, layers: &[usize], cell: Cell, hidden: usize, policy: Policy, value: Value) -> Nets {
+    let critic: &[usize] = &[];
+    let heads =
+        nets(hidden, &[], Activation::Tanh, policy, (value == Value::Own).then_some(critic), value == Value::Shared);
+    Nets { body: Some(Body::new(input, layers, Activation::Tanh, cell, hidden)), ..heads }
+}
+
+/// Where the value of a recurrent agent comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum Value {
+    Shared,
+    Own,
+    None,
+}
+
+/// Recurrent nets of every kind, small and odd.
+fn all_recurrent() -> Vec<Nets> {
+    let discrete = |n| Policy::Categorical { n };
+    let gauss = |n, free_std, squashed| Policy::Gaussian { n, free_std, squashed };
+    vec![
+        recurrent(4, &[9], Cell::Gru, 16, discrete(2), Value::Shared),
+        recurrent(3, &[], Cell::Gru, 7, gauss(1, true, false), Value::Own),
+        recurrent(5, &[20, 6], Cell::Lstm, 13, gauss(2, false, true), Value::Shared),
+        recurrent(2, &[], Cell::Lstm, 17, discrete(3), Value::Own),
+        recurrent(1, &[1], Cell::Gru, 1, discrete(2), Value::None),
+        recurrent(4, &[3], Cell::Lstm, 1, gauss(1, true, true), Value::None),
+    ]
+}
+
+/// Cases of `sequence_grad`: every kind of nets; then choices of the loss, minibatches of a later epoch, several tiles.
+pub fn sequence_shapes() -> Vec<SequenceShape> {
+    let case = |nets: Nets, t: usize, envs: usize, first: usize, len: usize| SequenceShape {
+        t,
+        rows: GradShape { rows: t * envs, envs, start: t * first, len: t * len, obs: nets.obs(), ..grad_base(nets) },
+    };
+    let mut all: Vec<SequenceShape> =
+        all_recurrent().into_iter().enumerate().map(|(i, nets)| case(nets, 3 + 4 * i, 5, i % 2, 1 + i % 4)).collect();
+    let with = |nets: usize, change: &dyn Fn(&mut GradShape)| {
+        let mut shape = case(all_recurrent().swap_remove(nets), 9, 4, 1, 3);
+        change(&mut shape.rows);
+        shape
+    };
+    all.push(with(0, &|d| (d.clipped, d.distance) = (false, Distance::SmoothL1 { beta: 0.7 })));
+    all.push(with(1, &|d| (d.clip_value, d.symlog) = (true, true)));
+    all.push(with(2, &|d| (d.normalize_targets, d.normalize_obs) = (true, true)));
+    all.push(with(3, &|d| (d.epochs, d.start, d.minibatch) = (3, 9 * 9, 5)));
+    // one step; several tiles, the last one ragged; as many rows as a block and one more
+    all.push(case(all_recurrent().swap_remove(3), 1, 6, 2, 4));
+    all.push(case(all_recurrent().swap_remove(0), 4, 70, 3, 67));
+    all.push(case(all_recurrent().swap_remove(2), 5, 13, 0, 13));
+    all
+}
+
 /// Fills the arguments of `minibatch_grad` that hang together.
 pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {
     match (arg, d.nets.policy) {
@@ -119,6 +183,108 @@ pub fn sample_grad(d: &GradShape, arg: &str, words: &mut [u32], draw: &mut Draw)
         _ => return false,
     }
     true
+}
+
+/// Cases of `recurrent_rollout`: every kind of nets, ragged tiles, episodes that end in the middle.
+pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
+    let discrete = |n| Policy::Categorical { n };
+    let gauss = |free_std, squashed| Policy::Gaussian { n: 1, free_std, squashed };
+    let case = |env: &str, policy, cell, value, t, n| {
+        let env = EnvFns::new(env::find(env).expect("a built environment"));
+        let nets = recurrent(env.spec.obs_len, &[11], cell, 19, policy, value);
+        RecurrentShape { rollout: RolloutShape::new(env, Some(nets), t, n) }
+    };
+    let mut all = vec![
+        case("CartPole-v1", discrete(2), Cell::Gru, Value::Shared, 6, 5),
+        case("Acrobot-v1", discrete(3), Cell::Lstm, Value::Own, 5, 18),
+        case("Pendulum-v1", gauss(true, true), Cell::Gru, Value::Own, 7, 70),
+        case("MountainCarContinuous-v0", gauss(false, false), Cell::Lstm, Value::Shared, 3, 3),
+        case("MountainCar-v0", discrete(3), Cell::Gru, Value::None, 1, 1),
+        case("CartPole-v1", discrete(2), Cell::Lstm, Value::None, 4, 131),
+    ];
+    for (case, change) in [(0, Explore::Greedy), (1, Explore::Sample)] {
+        let mut shape = all[case].clone();
+        (shape.rollout.explore, shape.rollout.limit, shape.rollout.t) = (change, 4, 11);
+        shape.rollout.normalize_obs = true;
+        shape.rollout.nets.as_mut().and_then(|nets| nets.body.as_mut()).expect("a body").front.hidden.clear();
+        let nets = shape.rollout.nets.as_ref().map_or(0, Nets::len);
+        shape.rollout.params = nets;
+        all.push(shape);
+    }
+    all
+}
+
+/// Normalised nets of every kind: odd sizes, one unit, several layers and none, activations with and without inputs.
+pub fn renorms(input: usize, output: usize) -> Vec<Renorm> {
+    let one = |hidden: &[usize], activation, warmup| Renorm {
+        mlp: Mlp { input, hidden: hidden.to_vec(), activation, output },
+        momentum: 0.01,
+        eps: 1e-3,
+        warmup,
+        r_max: 3.0,
+        d_max: 5.0,
+    };
+    vec![
+        one(&[64, 64], Activation::Relu, 5_000),
+        one(&[33], Activation::Tanh, 7),
+        one(&[17, 5, 20], Activation::Silu, 2),
+        one(&[1], Activation::Elu, 1),
+        one(&[], Activation::Relu, 3),
+        Renorm { momentum: 0.3, eps: 1e-2, r_max: 1.2, d_max: 0.1, ..one(&[130, 7], Activation::LeakyRelu, 0) },
+    ]
+}
+
+/// Running moments as they may be.
+pub fn sample_norm(net: &Renorm, words: &mut [u32], draw: &mut Draw) -> bool {
+    let units = net.units();
+    for (at, word) in words.iter_mut().enumerate() {
+        let variance = at % (2 * units) >= units;
+        *word = if variance { draw.range(0.1, 2.0) } else { draw.range(-1.0, 1.0) }.to_bits();
+    }
+    true
+}
+
+/// Cases of `crossq_grad`: every kind of policy and critic, one block of rows and several, a batch of one row.
+pub fn crossq_shapes() -> Vec<CrossqShape> {
+    let case = |obs, policy: Policy, critic: usize, batch| {
+        let (words, outputs) = match policy {
+            Policy::Categorical { n } => (0, n),
+            Policy::Gaussian { n, .. } => (n, 1),
+        };
+        CrossqShape {
+            actor: nets(obs, &[24, 10], Activation::Tanh, policy, None, false).actor,
+            policy,
+            critic: renorms(obs + words, outputs).swap_remove(critic),
+            rows: 90,
+            samples: 3 * batch + 2,
+            start: batch + 1,
+            batch,
+            groups: 4,
+            learned: true,
+            distance: Distance::Mse,
+            symlog: false,
+            normalize_obs: false,
+        }
+    };
+    let discrete = |n| Policy::Categorical { n };
+    let gauss = |n| Policy::Gaussian { n, free_std: false, squashed: true };
+    let smooth = Distance::SmoothL1 { beta: 0.7 };
+    vec![
+        case(4, discrete(2), 0, 71),
+        case(3, gauss(1), 0, 32),
+        case(17, gauss(3), 1, 19),
+        case(5, discrete(3), 2, 130),
+        case(3, gauss(2), 2, 40),
+        case(6, discrete(18), 3, 9),
+        case(3, gauss(1), 4, 21),
+        case(2, gauss(5), 5, 64),
+        case(2, discrete(2), 1, 1),
+        CrossqShape { learned: false, groups: 3, ..case(3, gauss(1), 1, 17) },
+        CrossqShape { learned: false, symlog: true, ..case(4, discrete(4), 2, 12) },
+        CrossqShape { distance: smooth, ..case(3, gauss(2), 1, 25) },
+        CrossqShape { distance: smooth, symlog: true, normalize_obs: true, start: 0, ..case(3, gauss(1), 5, 33) },
+        CrossqShape { normalize_obs: true, ..case(4, discrete(2), 0, 16) },
+    ]
 }
 
 /// Cases of `td_grad`: every backup, both heads, several nets, ragged blocks and tiles.
@@ -154,6 +320,18 @@ pub fn td_shapes() -> Vec<TdShape> {
     all.push(TdShape { normalize_obs: true, samples: 200, start: 1, batch: 199, tile_rows: 64, ..base.clone() });
     all.push(TdShape { samples: 300, batch: 300, rows: 1_000, envs: 5, tile_rows: 256, ..all[4].clone() });
     all.push(TdShape { samples: 1, batch: 1, tile_rows: 64, ..all[2].clone() });
+    // wider than one block of a gpu has room for
+    let wide = |hidden: &[usize], activation, dueling, backup| TdShape {
+        rows: 300,
+        samples: 90,
+        start: 3,
+        batch: 70,
+        tile_rows: 64,
+        ..case(6, hidden, activation, 3, dueling, backup)
+    };
+    all.push(wide(&[70, 130], relu, true, Backup::Double));
+    all.push(wide(&[100], selu, false, Backup::Sarsa));
+    all.push(TdShape { normalize_obs: true, ..wide(&[65, 20], Activation::Gelu, false, Backup::Target) });
     all
 }
 

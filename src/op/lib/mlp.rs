@@ -90,7 +90,7 @@ impl Activation {
 
 crate::per_simd! {
     /// Replaces `x` by its activation; `before` keeps the inputs where the slope needs them.
-    fn activate(kind: Activation, x: &mut [f32], before: &mut [f32]) = activate_body;
+    pub(super) fn activate(kind: Activation, x: &mut [f32], before: &mut [f32]) = activate_body;
 }
 
 crate::per_simd! {
@@ -100,7 +100,7 @@ crate::per_simd! {
 
 crate::per_isa! {
     /// Adds rows of `sum.len()` words, in order.
-    fn add_rows(rows: &[f32], sum: &mut [f32]) {
+    pub(super) fn add_rows(rows: &[f32], sum: &mut [f32]) {
         let wide = sum.len();
         for (at, sum) in sum.chunks_exact_mut(LANES).enumerate() {
             let mut lanes = [0.0; LANES];
@@ -253,16 +253,16 @@ pub struct Mlp {
 /// One layer of a net: sizes, and where it lies in the parameters and in packed scratch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layer {
-    pub(super) input: usize,
-    pub(super) output: usize,
+    pub input: usize,
+    pub output: usize,
     /// Offsets into the parameters.
-    weight: usize,
-    bias: usize,
+    pub weight: usize,
+    pub bias: usize,
     /// Offsets into packed scratch: `[input, output]` for the way forward, `[output, input]` for the way back, rows
     /// padded to 16 words.
-    ahead: usize,
-    packed_bias: usize,
-    pub(super) back: usize,
+    pub ahead: usize,
+    pub packed_bias: usize,
+    pub back: usize,
 }
 
 /// Words of a row whose columns are lanes.
@@ -409,25 +409,28 @@ pub fn pack_forward(mlp: &Mlp, params: &[f32], packed: &mut [f32]) {
 fn lay_out(mlp: &Mlp, params: &[f32], packed: &mut [f32], both: bool) {
     let last = mlp.hidden.len();
     for (l, y) in mlp.layers().enumerate() {
-        let (input, output) = (y.input, y.output);
-        let weight = &params[y.weight..y.bias];
-        let (ahead, rest) = packed[y.ahead..].split_at_mut(input * pad(output));
-        let (bias, rest) = rest.split_at_mut(pad(output));
-        let back = &mut rest[..output * pad(input)];
-        bias.fill(0.0);
-        bias[..output].copy_from_slice(&params[y.bias..y.bias + output]);
-        // the way this matrix is stored, and the other way round
-        let (same, turned, rows, cols) =
-            if l == last { (back, ahead, output, input) } else { (ahead, back, input, output) };
-        if both || l < last {
-            for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
-                to[..cols].copy_from_slice(from);
-                to[cols..].fill(0.0);
-            }
+        pack_layer(&y, l == last, &params[y.weight..y.bias], &params[y.bias..y.bias + y.output], packed, both);
+    }
+}
+
+/// Lays one layer out as [`pack`] does, or, without `both`, as [`pack_forward`].
+pub(super) fn pack_layer(y: &Layer, last: bool, weight: &[f32], own: &[f32], packed: &mut [f32], both: bool) {
+    let (input, output) = (y.input, y.output);
+    let (ahead, rest) = packed[y.ahead..].split_at_mut(input * pad(output));
+    let (bias, rest) = rest.split_at_mut(pad(output));
+    let back = &mut rest[..output * pad(input)];
+    bias.fill(0.0);
+    bias[..output].copy_from_slice(own);
+    // the way this matrix is stored, and the other way round
+    let (same, turned, rows, cols) = if last { (back, ahead, output, input) } else { (ahead, back, input, output) };
+    if both || !last {
+        for (to, from) in same.chunks_exact_mut(pad(cols)).zip(weight.chunks_exact(cols)) {
+            to[..cols].copy_from_slice(from);
+            to[cols..].fill(0.0);
         }
-        if both || l == last {
-            turn(weight, rows, cols, turned);
-        }
+    }
+    if both || last {
+        turn(weight, rows, cols, turned);
     }
 }
 

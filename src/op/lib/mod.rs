@@ -1,13 +1,17 @@
 //! Functions that ops and environments share; the same text exists in every kernel language.
 
 pub mod acting;
+pub mod agent;
 pub mod cases;
 pub mod envs;
 pub mod input_grad;
+pub mod losses;
 pub mod mlp;
 pub mod nets;
 pub mod per_isa;
 pub mod policy;
+pub mod recurrent;
+pub mod renorm;
 pub mod rng;
 pub mod simd;
 pub mod soft;

@@ -1,8 +1,11 @@
 //! The nets of an agent as one parameter vector: the actor's net, its free log standard deviations, then the critic's
-//! net; a shared net carries the value as its last output.
+//! net; a shared net carries the value as its last output. Behind the parameters of a net that stands on a recurrent
+//! body lie those of the body.
 
 use super::mlp::{self, Mlp, Round};
 use super::policy::{LANES, Lanes, OUTPUTS, Policy};
+use super::recurrent::Body;
+use std::ops::Range;
 
 /// Sizes of an agent's nets.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,9 +14,42 @@ pub struct Nets {
     /// A net of its own for the value; without one the value is the actor's last output, or there is none.
     pub critic: Option<Mlp>,
     pub policy: Policy,
+    /// What a recurrent agent has below each of the nets above, which are then linear heads on the body's output.
+    pub body: Option<Body>,
 }
 
 impl Nets {
+    /// Words of an observation, `O`.
+    pub fn obs(&self) -> usize {
+        self.body.as_ref().map_or(self.actor.input, |body| body.front.input)
+    }
+
+    /// Where the free log standard deviations lie in the parameters.
+    pub fn free(&self) -> Range<usize> {
+        self.actor.len()..self.actor.len() + self.policy.free_len()
+    }
+
+    /// Bodies that carry a state from step to step: none, the actor's (and a shared net's), and the critic's.
+    pub fn bodies(&self) -> usize {
+        self.body.as_ref().map_or(0, |_| self.groups())
+    }
+
+    /// Where the parameters of body number `b` lie.
+    pub fn body_at(&self, b: usize) -> Range<usize> {
+        let len = self.body_len();
+        let end = if b == 0 { self.actor_len() } else { self.len() };
+        end - len..end
+    }
+
+    /// Words of what one environment's bodies carry from step to step.
+    pub fn state_len(&self) -> usize {
+        self.bodies() * self.body.as_ref().map_or(0, Body::state_len)
+    }
+
+    fn body_len(&self) -> usize {
+        self.body.as_ref().map_or(0, Body::len)
+    }
+
     /// Whether one net gives both the policy and the value.
     pub fn shared(&self) -> bool {
         self.critic.is_none() && self.actor.output > self.policy.outputs()
@@ -29,14 +65,14 @@ impl Nets {
         1 + usize::from(self.critic.is_some())
     }
 
-    /// Parameters of the actor, free log standard deviations included.
+    /// Parameters of the actor, free log standard deviations and its body included.
     pub fn actor_len(&self) -> usize {
-        self.actor.len() + self.policy.free_len()
+        self.free().end + self.body_len()
     }
 
     /// All parameters, `P`.
     pub fn len(&self) -> usize {
-        self.actor_len() + self.critic.as_ref().map_or(0, Mlp::len)
+        self.actor_len() + self.critic.as_ref().map_or(0, |critic| critic.len() + self.body_len())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -45,18 +81,26 @@ impl Nets {
 
     /// Multiply-adds of one row forward through all nets.
     pub fn madds(&self) -> usize {
-        self.actor.madds() + self.critic.as_ref().map_or(0, Mlp::madds)
+        let bodies = self.bodies() * self.body.as_ref().map_or(0, Body::madds);
+        self.actor.madds() + self.critic.as_ref().map_or(0, Mlp::madds) + bodies
     }
 
     /// Definition: the policy's outputs with the free parameters behind them, and the value, of one observation.
     pub fn define(&self, params: &[f64], x: &[f64], round: Round) -> (Vec<f64>, f64) {
+        self.define_on(params, x, x, round)
+    }
+
+    /// Definition: as [`Nets::define`], where actor and critic see inputs of their own.
+    pub fn define_on(&self, params: &[f64], x: &[f64], x_critic: &[f64], round: Round) -> (Vec<f64>, f64) {
         let mut out = self.actor.define_forward(params, x, round).0.pop().expect("a net has an output layer");
         let value = match &self.critic {
-            Some(critic) => critic.define_forward(&params[self.actor_len()..], x, round).0.pop().expect("as above")[0],
+            Some(critic) => {
+                critic.define_forward(&params[self.actor_len()..], x_critic, round).0.pop().expect("as above")[0]
+            }
             None if self.shared() => out.pop().expect("the value is the last output"),
             None => 0.0,
         };
-        out.extend_from_slice(&params[self.actor.len()..self.actor_len()]);
+        out.extend_from_slice(&params[self.free()]);
         (out, value)
     }
 
@@ -89,6 +133,19 @@ impl<'a> PackedNet<'a> {
     pub fn new(net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
         let packed = cut(scratch, net.packed_len());
         mlp::pack(net, params, packed);
+        PackedNet::around(net, packed, scratch)
+    }
+
+    /// The same for a net that only goes forward.
+    #[inline(always)]
+    pub fn ahead(net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
+        let packed = cut(scratch, net.packed_len());
+        mlp::pack_forward(net, params, packed);
+        PackedNet::around(net, packed, scratch)
+    }
+
+    #[inline(always)]
+    fn around(net: &Mlp, packed: &'a mut [f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
         let acts = cut(scratch, net.acts_len());
         let out = cut(scratch, mlp::ROWS * net.out_pad());
         out.fill(0.0);
@@ -135,7 +192,7 @@ impl<'a> Packed<'a> {
                 lane[i] = self.actor.out[(row + i) * pad + j];
             }
         }
-        let free = &params[nets.actor.len()..nets.actor_len()];
+        let free = &params[nets.free()];
         for (lane, &value) in lanes[n..].iter_mut().zip(free) {
             *lane = [value; LANES];
         }
