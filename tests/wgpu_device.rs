@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::gpu::{self, check};
+use common::gpu::{self, check, q_plan, soft_plan};
 use common::wgpu::adapter;
 use slm_fast::device::{Device, Limits};
 use slm_fast::op::{ALL, Entry, NOT_ON_WGPU};
@@ -72,6 +72,37 @@ fn has_kernels(device: &Device, entry: &Entry, case: usize) -> bool {
 fn training_ends_in_the_same_bits_again_alone_and_resumed() {
     if adapter().is_some() {
         gpu::ends_in_the_same_bits(open);
+    }
+}
+
+#[test]
+fn q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    if adapter().is_none() {
+        return;
+    }
+    gpu::ends_in_the_same_bits_with(&q_plan(1000, &[]), open);
+    let others: [&[(&str, &str)]; 3] = [
+        &[],
+        &[
+            ("agent.algorithm.action_policy", "boltzmann"),
+            ("agent.algorithm.num_step_returns", "3"),
+            ("agent.net.update_type", "polyak"),
+            ("agent.net.polyak_coef", "0.1"),
+            ("agent.net.hid_layers", "[70, 20]"),
+        ],
+        &[("agent.memory", r#"{ "name": "Replay", "batch_size": 33, "max_size": 400, "use_cer": false }"#)],
+    ];
+    others.iter().for_each(|set| gpu::after_some_iterations_as_the_cpu(&q_plan(10_000, set), 3, open));
+}
+
+#[test]
+fn soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    if adapter().is_none() {
+        return;
+    }
+    gpu::ends_in_the_same_bits_with(&soft_plan(1000, "Pendulum-v1", &[]), open);
+    for env in ["Pendulum-v1", "CartPole-v1"] {
+        gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, env, &[]), 3, open);
     }
 }
 
