@@ -179,7 +179,7 @@ impl Squashed {
                     }
                 }
             }
-            let pair = j % 4 & !1;
+            let pair = (j % 4) & !1;
             for i in 0..LANES {
                 let log_std = trig::clamp(out[n + j][i], LOG_STD.0, LOG_STD.1);
                 let (u, v) = (unit(words[pair][i]), unit(words[pair + 1][i]));
