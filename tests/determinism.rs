@@ -148,6 +148,18 @@ fn so_is_a_session_that_learns_from_a_replay_memory() {
         let turned = trained(&plan, &[2, 7, 0, 5], 2);
         assert!(turned[0] == together[2] && turned[2] == together[0], "{name}: other company, two threads");
         assert!(trained(&plan, &[1], 3)[0] == together[1], "{name}: alone, threads that share its tiles");
+        // from the middle of a run, through a checkpoint
+        let mut whole = Cohort::new(&plan, 11, &[0], Device::cpu(1)).expect("memory");
+        for _ in 0..4 {
+            whole.iterate().unwrap();
+        }
+        assert!(!whole.done(), "{name}: in the middle of its run");
+        let mut rest = Cohort::new(&plan, 11, &[0], Device::cpu(1)).expect("memory");
+        rest.restore(&whole.snapshot().unwrap()).unwrap();
+        while !rest.done() {
+            rest.iterate().unwrap();
+        }
+        assert!(rest.model(0).unwrap() == together[0], "{name}: resumed");
         let names: Vec<&str> = together[0].iter().map(|tensor| tensor.name.as_str()).collect();
         for part in ["actor.0.weight", "critic_1.2.bias", "critic_2.0.weight", "log_alpha"] {
             assert!(names.contains(&part), "{name}: {part} in {names:?}");

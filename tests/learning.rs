@@ -8,8 +8,15 @@ use std::path::Path;
 /// `total_reward`, the mean of the last 100 episodes, in the first row that has it and in the last row; means over
 /// two sessions.
 fn learn(spec: &str, max_frame: u64) -> (f64, f64) {
+    learn_with(spec, max_frame, &[])
+}
+
+/// The same with other values in the spec.
+fn learn_with(spec: &str, max_frame: u64, more: &[(&str, &str)]) -> (f64, f64) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs").join(spec);
-    let set = [("env.max_frame", max_frame), ("meta.log_frequency", 1000)].map(|(k, v)| (k.to_string(), v.to_string()));
+    let max_frame = max_frame.to_string();
+    let set = [("env.max_frame", max_frame.as_str()), ("meta.log_frequency", "1000")];
+    let set: Vec<(String, String)> = set.iter().chain(more).map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let plan = Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec that loads").spec).expect("a plan");
     let column = COLUMNS.iter().position(|name| *name == "total_reward").expect("a column");
     let mut cohort = Cohort::new(&plan, 1, &[0, 1], Device::cpu(0)).expect("memory");
@@ -59,4 +66,20 @@ fn recurrent_nets_remember_what_they_do_not_see() {
 fn ppo_swings_the_pendulum_up() {
     let (first, last) = learn("ppo/ppo_pendulum.json", 100_000);
     assert!(first < -900.0 && last > first + 300.0, "{first} -> {last}");
+}
+
+/// The nets of the specs would take minutes: a step on small ones is a fiftieth of the work.
+const SMALL: [(&str, &str); 3] =
+    [("agent.net.hid_layers", "[64, 64]"), ("agent.memory.batch_size", "64"), ("agent.net.optim_spec.lr", "0.001")];
+
+#[test]
+fn sac_swings_the_pendulum_up() {
+    let (first, last) = learn_with("sac/sac_pendulum.json", 20_000, &SMALL);
+    assert!(first < -900.0 && last > -600.0, "{first} -> {last}");
+}
+
+#[test]
+fn sac_with_discrete_actions_balances_the_pole() {
+    let (first, last) = learn_with("sac/sac_cartpole.json", 20_000, &SMALL);
+    assert!(first < 60.0 && last > 100.0, "{first} -> {last}");
 }

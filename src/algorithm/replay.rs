@@ -5,7 +5,7 @@ use super::{Recorder, Records, rollout};
 use crate::device::{Buf, Keep, Layout, Queue};
 use crate::op::Shape;
 use crate::op::lib::acting::Explore;
-use crate::op::lib::renorm::Critic;
+use crate::op::lib::critic::Critic;
 use crate::op::lib::tree;
 use crate::op::optimize::{Optimize, OptimizeShape};
 use crate::op::prioritize::{Prioritize, PrioritizeShape};
@@ -107,7 +107,7 @@ impl Recorder<'_> {
     pub(super) fn sample(&mut self, q: &mut Queue, round: usize, batch: usize) {
         let (p, b, memory) = (self.plan, self.b, self.memory());
         let batches = memory.samples() / memory.batch;
-        if batch % batches != 0 {
+        if !batch.is_multiple_of(batches) {
             return;
         }
         Sample {

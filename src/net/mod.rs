@@ -3,8 +3,9 @@
 mod recurrent;
 
 use crate::device::Dtype;
+use crate::op::lib::critic::Critic;
 use crate::op::lib::nets::Nets;
-use crate::op::lib::renorm::{Critic, Place, Renorm};
+use crate::op::lib::renorm::{Place, Renorm};
 use crate::op::lib::rng::{Purpose, philox};
 use crate::spec::{Activation, InitFn, Net, Tower};
 

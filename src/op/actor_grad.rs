@@ -76,20 +76,20 @@ impl Shape for ActorGradShape {
         2.0 * self.batch as f64 * (3 * actor.madds() - first + 2 * judge) as f64
     }
 
-    fn shaders(&self, _: &Limits) -> Vec<Shader> {
-        super::shaders::actor_grad::shaders(self)
-    }
-
-    fn shader_scratch(&self) -> usize {
-        super::shaders::actor_grad::scratch(self)
-    }
-
     fn kernels(&self) -> Vec<Kernel> {
         super::gpu::actor_grad::kernels(self)
     }
 
     fn device_scratch(&self) -> usize {
         super::gpu::actor_grad::scratch(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::actor_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::actor_grad::scratch(self)
     }
 
     fn cases() -> Vec<ActorGradShape> {

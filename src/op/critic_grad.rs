@@ -66,20 +66,20 @@ impl Shape for CriticGradShape {
         2.0 * self.batch as f64 * (actor.madds() + 2 * (4 * critic.madds() - first)) as f64
     }
 
-    fn shaders(&self, _: &Limits) -> Vec<Shader> {
-        super::shaders::critic_grad::shaders(self)
-    }
-
-    fn shader_scratch(&self) -> usize {
-        super::shaders::critic_grad::scratch(self)
-    }
-
     fn kernels(&self) -> Vec<Kernel> {
         super::gpu::critic_grad::kernels(self)
     }
 
     fn device_scratch(&self) -> usize {
         super::gpu::critic_grad::scratch(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::critic_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::critic_grad::scratch(self)
     }
 
     fn cases() -> Vec<CriticGradShape> {

@@ -162,8 +162,11 @@ fn see(d: &TdShape, obs: &[f32], normalizer: &[f32], hyper: &[f32]) -> Vec<f64> 
     obs.iter().enumerate().map(|x| seen(x).into()).collect()
 }
 
+/// Activations and slopes of one row, by layer.
+type Passed = (Vec<Vec<f64>>, Vec<Vec<f64>>);
+
 /// Definition: the error of sample `i` by a net's parameters, and what the net's forward pass left behind.
-fn define_error(d: &TdShape, a: &Args<'_>, params: &[f64], i: usize) -> (f64, (Vec<Vec<f64>>, Vec<Vec<f64>>)) {
+fn define_error(d: &TdShape, a: &Args<'_>, params: &[f64], i: usize) -> (f64, Passed) {
     let (row, last, o) = (a.index[i] as usize, a.last[i] as usize, d.obs());
     let own: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
     let target: Vec<f64> = a.target.iter().map(|&p| p.into()).collect();

@@ -3,6 +3,7 @@
 pub mod acting;
 pub mod agent;
 pub mod cases;
+pub mod critic;
 pub mod envs;
 pub mod input_grad;
 pub mod losses;

@@ -9,8 +9,7 @@
 //! `sqrt(variance + eps)`, a variance is divided by the number of rows.
 //!
 //! Parameters, in order: for every hidden layer `weight [in, out]`, `bias [out]`, `scale [out]`, `shift [out]`; for the
-//! output layer `weight [out, in]`, `bias [out]`. Running moments: the means of all units, layer by layer, then their
-//! variances.
+//! output layer `weight [out, in]`, `bias [out]`. Running moments: the means of all units in order, then the variances.
 
 use super::mlp::{self, Mlp, ROWS, pad};
 use super::nets::cut;
@@ -30,45 +29,6 @@ pub struct Renorm {
     pub warmup: u32,
     pub r_max: f32,
     pub d_max: f32,
-}
-
-/// A critic as it is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Critic {
-    Plain(Mlp),
-    Renorm(Renorm),
-}
-
-impl Critic {
-    /// The plain net that it is when it judges.
-    pub fn mlp(&self) -> &Mlp {
-        match self {
-            Critic::Plain(mlp) => mlp,
-            Critic::Renorm(net) => &net.mlp,
-        }
-    }
-
-    /// The normalised net, where it is one.
-    pub fn renorm(&self) -> Option<&Renorm> {
-        match self {
-            Critic::Plain(_) => None,
-            Critic::Renorm(net) => Some(net),
-        }
-    }
-
-    /// Number of parameters.
-    pub fn len(&self) -> usize {
-        self.renorm().map_or(self.mlp().len(), Renorm::len)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Words of the running moments of two critics.
-    pub fn norms_len(&self) -> usize {
-        self.renorm().map_or(0, |net| 2 * net.norm_len())
-    }
 }
 
 /// Where one layer lies in the parameters. The output layer has neither `scale` nor `shift`.

@@ -124,7 +124,7 @@ impl Noise {
         let unit = |w: usize| f64::from(unit(self.block(row as u32, (w / 4) as u32)[w % 4]));
         let normal = |i: usize| {
             let (u, v) = (unit(i & !1), unit(i | 1) * std::f64::consts::TAU);
-            (-2.0 * u.ln()).sqrt() * if i % 2 == 0 { v.cos() } else { v.sin() }
+            (-2.0 * u.ln()).sqrt() * if i.is_multiple_of(2) { v.cos() } else { v.sin() }
         };
         (0..n).map(normal).collect()
     }
@@ -171,7 +171,7 @@ impl Squashed {
         self.log_prob = [0.0; LANES];
         let mut words = [[0; LANES]; 4];
         for j in 0..n {
-            if j % 4 == 0 {
+            if j.is_multiple_of(4) {
                 for i in 0..LANES {
                     let four = noise.block((row + i) as u32, (j / 4) as u32);
                     for w in 0..4 {
@@ -179,12 +179,12 @@ impl Squashed {
                     }
                 }
             }
-            let pair = j % 4 & !1;
+            let pair = (j % 4) & !1;
             for i in 0..LANES {
                 let log_std = trig::clamp(out[n + j][i], LOG_STD.0, LOG_STD.1);
                 let (u, v) = (unit(words[pair][i]), unit(words[pair + 1][i]));
                 let (sin, cos) = trig::sin_cos(v * std::f32::consts::TAU);
-                let normal = (-2.0 * trig::ln(u)).sqrt() * if j % 2 == 0 { cos } else { sin };
+                let normal = (-2.0 * trig::ln(u)).sqrt() * if j.is_multiple_of(2) { cos } else { sin };
                 let offset = trig::exp(log_std) * normal;
                 let x = out[j][i] + offset;
                 self.offset[j][i] = offset;
