@@ -184,6 +184,7 @@ impl Plan {
     /// The op whose gradient steps a parameter group.
     pub fn gradient_op(&self, group: usize) -> &'static str {
         match self.off_policy.map(|off_policy| off_policy.method) {
+            None if self.nets.body.is_some() => "sequence_grad",
             None => "minibatch_grad",
             Some(Method::Q { .. }) => "td_grad",
             Some(Method::Soft { .. }) if group < 2 => "actor_grad",

@@ -135,11 +135,13 @@ fn q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
 }
 
 #[test]
-fn soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
-    on_cuda("soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu", &[], |_| {
-        gpu::ends_in_the_same_bits_with(&soft_plan(1000, "Pendulum-v1", &[]), cuda);
-        for env in ["Pendulum-v1", "CartPole-v1"] {
-            gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, env, &[]), 3, cuda);
+fn soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu() {
+    on_cuda("soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu", &[], |_| {
+        for algorithm in ["SoftActorCritic", "CrossQ"] {
+            gpu::ends_in_the_same_bits_with(&soft_plan(1000, algorithm, "Pendulum-v1"), cuda);
+            for env in ["Pendulum-v1", "CartPole-v1"] {
+                gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, algorithm, env), 3, cuda);
+            }
         }
     });
 }

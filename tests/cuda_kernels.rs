@@ -269,6 +269,8 @@ ops!(
     optimize,
     sample,
     td_grad,
+    crossq_grad,
+    fold,
     prioritize,
     target,
     obs_moments

@@ -100,9 +100,9 @@ fn soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
     if adapter().is_none() {
         return;
     }
-    gpu::ends_in_the_same_bits_with(&soft_plan(1000, "Pendulum-v1", &[]), open);
+    gpu::ends_in_the_same_bits_with(&soft_plan(1000, "SoftActorCritic", "Pendulum-v1"), open);
     for env in ["Pendulum-v1", "CartPole-v1"] {
-        gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, env, &[]), 3, open);
+        gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, "SoftActorCritic", env), 3, open);
     }
 }
 

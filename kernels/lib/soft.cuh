@@ -78,9 +78,10 @@ struct Matrices {
                                         shared, lane);
     }
 
-    // The block's tile of the gradient of layer l in tile `tile` of the batch's rows; `block` counts within it.
+    // The block's tile of the gradient of layer l in tile `tile` of the batch's rows; `block` counts within it. `biased`:
+    // the bias has one too.
     __device__ __forceinline__ void weights(u32 l, u32 block, u32 tile, u32 tile_rows, float* grad, float* shared,
-                                            u32 lane) const {
+                                            u32 lane, bool biased = true) const {
         if (l >= net.layers) return;
         const Layer& y = net.layer[l];
         bool last = l + 1 == net.layers;
@@ -89,7 +90,7 @@ struct Matrices {
         layered::Tile at = {block / across * Fused::WIDTH, block % across * Fused::WIDTH};
         if (at.row >= a_len) return;
         u32 below_row = pad4(y.input), slopes_row = pad4(y.output), at_sums = last ? at.row : at.col;
-        bool with_bias = (last ? at.col : at.row) == 0;
+        bool with_bias = biased && (last ? at.col : at.row) == 0;
         layered::gradient_tile<Product>(last ? slopes(l) : below(l), last ? slopes_row : below_row, a_len,
                                         last ? below(l) : slopes(l), last ? below_row : slopes_row, b_len,
                                         grad + y.weight, row, min(tile_rows, rows - row), at,

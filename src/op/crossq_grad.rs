@@ -16,8 +16,8 @@ use super::lib::soft::{self, Noise, Seen, Squashed, to_lanes};
 use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
-use crate::device::Cx;
 use crate::device::cpu::Isa;
+use crate::device::{Cx, Kernel};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -89,6 +89,14 @@ impl Shape for CrossqShape {
     fn flops(&self) -> f64 {
         let critics = 2 * (2 * self.batch) * 3 * self.critic.mlp.madds();
         2.0 * (critics + self.batch * self.actor.madds()) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::crossq_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::crossq_grad::scratch(self)
     }
 
     fn cases() -> Vec<CrossqShape> {

@@ -2,7 +2,7 @@
 
 use super::lib::renorm::{self, Renorm};
 use super::{Draw, Shape};
-use crate::device::Cx;
+use crate::device::{Cx, Kernel};
 
 /// Sizes of [`Fold`].
 #[derive(Debug, Clone)]
@@ -21,6 +21,10 @@ impl Shape for FoldShape {
 
     fn flops(&self) -> f64 {
         2.0 * self.critic.mlp.len() as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::fold::kernels(self)
     }
 
     fn cases() -> Vec<FoldShape> {

@@ -84,13 +84,13 @@ pub fn q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
     plan_of(&spec, set)
 }
 
-/// Soft Actor-Critic, of real actions or of discrete ones.
-pub fn soft_plan(max_frame: u64, env: &str, set: &[(&str, &str)]) -> Plan {
+/// Soft Actor-Critic or CrossQ, of real actions or of discrete ones.
+pub fn soft_plan(max_frame: u64, algorithm: &str, env: &str) -> Plan {
     let mut spec = small_spec(max_frame, 3, Some(11));
     spec["small"]["agent"] = serde_json::json!({
-        "name": "SoftActorCritic",
+        "name": algorithm,
         "algorithm": {
-            "name": "SoftActorCritic",
+            "name": algorithm,
             "gamma": 0.98,
             "training_frequency": 16,
             "training_iter": 2,
@@ -109,9 +109,18 @@ pub fn soft_plan(max_frame: u64, env: &str, set: &[(&str, &str)]) -> Plan {
             "update_frequency": 1,
         },
     });
+    if algorithm == "CrossQ" {
+        let net = &mut spec["small"]["agent"]["net"];
+        for key in ["update_type", "polyak_coef", "update_frequency"] {
+            net.as_object_mut().expect("an object").remove(key);
+        }
+        let mut critic = net.clone();
+        critic["batch_renorm"] = serde_json::json!({ "momentum": 0.01, "eps": 0.001, "warmup_steps": 20 });
+        spec["small"]["agent"]["critic_net"] = critic;
+    }
     spec["small"]["env"]["name"] = env.into();
     spec["small"]["env"]["normalize_obs"] = false.into();
-    plan_of(&spec, set)
+    plan_of(&spec, &[])
 }
 
 fn plan_of(spec: &serde_json::Value, set: &[(&str, &str)]) -> Plan {

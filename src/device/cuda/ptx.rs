@@ -28,6 +28,8 @@ modules![
     "td_grad_layered",
     "critic_grad",
     "actor_grad",
+    "crossq_grad",
+    "fold",
     "minibatch_grad_32",
     "minibatch_grad_64",
     "minibatch_grad_128",

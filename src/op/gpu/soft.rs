@@ -1,12 +1,16 @@
 //! What the launches of Soft Actor-Critic's gradients share: the sizes that `kernels/lib/soft.cuh` lays out. Their nets go
 //! layer by layer through scratch whatever their width, since those of the field are 256 units wide.
 
+use super::net;
 use super::nets::{STRIDE, WIDTH, pad4};
 use crate::device::{Field, Kernel};
 use crate::op::lib::mlp::Mlp;
+use crate::op::lib::renorm::Renorm;
 
-/// Lanes of a block that makes a tile.
+/// Lanes of a block that makes a tile; of one that has the moments of so many columns.
 const LANES: usize = 128;
+const COLUMN_LANES: usize = 256;
+pub const COLUMNS: usize = 32;
 /// Words of the operands of a product.
 pub const TWO_TILES: usize = 2 * WIDTH * STRIDE;
 
@@ -33,6 +37,16 @@ pub fn across(columns: impl IntoIterator<Item = usize>) -> usize {
     columns.into_iter().map(|columns| columns.div_ceil(WIDTH)).max().unwrap_or(0)
 }
 
+/// `struct Net` of a normalized net, whose layers have scales and shifts behind their biases.
+pub fn renorm(name: &'static str, of: &Renorm) -> Field {
+    let mut field = net(name, Some(&of.mlp));
+    field.words[2] = of.len() as u32;
+    for (layer, place) in field.words[3..].chunks_exact_mut(4).zip(of.places()) {
+        (layer[2], layer[3]) = (place.weight as u32, place.bias as u32);
+    }
+    field
+}
+
 /// Launches of one op, in order.
 pub struct Launches<S> {
     /// What the op is called.
@@ -49,7 +63,12 @@ impl<S: Fn(bool, usize) -> Vec<Field>> Launches<S> {
             entry: format!("{}_{entry}", self.op),
             tiles: tiles as u32,
             parts: parts as u32,
-            threads: if entry == "losses" && shared_words == 0 { WIDTH } else { LANES } as u32,
+            threads: match entry {
+                "normalize" | "centre" => COLUMN_LANES,
+                // a lane per row
+                "losses" if shared_words == 0 => WIDTH,
+                _ => LANES,
+            } as u32,
             shared_bytes: 4 * shared_words as u32,
             shape: (self.shape)(second, layer),
         });
