@@ -1,14 +1,14 @@
 // Gradient of Soft Actor-Critic's actor and of its entropy weight on a batch from the replay ring. Twin of
 // src/op/actor_grad.rs.
 //
-// Kernels in order: gather; the actor ahead (lib/soft.wgsl); its actions; both critics ahead side by side (z of the grid);
-// with real actions both back to the action: a slope of 1 at the value, slopes at the units below layer by layer, then at
-// the action alone; losses; then the actor back: for every layer from the last, gradient of its weights, and slopes at the
-// units below it.
+// Kernels in order: gather; the actor ahead (lib/soft.wgsl); its actions; both critics ahead side by side (z of the
+// grid); with real actions both back to the action: a slope of 1 at the value, slopes at the units below layer by
+// layer, then at the action alone; losses; then the actor back: for every layer from the last, gradient of its weights,
+// and slopes at the units below it.
 //
-// Blocks of 64 lanes make tiles of 64 x 64 numbers (lib/layers.wgsl). Per row 3 fused multiply-adds for each of the actor's
-// weights and 4 for each of a critic's. Small batches are bound by the latency of the launches, large ones by the f32 units
-// and workgroup memory. Orders depend on shapes alone.
+// Blocks of 64 lanes make tiles of 64 x 64 numbers (lib/layers.wgsl). Per row 3 fused multiply-adds for each of the
+// actor's weights and 4 for each of a critic's. Small batches are bound by the latency of the launches, large ones by
+// the f32 units and workgroup memory. Orders depend on shapes alone.
 
 #import lib/core
 #import lib/layers
@@ -50,8 +50,8 @@ struct Args {
     scratch: UpdateF,
 }
 
-// Numbers of a row in scratch behind `d.rest`: the actor's loss, the log-probability, the value of each critic, and their
-// slopes at the action.
+// Numbers of a row in scratch behind `d.rest`: the actor's loss, the log-probability, the value of each critic, and
+// their slopes at the action.
 const LOSS = 0u;
 const LOG_PROB = 1u;
 const VALUES = 2u;

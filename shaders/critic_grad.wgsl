@@ -1,12 +1,13 @@
 // Gradient of Soft Actor-Critic's two critics on a batch from the replay ring. Twin of src/op/critic_grad.rs.
 //
-// Kernels in order: gather; the actor ahead at the next observations (lib/soft.wgsl); its actions; then side by side (z of
-// the grid) critics 0 and 1 at what was done, and as 2 and 3 the target critics at what the actor would do next; losses;
-// then the two critics back: for every layer from the last, gradient of its weights, and slopes at the units below it.
+// Kernels in order: gather; the actor ahead at the next observations (lib/soft.wgsl); its actions; then side by side (z
+// of the grid) critics 0 and 1 at what was done, and as 2 and 3 the target critics at what the actor would do next;
+// losses; then the two critics back: for every layer from the last, gradient of its weights, and slopes at the units
+// below it.
 //
-// Blocks of 64 lanes make tiles of 64 x 64 numbers (lib/layers.wgsl). Per row 1 fused multiply-add for each of the actor's
-// weights and 8 for each of a critic's. Small batches are bound by the latency of the launches, large ones by the f32 units
-// and workgroup memory. Orders depend on shapes alone.
+// Blocks of 64 lanes make tiles of 64 x 64 numbers (lib/layers.wgsl). Per row 1 fused multiply-add for each of the
+// actor's weights and 8 for each of a critic's. Small batches are bound by the latency of the launches, large ones by
+// the f32 units and workgroup memory. Orders depend on shapes alone.
 
 #import lib/core
 #import lib/distance

@@ -22,8 +22,8 @@ struct Launch {
     across: u32,
     // bit 0, 1: this layer of the actor, of the critic, is its last; bit 2: this launch adds up the losses of tiles
     flags: u32,
-    // of a layer of the actor, then of the critic: sizes, first parameter, and words per row of scratch before what `Side`
-    // calls so
+    // of a layer of the actor, then of the critic: sizes, first parameter, and words per row of scratch before what
+    // `Side` calls so
     actor_input: u32,
     actor_output: u32,
     actor_weight: u32,

@@ -1,9 +1,10 @@
 // Priorities of a replay ring, and the sums above them. Twin of src/op/prioritize.rs.
 //
-// One block per session, since a level of the tree waits for the one below: first the leaves, a lane per row, then level
-// by level the nodes above them, a lane per node. What was learnt from has a node a row; new rows lie side by side and
-// have a node for every `children` of them. Two lanes may compute one node: from the same children in the same order, so
-// both write the same number. A node is 64 bytes read; the whole is bound by the latency of as many rounds as levels.
+// One block per session, since a level of the tree waits for the one below: first the leaves, a lane per row, then
+// level by level the nodes above them, a lane per node. What was learnt from has a node a row; new rows lie side by
+// side and have a node for every `children` of them. Two lanes may compute one node: from the same children in the same
+// order, so both write the same number. A node is 64 bytes read; the whole is bound by the latency of as many rounds as
+// levels.
 
 #import lib/core
 #import lib/tree

@@ -1,7 +1,7 @@
 // A target net follows the parameters that learn. Twin of src/op/target.rs.
 //
-// A lane per parameter, which takes further ones `d.lanes` on: 8 bytes read and 4 written each, side by side, so bound by
-// memory. No sum, so no order.
+// A lane per parameter, which takes further ones `d.lanes` on: 8 bytes read and 4 written each, side by side, so bound
+// by memory. No sum, so no order.
 
 #import lib/core
 #import lib/wide

@@ -1,14 +1,14 @@
 // Gradient of one batch of temporal-difference errors of a Q net, layer by layer through scratch. Twin of
 // src/op/td_grad.rs.
 //
-// Kernels in order: gather; forward, once per hidden layer; outputs; losses; then for every layer from the last: gradient
-// of its weights, and slopes at the units below it, in the place of their activations. The ways ahead lie side by side (z
-// of the grid): 0 is the net at the rows that were drawn, then come the net and the target net at the states after them,
-// as far as the backup asks; only the first goes back.
+// Kernels in order: gather; forward, once per hidden layer; outputs; losses; then for every layer from the last:
+// gradient of its weights, and slopes at the units below it, in the place of their activations. The ways ahead lie side
+// by side (z of the grid): 0 is the net at the rows that were drawn, then come the net and the target net at the states
+// after them, as far as the backup asks; only the first goes back.
 //
-// Blocks of 64 lanes make tiles of 64 x 64 numbers (lib/layers.wgsl). Per row and weight one fused multiply-add for each
-// way ahead and 2 for the way back. Small batches are bound by the latency of the launches, large ones by the f32 units
-// and workgroup memory. Orders depend on shapes alone.
+// Blocks of 64 lanes make tiles of 64 x 64 numbers (lib/layers.wgsl). Per row and weight one fused multiply-add for
+// each way ahead and 2 for the way back. Small batches are bound by the latency of the launches, large ones by the f32
+// units and workgroup memory. Orders depend on shapes alone.
 
 #import lib/activation
 #import lib/core

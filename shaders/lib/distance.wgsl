@@ -1,5 +1,5 @@
-// How far a prediction is from its target, and the slope of that. Twin of `Distance` in src/op/minibatch_grad.rs; the op
-// has `d.distance` and `d.beta`.
+// How far a prediction is from its target, and the slope of that. Twin of `Distance` in src/op/minibatch_grad.rs; the
+// op has `d.distance` and `d.beta`.
 
 #import lib/trig
 

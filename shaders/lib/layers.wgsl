@@ -56,7 +56,8 @@ fn layer_outputs(side: Side, rows: u32, row: u32, lane: u32) {
     for (var col = 0u; col < side.output; col += SIDE) {
         var sums = TileSums();
         let left = Matrix(side.below + row * side.input, side.input, 1u, rows - row, side.input);
-        multiply(left, Matrix(side.weight + col * side.input, side.input, 1u, side.output - col, side.input), lane, &sums);
+        let weight = side.weight + col * side.input;
+        multiply(left, Matrix(weight, side.input, 1u, side.output - col, side.input), lane, &sums);
         for (var half = 0u; half < 2u; half++) {
             keep_half(half, lane, &sums);
             let first = row + half * HALF_SIDE;

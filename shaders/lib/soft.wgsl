@@ -1,10 +1,10 @@
-// What the ops of Soft Actor-Critic share: the actor and two critics ahead and back, layer by layer through scratch, and
-// samples of a squashed Gaussian that gradients go through. Twin of src/op/lib/soft.rs.
+// What the ops of Soft Actor-Critic share: the actor and two critics ahead and back, layer by layer through scratch,
+// and samples of a squashed Gaussian that gradients go through. Twin of src/op/lib/soft.rs.
 //
-// The op has `d.actor`, `d.critic`, `d.policy`, `d.batch`, `d.learned`, `d.normalize_obs`, and where its matrices begin in
-// scratch, in words per row: first what the actor sees, then what critics see (`d.critic_inputs` kinds of it), then
-// `d.actor_at` and `d.critics_at`: the layers of the actor and of each critic, `d.critic_words` apart; `d.actor_before` and
-// `d.critics_before`: units before the activation. `critic_params(s, z)`: where the parameters of critic `z` begin.
+// The op has `d.actor`, `d.critic`, `d.policy`, `d.batch`, `d.learned`, `d.normalize_obs`, and where its matrices begin
+// in scratch, in words per row: first what the actor sees, then what critics see (`d.critic_inputs` kinds of it), then
+// `d.actor_at` and `d.critics_at`: the layers of the actor and of each critic, `d.critic_words` apart; `d.actor_before`
+// and `d.critics_before`: units before the activation. `critic_params(s, z)`: where the parameters of critic `z` begin.
 
 #import lib/activation
 #import lib/core
