@@ -224,7 +224,7 @@ fn advance_all(s: u32, g: u32, grad: u32, begin: u32, end: u32, lane: u32) -> bo
         put(params + p, x);
         put(slots + p, next.y);
         put(slots + d.params + p, next.z);
-        fine = fine && is_finite(next.x);
+        fine = fine && is_finite(x);
     }
     return fine;
 }

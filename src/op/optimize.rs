@@ -372,9 +372,12 @@ fn run(d: &OptimizeShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         let range = || group.range.clone();
         let grad = &grad[d.part(group)];
         let finite = advance(cx.isa, step, grad, &mut params[range()], &mut first[range()], &mut second[range()]);
-        if group.bounded {
+        let finite = if group.bounded {
             bound(&mut params[range()], a.hyper);
-        }
+            params[range()].iter().all(|x| x.is_finite())
+        } else {
+            finite
+        };
         if !finite && fault[fault::OP] == 0 {
             note(fault, fault::PARAMS, clock, at);
         }

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::algorithm::{ActionPolicy, Algorithm, Pdtype};
-use super::{Agent, CellType, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Spec, UpdateType, arc};
+use super::{
+    Agent, CellType, Distributed, Env, Loss, LrScheduler, Memory, Net, NetType, Optim, Precision, Spec, UpdateType, arc,
+};
 use crate::error::{Error, Result};
 
 /// Something a spec asks for that is not built yet.
@@ -41,12 +43,15 @@ impl Spec {
         if self.agent.net.kind == NetType::DuelingMLPNet && !is_q(&self.agent.algorithm) {
             list.add("agent.net.type", "a dueling net belongs to a Q net; MLPNet is for the others");
         }
-        if learns_from_replay(&self.agent.algorithm) {
-            for (key, on) in
-                [("normalize_obs", self.env.normalize_obs), ("normalize_reward", self.env.normalize_reward)]
-            {
+        if learns_from_transitions(&self.agent.algorithm) {
+            let what = format!("is not built yet for {}", self.agent.algorithm.name());
+            for (place, on) in [
+                ("env.normalize_obs", self.env.normalize_obs),
+                ("env.normalize_reward", self.env.normalize_reward),
+                ("meta.precision", self.meta.precision == Precision::Bf16),
+            ] {
                 if on {
-                    list.add(format!("env.{key}"), "is not built yet for algorithms that learn from a replay memory");
+                    list.add(place, &what);
                 }
             }
         }
@@ -94,10 +99,14 @@ fn is_q(algorithm: &Algorithm) -> bool {
     matches!(algorithm, SARSA(_) | VanillaDQN(_) | DQNBase(_) | DQN(_) | DoubleDQN(_))
 }
 
-/// Whether it draws what it learns from out of a replay memory.
+/// Whether it learns from transitions rather than from whole rollouts.
+fn learns_from_transitions(algorithm: &Algorithm) -> bool {
+    is_q(algorithm) || matches!(algorithm, Algorithm::SoftActorCritic(_) | Algorithm::CrossQ(_))
+}
+
+/// Whether it draws them out of a replay memory.
 fn learns_from_replay(algorithm: &Algorithm) -> bool {
-    (is_q(algorithm) && !matches!(algorithm, Algorithm::SARSA(_)))
-        || matches!(algorithm, Algorithm::SoftActorCritic(_) | Algorithm::CrossQ(_))
+    learns_from_transitions(algorithm) && !matches!(algorithm, Algorithm::SARSA(_))
 }
 
 struct List(Vec<Missing>);
