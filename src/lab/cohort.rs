@@ -106,7 +106,7 @@ impl Cohort {
         let mut log = vec![b.clock.id(), b.fault.id(), b.row_count.id(), b.row_ints.id(), b.row_nums.id()];
         log.sort_unstable();
         let entries = memory.layout().entries().iter().enumerate();
-        let saved = entries.filter(|(_, entry)| entry.keep == Keep::Saved).map(|(id, _)| id).collect();
+        let saved = entries.filter(|(_, entry)| entry.keep == Keep::Saved && entry.len > 0).map(|(id, _)| id).collect();
         Ok(Cohort {
             plan: plan.clone(),
             device,
