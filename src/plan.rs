@@ -150,6 +150,13 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same with the replay memory in every checkpoint, whatever the spec says: for trials that are put aside and taken
+    /// up again, and must not notice.
+    pub fn with_memory_in_checkpoint(mut self) -> Plan {
+        self.off_policy.iter_mut().for_each(|off_policy| off_policy.in_checkpoint = true);
+        self
+    }
+
     /// Whether sessions of both plans go through the same launches: all that is equal but seeds, first parameters and
     /// the numbers of the table `hyper`.
     pub fn has_shape_of(&self, other: &Plan) -> bool {
@@ -220,6 +227,11 @@ impl Plan {
     pub fn before(&self, step: u64) -> u64 {
         let (warmup, horizon) = (self.warmup() as u64, self.horizon as u64);
         if step <= warmup { 0 } else { warmup + (step - warmup - 1) / horizon * horizon }
+    }
+
+    /// Rows that gradients are taken of, for each frame.
+    pub fn rows_per_frame(&self) -> f64 {
+        self.off_policy.map_or(self.epochs as f64, |p| p.steps_per_frame(self.num_envs as usize) * p.batch as f64)
     }
 
     /// Minibatches of one epoch.

@@ -96,7 +96,12 @@ impl Shape for SampleShape {
         match arg {
             "hyper" => hyper::sample(words, draw),
             // a ring that is being filled, that is just full, and that has gone round
-            "clock" => words[hyper::CLOCK_STEP] = [2, self.c as u32 / 2, 3 * self.c as u32 + 1][draw.below(3) as usize],
+            "clock" => {
+                let step = [2, self.c as u32 / 2, 3 * self.c as u32 + 1][draw.below(3) as usize];
+                words[hyper::CLOCK_STEP] = step;
+                // mostly a ring of the whole run, else one that began later
+                words[hyper::CLOCK_RING] = [0, 0, step - step.min(2), step][draw.below(4) as usize];
+            }
             "ended" => words.iter_mut().for_each(|word| *word = draw.below(12).saturating_sub(8)),
             "tree" if !words.is_empty() => {
                 let levels = tree::levels(self.rows());
@@ -141,7 +146,8 @@ fn define(d: &SampleShape, a: Args) {
     }
     // vector steps that were ever stored, of which the ring holds the last
     let now = a.clock[hyper::CLOCK_STEP] as usize + d.at;
-    let filled = now.min(d.c);
+    let begin = a.clock[hyper::CLOCK_RING] as usize;
+    let filled = (now - begin).min(d.c);
     let levels = tree::levels(d.rows());
     let ring = Ring { hyper: a.hyper, reward: a.reward, ended: a.ended };
     for k in 0..d.batches {
@@ -156,7 +162,10 @@ fn define(d: &SampleShape, a: Args) {
                     let back = d.batch - 1 - b;
                     Some((now - 1 - back / d.n) % d.c * d.n + back % d.n)
                 }
-                Drawing::Uniform => Some(((u64::from(word) * (filled * d.n) as u64) >> 32) as usize),
+                Drawing::Uniform => {
+                    let row = ((u64::from(word) * (filled * d.n) as u64) >> 32) as usize;
+                    Some((begin % d.c * d.n + row) % d.rows())
+                }
                 Drawing::Prioritized => {
                     let part = (b as f32 + unit(word)) / d.batch as f32;
                     Some(tree::find(a.tree, &levels, part * tree::total(a.tree, &levels)))
