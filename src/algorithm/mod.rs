@@ -4,6 +4,7 @@
 mod a2c;
 mod crossq;
 mod dqn;
+mod imitation;
 mod ppo;
 mod recurrent;
 mod reinforce;
@@ -72,6 +73,8 @@ pub struct Buffers {
     pub index: Buf<u32>,
     pub moments: Buf<f32>,
     pub replay: ReplayBuffers,
+    /// Where the agent imitates itself.
+    pub imitation: Option<imitation::Records>,
     /// Sums over the minibatches of an update.
     pub update: Buf<f32>,
     pub fault: Buf<u32>,
@@ -132,13 +135,15 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
         let refill = part(lost, "refill_", off_policy.explore);
         return (layout, Program { buffers, warmup, iteration, tail, refill });
     }
+    recorder.begin_imitation(&mut iteration);
     recorder.collect(&mut iteration, plan.horizon);
     match plan.spec.agent.algorithm {
         Algorithm::Reinforce(_) => reinforce::learn(&mut recorder, &mut iteration),
-        Algorithm::ActorCritic(_) => a2c::learn(&mut recorder, &mut iteration),
-        Algorithm::PPO(_) => ppo::learn(&mut recorder, &mut iteration),
+        Algorithm::ActorCritic(_) | Algorithm::SIL(_) => a2c::learn(&mut recorder, &mut iteration),
+        Algorithm::PPO(_) | Algorithm::PPOSIL(_) => ppo::learn(&mut recorder, &mut iteration),
         ref other => unreachable!("`require_built` refuses {other:?}"),
     }
+    imitation::learn(&mut recorder, &mut iteration);
     recorder.observe(&mut iteration);
     let buffers = recorder.b;
     let tail = (plan.iterations().1 > 0).then(|| tail(plan, &mut layout, buffers));
@@ -230,6 +235,7 @@ impl<'a> Recorder<'a> {
         let steps = layout.buf("steps", &[groups], Keep::Saved);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
         let states = recurrent::States::new(plan, layout);
+        let imitation = imitation::Records::new(plan, layout);
         // recurrent nets learn from whole sequences: what has an order is the environments
         let ordered = if states.is_some() { n } else { m };
         let index = layout.buf("index", &[plan.epochs, ordered], Keep::Scratch);
@@ -263,6 +269,7 @@ impl<'a> Recorder<'a> {
             next_obs,
             steps,
             replay,
+            imitation,
             action,
             log_prob,
             value,
@@ -401,6 +408,7 @@ impl<'a> Recorder<'a> {
             epochs: p.epochs,
             clipped: p.learning.clipped,
             distance: p.learning.distance,
+            one_sided: false,
             clip_value: p.learning.clip_value,
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,

@@ -39,9 +39,12 @@ pub struct ReplayBuffers {
 impl ReplayBuffers {
     pub(super) fn new(plan: &Plan, layout: &mut Layout) -> ReplayBuffers {
         let memory = plan.off_policy;
-        let (samples, batch) = memory.map_or((0, 0), |memory| (memory.samples(), memory.batch));
-        let rows = memory.filter(OffPolicy::prioritized).map(|memory| memory.ring * plan.num_envs as usize);
-        let keep = memory.map_or(Keep::Scratch, |memory| memory.keep());
+        let drawn = memory.map(|m| (m.samples(), m.batch, m.prioritized(), m.ring));
+        // rows of episodes that go on are not to be drawn, so what is imitated has priorities always
+        let drawn = drawn.or(plan.imitation.map(|m| (m.samples(), m.batch, true, m.ring)));
+        let (samples, batch, prioritized, ring) = drawn.unwrap_or((0, 0, false, 0));
+        let rows = prioritized.then_some(ring * plan.num_envs as usize);
+        let keep = memory.map_or(Keep::Saved, |memory| memory.keep());
         let target = if memory.is_some_and(|memory| memory.has_target()) { plan.target_len() } else { 0 };
         ReplayBuffers {
             index: layout.buf("sample_index", &[samples], Keep::Scratch),

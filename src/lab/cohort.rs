@@ -351,6 +351,9 @@ impl Cohort {
 fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2]) {
     memory.write(b.seed, s).copy_from_slice(&key);
     memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
+    if let Some(imitation) = &b.imitation {
+        memory.write(imitation.hyper, s).copy_from_slice(&plan.imitation_hyper());
+    }
     memory.write(b.replay.norm, s).copy_from_slice(&plan.critics.as_ref().map_or(Vec::new(), net::init_norm));
     memory.write(b.normalizer, s).copy_from_slice(&plan.first_normalizer());
     let env = EnvFns::new(plan.env);
@@ -421,6 +424,7 @@ impl Player {
             minibatch: 1,
             precision: Precision::F32,
             off_policy: None,
+            imitation: None,
             critics: None,
             params: plan.nets.len(),
             ..plan.clone()

@@ -32,9 +32,9 @@ pub enum Algorithm {
     SoftActorCritic(SoftActorCritic),
     /// CrossQ (Bhatt et al. 2024): Soft Actor-Critic without target nets, its critics normalised over the batch.
     CrossQ(SoftActorCritic),
-    /// A2C with self-imitation; not built.
+    /// A2C with self-imitation (Oh et al. 2018).
     SIL(Sil),
-    /// PPO with self-imitation; not built.
+    /// PPO with self-imitation (Oh et al. 2018).
     PPOSIL(PpoSil),
     /// A uniformly random policy; not built.
     Random(RandomPolicy),
