@@ -9,6 +9,7 @@ use super::renorm::Renorm;
 use crate::device::Precision;
 use crate::env;
 use crate::op::crossq_grad::CrossqShape;
+use crate::op::imitate::ImitateShape;
 use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::recurrent_rollout::RecurrentShape;
 use crate::op::rollout::{Explore, RolloutShape, Store};
@@ -65,6 +66,7 @@ fn grad_base(nets: Nets) -> GradShape {
         epochs: 1,
         clipped: true,
         distance: Distance::Mse,
+        one_sided: false,
         clip_value: false,
         symlog: false,
         normalize_targets: false,
@@ -86,6 +88,8 @@ pub fn grad_shapes() -> Vec<GradShape> {
     };
     all.push(with(&|d| d.clipped = false));
     all.push(with(&|d| d.distance = Distance::SmoothL1 { beta: 0.7 }));
+    all.push(with(&|d| (d.clipped, d.one_sided) = (false, true)));
+    all.push(with(&|d| (d.one_sided, d.distance) = (true, Distance::SmoothL1 { beta: 0.4 })));
     all.push(with(&|d| d.clip_value = true));
     all.push(with(&|d| d.symlog = true));
     all.push(with(&|d| d.normalize_targets = true));
@@ -116,6 +120,29 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.extend(halves);
     all.extend(cut);
     all.push(half(&with(&|d| (d.clipped, d.normalize_obs) = (false, true))));
+    all
+}
+
+/// Cases of `imitate`: values of nets of their own and of shared ones; a batch among several, a row, several tiles.
+pub fn imitate_shapes() -> Vec<ImitateShape> {
+    let case = |nets: Nets, batch| ImitateShape {
+        obs: nets.actor.input,
+        rows: 90,
+        samples: 2 * batch + 1,
+        start: batch,
+        batch,
+        normalize_obs: false,
+        nets,
+    };
+    let mut all: Vec<ImitateShape> = all_nets()
+        .into_iter()
+        .filter(Nets::has_value)
+        .enumerate()
+        .map(|(i, nets)| case(nets, 1 + 23 * i % 75))
+        .collect();
+    for (at, batch) in [(0, 128), (2, 40), (4, 601)] {
+        all.push(ImitateShape { normalize_obs: true, start: 0, ..case(all_nets().swap_remove(at), batch) });
+    }
     all
 }
 
