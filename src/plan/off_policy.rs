@@ -255,8 +255,8 @@ impl OffPolicy {
         let Method::Soft { crossed, .. } = self.method else { return None };
         let tower = spec.agent.critic();
         let (seen, output) = match nets.policy {
-            Policy::Categorical { n } => (0, n),
-            Policy::Gaussian { n, .. } => (n, 1),
+            Policy::Categorical { n } if spec.agent.algorithm.action_pdtype() != Pdtype::GumbelSoftmax => (0, n),
+            Policy::Categorical { n } | Policy::Gaussian { n, .. } => (n, 1),
         };
         let (hidden, activation) = (tower.hid_layers.to_vec(), activation(tower.activation));
         let mlp = Mlp { input: env.obs_len + seen, hidden, activation, output };
