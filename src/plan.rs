@@ -155,6 +155,13 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same with the replay memory in every checkpoint, whatever the spec says: for trials that are put aside and taken
+    /// up again, and must not notice.
+    pub fn with_memory_in_checkpoint(mut self) -> Plan {
+        self.off_policy.iter_mut().for_each(|off_policy| off_policy.in_checkpoint = true);
+        self
+    }
+
     /// Whether sessions of both plans go through the same launches: all that is equal but seeds, first parameters and
     /// the numbers of the table `hyper`.
     pub fn has_shape_of(&self, other: &Plan) -> bool {
@@ -228,6 +235,11 @@ impl Plan {
         if step <= warmup { 0 } else { warmup + (step - warmup - 1) / horizon * horizon }
     }
 
+    /// Rows that gradients are taken of, for each frame.
+    pub fn rows_per_frame(&self) -> f64 {
+        self.off_policy.map_or(self.epochs as f64, |p| p.steps_per_frame(self.num_envs as usize) * p.batch as f64)
+    }
+
     /// Minibatches of one epoch.
     pub fn minibatches(&self) -> usize {
         self.rows().div_ceil(self.minibatch)
@@ -251,9 +263,10 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let is_soft = matches!(method, Some(Method::Soft { .. }));
     let has_value = method.is_none() && !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
     let policy = match (&env.action_space, spec.agent.algorithm.action_pdtype()) {
-        (ActionSpace::Discrete(n), spec::Pdtype::Default | spec::Pdtype::Categorical | spec::Pdtype::Argmax) => {
-            Policy::Categorical { n: *n }
-        }
+        (
+            ActionSpace::Discrete(n),
+            spec::Pdtype::Default | spec::Pdtype::Categorical | spec::Pdtype::Argmax | spec::Pdtype::GumbelSoftmax,
+        ) => Policy::Categorical { n: *n },
         (ActionSpace::Box { .. }, _) if is_q => {
             let what = format!(
                 "{} learns the value of each action, and {} has real ones",
@@ -262,7 +275,10 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
             );
             return Err(Error::new("agent.algorithm.name", what).hint("use `SoftActorCritic`, `PPO` or `ActorCritic`"));
         }
-        (ActionSpace::Box { low, .. }, pdtype) if pdtype != spec::Pdtype::Categorical => Policy::Gaussian {
+        (
+            ActionSpace::Box { low, .. },
+            pdtype @ (spec::Pdtype::Default | spec::Pdtype::Normal | spec::Pdtype::NormalTanh),
+        ) => Policy::Gaussian {
             n: low.len(),
             free_std: net.log_std_init.is_some(),
             squashed: is_soft || pdtype == spec::Pdtype::NormalTanh,

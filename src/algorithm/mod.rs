@@ -85,19 +85,20 @@ pub struct Buffers {
     pub row_nums: Buf<f32>,
 }
 
-/// What a plan launches: what fills a replay memory before the first iteration, a full iteration, and the last one, whose
-/// rollout is too short to learn from.
+/// What a plan launches: what fills a replay memory before the first iteration, a full iteration, the last one, whose
+/// rollout is too short to learn from, and an iteration that only fills a memory which no checkpoint holds.
 pub struct Program {
     pub buffers: Buffers,
     pub warmup: Option<Queue>,
     pub iteration: Queue,
     pub tail: Option<Queue>,
+    pub refill: Option<Queue>,
 }
 
 impl Program {
     /// Every queue.
     pub fn queues(&self) -> impl Iterator<Item = &Queue> {
-        self.warmup.iter().chain([&self.iteration]).chain(&self.tail)
+        self.warmup.iter().chain([&self.iteration]).chain(&self.tail).chain(&self.refill)
     }
 }
 
@@ -130,7 +131,9 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
         };
         let warmup = part(plan.warmup(), "warmup_", off_policy.warmup_explore);
         let tail = part(plan.iterations().1, "tail_", off_policy.explore);
-        return (layout, Program { buffers, warmup, iteration, tail });
+        let lost = if off_policy.in_checkpoint { 0 } else { plan.horizon };
+        let refill = part(lost, "refill_", off_policy.explore);
+        return (layout, Program { buffers, warmup, iteration, tail, refill });
     }
     recorder.begin_imitation(&mut iteration);
     recorder.collect(&mut iteration, plan.horizon);
@@ -144,7 +147,7 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
     recorder.observe(&mut iteration);
     let buffers = recorder.b;
     let tail = (plan.iterations().1 > 0).then(|| tail(plan, &mut layout, buffers));
-    (layout, Program { buffers, warmup: None, iteration, tail })
+    (layout, Program { buffers, warmup: None, iteration, tail, refill: None })
 }
 
 /// The last, shorter rollout writes records of its own size.
@@ -165,7 +168,7 @@ impl Records {
         let (n, o, a) = (plan.num_envs as usize, plan.env.obs_len, plan.nets.policy.action_len());
         // a ring outlives an iteration, and nothing in it is judged
         let (stored, next, judged, keep) = match plan.off_policy {
-            Some(off_policy) => (off_policy.ring, off_policy.ring, 0, Keep::Saved),
+            Some(off_policy) => (off_policy.ring, off_policy.ring, 0, off_policy.keep()),
             None => (t, 0, n, Keep::Scratch),
         };
         let mut f = |name: &str, shape: &[usize], keep| layout.buf(&format!("{prefix}{name}"), shape, keep);

@@ -116,6 +116,18 @@ pub struct ReplayArgs {
     /// Put the newest transitions into every batch.
     #[serde(default)]
     pub use_cer: bool,
+    /// Keep it in the resumable checkpoint. Without, a resumed run fills it anew before it learns on, and its bits are not
+    /// those of an unbroken one.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub in_checkpoint: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(x: &bool) -> bool {
+    *x
 }
 
 /// Keys of [`Memory::PrioritizedReplay`].
@@ -136,4 +148,7 @@ pub struct PrioritizedArgs {
     /// Put the newest transitions into every batch.
     #[serde(default)]
     pub use_cer: bool,
+    /// Keep it in the resumable checkpoint; as for `Replay`.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub in_checkpoint: bool,
 }

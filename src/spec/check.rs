@@ -66,16 +66,34 @@ fn algorithm(algorithm: &Algorithm) -> Result<()> {
         | Algorithm::DoubleDQN(a)
         | Algorithm::HydraDQN(a) => {
             positive(&at("training_batch_iter"), a.training_batch_iter)?;
-            positive(&at("training_iter"), a.training_iter)?;
+            if a.training_iter.is_none() && a.update_to_data.is_none() {
+                return Err(Error::new(at("training_iter"), "is missing")
+                    .hint("batches of one training; or give `update_to_data`, gradient steps for each frame"));
+            }
+            updates(&at, a.training_iter, a.update_to_data)?;
             positive(&at("training_frequency"), a.training_frequency)
         }
         Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) => {
-            positive(&at("training_iter"), a.training_iter.unwrap_or(1))?;
+            updates(&at, a.training_iter, a.update_to_data)?;
             positive(&at("training_frequency"), a.training_frequency)?;
             positive(&at("policy_delay"), a.policy_delay)?;
             at_least(&at("log_alpha_max"), a.log_alpha_max, a.log_alpha_min)
         }
         Algorithm::SIL(_) | Algorithm::PPOSIL(_) | Algorithm::Random(_) => Ok(()),
+    }
+}
+
+/// How much is learnt from a frame is said in one way.
+fn updates(at: &impl Fn(&str) -> String, training_iter: Option<usize>, update_to_data: Option<f64>) -> Result<()> {
+    positive(&at("training_iter"), training_iter.unwrap_or(1))?;
+    match (training_iter, update_to_data) {
+        (Some(_), Some(_)) => Err(Error::new(at("update_to_data"), "and `training_iter` say the same in two ways")
+            .hint("leave one of them out")),
+        (_, Some(ratio)) if !(ratio > 0.0 && ratio.is_finite()) => {
+            Err(Error::new(at("update_to_data"), format!("{ratio} is no ratio"))
+                .hint("a number above 0, such as 1 or 0.25"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,9 @@
 pub mod actor_grad;
 pub mod advantage;
 pub mod critic_grad;
+pub mod crossq_grad;
 pub mod episode_returns;
+pub mod fold;
 pub mod imitate;
 pub mod log;
 pub mod minibatch_grad;
