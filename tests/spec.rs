@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use slm_fast::plan::Plan;
 use slm_fast::spec::{self, Activation, Algorithm, Loaded, NetType, Optim, Spec};
 
 const ENVS: [&str; 5] = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"];
@@ -262,6 +263,29 @@ fn n_step_returns_are_as_long_as_the_batch() {
         load(&value).warnings,
         ["agent.algorithm.training_frequency: ignored; n-step returns take batches of `num_step_returns`, 5"]
     );
+}
+
+#[test]
+fn how_much_is_learnt_from_a_frame_is_said_once() {
+    let text = std::fs::read_to_string(root().join("specs/dqn/dqn_cartpole.json")).expect("a spec");
+    let said = |pairs: &[(&str, &str)]| complaint_of("x.json", &text, None, pairs);
+    let (iter, ratio) = ("agent.algorithm.training_iter", "agent.algorithm.update_to_data");
+    insta::assert_snapshot!(said(&[(ratio, "1")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.update_to_data: and `training_iter` say the same in two ways
+      hint: leave one of them out
+    ");
+    insta::assert_snapshot!(said(&[(iter, "null")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.training_iter: is missing
+      hint: batches of one training; or give `update_to_data`, gradient steps for each frame
+    ");
+    insta::assert_snapshot!(said(&[(iter, "null"), (ratio, "-1")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.update_to_data: -1 is no ratio
+      hint: a number above 0, such as 1 or 0.25
+    ");
+    let path = root().join("specs/dqn/dqn_cartpole.json");
+    let spec = load(&path, None, &[(iter, "null"), (ratio, "0.25"), ("env.num_envs", "3")]).spec;
+    let plan = Plan::new(&spec).expect("a plan").off_policy.expect("a ring");
+    assert_eq!((plan.updates, plan.repeats, plan.every), (3, 2, 8), "24 frames, 6 gradient steps");
 }
 
 #[test]
