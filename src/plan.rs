@@ -263,9 +263,10 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
     let is_soft = matches!(method, Some(Method::Soft { .. }));
     let has_value = method.is_none() && !matches!(spec.agent.algorithm, Algorithm::Reinforce(_));
     let policy = match (&env.action_space, spec.agent.algorithm.action_pdtype()) {
-        (ActionSpace::Discrete(n), spec::Pdtype::Default | spec::Pdtype::Categorical | spec::Pdtype::Argmax) => {
-            Policy::Categorical { n: *n }
-        }
+        (
+            ActionSpace::Discrete(n),
+            spec::Pdtype::Default | spec::Pdtype::Categorical | spec::Pdtype::Argmax | spec::Pdtype::GumbelSoftmax,
+        ) => Policy::Categorical { n: *n },
         (ActionSpace::Box { .. }, _) if is_q => {
             let what = format!(
                 "{} learns the value of each action, and {} has real ones",
@@ -274,7 +275,10 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
             );
             return Err(Error::new("agent.algorithm.name", what).hint("use `SoftActorCritic`, `PPO` or `ActorCritic`"));
         }
-        (ActionSpace::Box { low, .. }, pdtype) if pdtype != spec::Pdtype::Categorical => Policy::Gaussian {
+        (
+            ActionSpace::Box { low, .. },
+            pdtype @ (spec::Pdtype::Default | spec::Pdtype::Normal | spec::Pdtype::NormalTanh),
+        ) => Policy::Gaussian {
             n: low.len(),
             free_std: net.log_std_init.is_some(),
             squashed: is_soft || pdtype == spec::Pdtype::NormalTanh,

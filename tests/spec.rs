@@ -209,6 +209,30 @@ fn names_are_those_of_specs() {
     assert_eq!(load(&path, None, &[]).spec.name, "only");
 }
 
+/// Only where an actor of discrete actions has critics that see one of them.
+#[test]
+fn gumbel_softmax_is_for_soft_actor_critic_with_discrete_actions() {
+    let gumbel = load(&root().join("specs/sac/sac_gumbel_cartpole.json"), None, &[]).spec;
+    let plan = Plan::new(&gumbel).expect("a plan");
+    let critic = plan.critics.as_ref().expect("two critics").mlp();
+    assert_eq!((critic.input, critic.output, plan.nets.actor.output), (4 + 2, 1, 2));
+    let exact = Plan::new(&load(&root().join("specs/sac/sac_cartpole.json"), None, &[]).spec).expect("a plan");
+    let critic = exact.critics.as_ref().expect("two critics").mlp();
+    assert_eq!((critic.input, critic.output), (4, 2));
+
+    let set = [("agent.algorithm.action_pdtype", "GumbelSoftmax")];
+    for (file, name) in [("crossq/crossq_cartpole.json", "CrossQ"), ("ppo/ppo_cartpole.json", "PPO")] {
+        let missing = load(&root().join("specs").join(file), None, &set).spec.missing(&["CartPole-v1"]);
+        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let start = format!("agent.algorithm.action_pdtype: GumbelSoftmax is not built yet for {name}; ");
+        assert!(lines.len() == 1 && lines[0].starts_with(&start), "{lines:?}");
+    }
+    let real = load(&root().join("specs/sac/sac_pendulum.json"), None, &set).spec;
+    let error = Plan::new(&real).expect_err("real actions");
+    assert_eq!(error.place, "agent.algorithm.action_pdtype");
+    assert!(error.what.contains("does not fit Pendulum-v1"), "{error}");
+}
+
 #[test]
 fn set_overrides_any_dotted_key() {
     let path = root().join("specs/ppo/ppo_cartpole.json");

@@ -1,5 +1,5 @@
 // What the ops of Soft Actor-Critic share: the actor and two critics ahead and back, layer by layer through scratch,
-// and samples of a squashed Gaussian that gradients go through. Twin of src/op/lib/soft.rs.
+// and samples that gradients go through, of a squashed Gaussian or of a Gumbel-softmax. Twin of src/op/lib/soft.rs.
 //
 // The op has `d.actor`, `d.critic`, `d.policy`, `d.batch`, `d.learned`, `d.normalize_obs`, and where its matrices begin
 // in scratch, in words per row: first what the actor sees, then what critics see (`d.critic_inputs` kinds of it), then
@@ -34,9 +34,13 @@ struct Launch {
 }
 
 const OBS = d.actor.layer[0].input;
-// Words that a critic sees: an observation, with the action behind it where that is of real numbers.
+// Words that a critic sees: an observation, with the action behind it where one is sampled.
 const WIDTH = d.critic.layer[0].input;
 const DISCRETE = d.policy.kind == POLICIES_CATEGORICAL;
+// Whether critics value every action, so that expectations are exact; otherwise discrete ones are one-hot vectors.
+const VALUES_ALL = DISCRETE && WIDTH == OBS;
+// Words of an action that critics see; one where they see none, because an array cannot be empty.
+const SEEN = max(WIDTH - OBS, 1u);
 const ACTOR_OUTPUT = d.actor.layer[d.actor.layers - 1u];
 const CRITIC_OUTPUT = d.critic.layer[d.critic.layers - 1u];
 
@@ -174,13 +178,22 @@ fn alpha_of(s: u32) -> f32 {
     return get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_ENTROPY_COEF);
 }
 
+// The key of what a session draws, and the optimiser call that it is drawn at.
+fn key_of(s: u32) -> vec2<u32> {
+    let seed = a.seed.at + s * a.seed.stride;
+    return vec2<u32>(get_u(seed), get_u(seed + 1u));
+}
+
+fn call_of(s: u32) -> u32 {
+    return get_u(a.clock.at + s * a.clock.stride + CLOCK_OPT);
+}
+
 // Samples the squashed action of a row and returns its log-probability; `offset`: how far the sample lies from the mean
 // before it is squashed, which is its slope by the log deviation.
 fn sample_squashed(s: u32, purpose: u32, row: u32, out: ptr<function, Outputs>, action: ptr<function, Action>,
                    offset: ptr<function, Action>) -> f32 {
-    let seed = a.seed.at + s * a.seed.stride;
-    let key = vec2<u32>(get_u(seed), get_u(seed + 1u));
-    let clock = get_u(a.clock.at + s * a.clock.stride + CLOCK_OPT);
+    let key = key_of(s);
+    let clock = call_of(s);
     var log_prob = 0.0;
     var words: vec4<u32>;
     for (var j = 0u; j < POLICY_ACTION; j++) {
@@ -197,4 +210,21 @@ fn sample_squashed(s: u32, purpose: u32, row: u32, out: ptr<function, Outputs>, 
         log_prob += fma(-0.5 * normal, normal, -log_std - POLICIES_HALF_LN_2PI) - ln_tanh_slope(x);
     }
     return log_prob;
+}
+
+// Samples a discrete action of a row, the greatest sum of a logit and a Gumbel number, and returns it; `soft` gets its
+// relaxation, the softmax of the sums.
+fn sample_relaxed(s: u32, purpose: u32, row: u32, out: ptr<function, Outputs>, soft: ptr<function, Outputs>) -> u32 {
+    let key = key_of(s);
+    let clock = call_of(s);
+    var words: vec4<u32>;
+    var best = 0u;
+    for (var j = 0u; j < POLICY_WORDS; j++) {
+        if (j % 4u == 0u) { words = philox(vec4<u32>(row, clock, purpose, j / 4u), key); }
+        (*soft)[j] = (*out)[j] - ln_of(-ln_of(unit(words[j % 4u])));
+        if ((*soft)[j] > (*soft)[best]) { best = j; }
+    }
+    let sums = log_sum_exp(soft);
+    for (var j = 0u; j < POLICY_WORDS; j++) { (*soft)[j] = exp_of((*soft)[j] - sums.x - sums.y); }
+    return best;
 }

@@ -136,6 +136,9 @@ crate::op! {
     /// gradient is divided by the batch's rows, losses are plain sums over rows; `error` is the distance of the lesser
     /// value from the target.
     ///
+    /// Every row counts in the moments, whatever its weight: weights of 0 mark rows that do not exist, which `sample` gives
+    /// only where it draws the last rollout in order, never from a replay memory, and CrossQ learns from nothing else.
+    ///
     /// One tile: the target needs both critics, and moments need all rows. A tile per critic would send both forward in
     /// each, a third more work, which pays only where a cohort has fewer sessions than there are threads.
     CrossqGrad(d: CrossqShape) = "crossq_grad", within 2e-5, run = run {

@@ -255,8 +255,8 @@ impl OffPolicy {
         let Method::Soft { crossed, .. } = self.method else { return None };
         let tower = spec.agent.critic();
         let (seen, output) = match nets.policy {
-            Policy::Categorical { n } => (0, n),
-            Policy::Gaussian { n, .. } => (n, 1),
+            Policy::Categorical { n } if spec.agent.algorithm.action_pdtype() != Pdtype::GumbelSoftmax => (0, n),
+            Policy::Categorical { n } | Policy::Gaussian { n, .. } => (n, 1),
         };
         let (hidden, activation) = (tower.hid_layers.to_vec(), activation(tower.activation));
         let mlp = Mlp { input: env.obs_len + seen, hidden, activation, output };
@@ -359,6 +359,7 @@ impl fmt::Display for Outline<'_> {
             Drawing::Uniform => "drawn uniformly",
             Drawing::Prioritized => "drawn by priority",
             Drawing::Ordered => "the last rollout in order",
+            Drawing::Sequences { .. } => "sequences drawn uniformly",
         };
         writeln!(f, "  memory        {} vector steps = {} transitions, {drawn}", p.ring, p.ring * n)?;
         writeln!(f, "  exploration   {:?}; {} frames before the first training", p.explore, p.warmup * n)?;

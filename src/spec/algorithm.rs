@@ -116,7 +116,8 @@ pub enum Pdtype {
     NormalTanh,
     /// The action of the largest value.
     Argmax,
-    /// Not built.
+    /// One of n actions as `Categorical`, learnt from by Soft Actor-Critic through samples of a Gumbel-softmax at temperature
+    /// 1 instead of by expectations over all actions.
     GumbelSoftmax,
     /// Not built.
     MultiCategorical,

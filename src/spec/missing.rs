@@ -131,12 +131,17 @@ impl List {
         let fits = match pdtype {
             Pdtype::Default | Pdtype::Categorical | Pdtype::Normal | Pdtype::NormalTanh => true,
             Pdtype::Argmax => is_q(algorithm),
+            Pdtype::GumbelSoftmax => matches!(algorithm, SoftActorCritic(_)),
             _ => false,
         };
         if !fits {
             self.add(
                 "agent.algorithm.action_pdtype",
-                format!("{pdtype:?} is not built yet; Categorical, Normal, NormalTanh and, for Q nets, Argmax are"),
+                format!(
+                    "{pdtype:?} is not built yet for {}; Categorical, Normal, NormalTanh, for Q nets Argmax and for \
+                     SoftActorCritic GumbelSoftmax are",
+                    algorithm.name()
+                ),
             );
         }
         if algorithm.action_policy() != ActionPolicy::Default && !is_q(algorithm) {

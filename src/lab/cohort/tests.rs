@@ -30,6 +30,8 @@ const SARSA: &str = r#"{"name": "SARSA", "gamma": 0.9, "training_frequency": 16,
     "action_pdtype": "Argmax", "explore_var_spec": {"name": "no_decay", "start_val": 0.2}}"#;
 const SAC: &str = r#"{"name": "SoftActorCritic", "gamma": 0.9, "training_frequency": 1, "training_iter": 2, "policy_delay": 2,
     "training_start_step": 60}"#;
+const GUMBEL: &str = r#"{"name": "SoftActorCritic", "action_pdtype": "GumbelSoftmax", "gamma": 0.9, "training_frequency": 2,
+    "policy_delay": 2, "training_start_step": 60}"#;
 const REPLAY: &str = r#"{"name": "Replay", "batch_size": 20, "max_size": 200, "use_cer": true}"#;
 const PRIORITIES: &str = r#"{"name": "PrioritizedReplay", "batch_size": 20, "max_size": 200, "alpha": 0.6,
     "epsilon": 0.01, "beta_spec": {"name": "no_decay", "start_val": 0.5}}"#;
@@ -61,6 +63,7 @@ fn every_session_ends_in_the_same_bits_alone_in_a_cohort_and_on_any_number_of_th
         with_memory(DQN, PRIORITIES, "DuelingMLPNet", "CartPole-v1", ""),
         with_memory(SAC, REPLAY, "MLPNet", "Pendulum-v1", ""),
         with_memory(SAC, PRIORITIES, "MLPNet", "CartPole-v1", ""),
+        with_memory(GUMBEL, REPLAY, "MLPNet", "Acrobot-v1", ""),
     ] {
         let mut together = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(2)).unwrap();
         let rows = finish(&mut together);
@@ -77,10 +80,29 @@ fn every_session_ends_in_the_same_bits_alone_in_a_cohort_and_on_any_number_of_th
     }
 }
 
+/// What a row tells as the loss is what was minimised: the critics' losses and the actor's, which holds its entropy.
+#[test]
+fn the_entropy_counts_once_in_the_loss_of_soft_actor_critic() {
+    for algorithm in [SAC, GUMBEL] {
+        let fixed = algorithm.replace(r#""gamma""#, r#""fixed_alpha": 0.5, "gamma""#);
+        let plan = with_memory(&fixed, REPLAY, "MLPNet", "CartPole-v1", "");
+        let rows = finish(&mut Cohort::new(&plan, 5, &[0], Device::cpu(1)).unwrap()).remove(0);
+        let at = |name: &str| COLUMNS.iter().position(|column| *column == name).expect("a column");
+        let learned: Vec<&Row> = rows.iter().filter(|row| row[at("loss")].is_finite()).collect();
+        assert!(learned.len() > 5, "{} of {} rows", learned.len(), rows.len());
+        for row in learned {
+            let (loss, sum) = (row[at("loss")], row[at("policy_loss")] + row[at("value_loss")]);
+            assert!(row[at("entropy")] > 0.3 && row[at("entropy_coef")] == 0.5, "{row:?}");
+            assert!((loss - sum).abs() < 1e-5 * (1.0 + sum.abs()), "{loss} for {sum}");
+        }
+    }
+}
+
 #[test]
 fn a_snapshot_continues_in_the_same_bits() {
     for (plan, iterations) in [
         (with_memory(SAC, REPLAY, "MLPNet", "Pendulum-v1", ""), 1),
+        (with_memory(GUMBEL, PRIORITIES, "MLPNet", "CartPole-v1", ""), 1),
         (with_memory(DQN, PRIORITIES, "DuelingMLPNet", "CartPole-v1", ""), 4),
         (small(SARSA, "Acrobot-v1", ""), 5),
         (small(PPO, "Pendulum-v1", r#", "normalize_obs": true, "normalize_reward": true"#), 3),
