@@ -132,6 +132,39 @@ fn soft_plan_with(max_frame: u64, algorithm: &str, env: &str, set: &[(&str, &str
     plan_of(&spec, set)
 }
 
+/// PPO that imitates itself, from a memory of these keys.
+pub fn imitating_plan(max_frame: u64, memory: &serde_json::Value) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    let agent = &mut spec["small"]["agent"];
+    agent["memory"] = serde_json::json!({ "name": "OnPolicyBatchReplay", "batch_size": 33, "max_size": 400 });
+    for (section, more) in [
+        ("memory", memory),
+        (
+            "algorithm",
+            &serde_json::json!({
+                "name": "PPOSIL",
+                "sil_policy_loss_coef": 0.8,
+                "sil_val_loss_coef": 0.1,
+                "training_iter": 2,
+                "training_batch_iter": 2,
+            }),
+        ),
+    ] {
+        for (key, value) in more.as_object().expect("an object") {
+            agent[section][key] = value.clone();
+        }
+    }
+    plan_of(&spec, &[])
+}
+
+/// Memories that it may imitate itself from.
+pub fn imitated() -> [serde_json::Value; 2] {
+    [
+        serde_json::json!({ "sil_replay_name": "Replay", "use_cer": true }),
+        serde_json::json!({ "sil_replay_name": "PrioritizedReplay", "alpha": 0.6, "epsilon": 1e-3 }),
+    ]
+}
+
 fn plan_of(spec: &serde_json::Value, set: &[(&str, &str)]) -> Plan {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(super::write_spec(folder.path(), spec));
