@@ -263,6 +263,7 @@ ops!(
     log,
     advantage,
     shuffle,
+    sequence_order,
     minibatch_grad,
     critic_grad,
     actor_grad,

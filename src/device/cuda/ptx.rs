@@ -19,6 +19,7 @@ modules![
     "log",
     "advantage",
     "shuffle",
+    "sequence_order",
     "optimize",
     "obs_moments",
     "sample",

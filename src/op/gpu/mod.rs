@@ -15,6 +15,7 @@ pub mod prioritize;
 pub mod rollout;
 pub mod sample;
 pub mod schedule;
+pub mod sequence_order;
 pub mod shuffle;
 mod soft;
 pub mod target;
