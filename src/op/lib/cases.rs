@@ -211,6 +211,16 @@ pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
         shape.rollout.params = nets;
         all.push(shape);
     }
+    // into a ring that the steps go round in, a part of the way into an iteration; more parameters than the nets'
+    let explored = [Explore::EpsilonGreedy, Explore::Boltzmann, Explore::Greedy, Explore::Sample, Explore::Uniform];
+    for (explore, case) in explored.into_iter().zip([4, 5, 1, 2, 0]) {
+        let mut shape = all[case].clone();
+        let (n, nets) = (shape.rollout.n, shape.rollout.nets.as_ref().expect("a recurrent agent has nets"));
+        let (params, groups) = (nets.len() + 13, nets.groups() + 1);
+        let store = Store::Ring { steps: 9, at: 3, of: 12 };
+        shape.rollout = RolloutShape { explore, store, params, groups, t: 7, limit: 5, n: n.max(3), ..shape.rollout };
+        all.push(shape);
+    }
     all
 }
 
