@@ -4,7 +4,7 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
-use common::gpu::{self, check, plan, q_plan, soft_plan, trained};
+use common::gpu::{self, check, plan, q_plan, recurrent_plan, soft_plan, trained};
 use common::ops::{Buffers, POISON, inputs};
 use common::{files, only_run, outcome, small_spec, table};
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
@@ -143,6 +143,18 @@ fn soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu() {
             for env in ["Pendulum-v1", "CartPole-v1"] {
                 gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, algorithm, env), 3, cuda);
             }
+        }
+    });
+}
+
+#[test]
+fn recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu() {
+    on_cuda("recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu", &[], |_| {
+        gpu::ends_in_the_same_bits_with(&recurrent_plan(360, "PPO", "CartPole-v1", true), cuda);
+        for (algorithm, env, shared) in
+            [("PPO", "CartPole-v1", true), ("ActorCritic", "Pendulum-v1", false), ("Reinforce", "Acrobot-v1", true)]
+        {
+            gpu::after_some_iterations_as_the_cpu(&recurrent_plan(10_000, algorithm, env, shared), 3, cuda);
         }
     });
 }

@@ -392,6 +392,6 @@ pub static ALL: &[&Entry] = &[
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &["recurrent_rollout", "sequence_grad"];
+pub const NOT_ON_CUDA: &[&str] = &[];
 /// The same of the wgpu device.
 pub const NOT_ON_WGPU: &[&str] = &["crossq_grad", "fold", "recurrent_rollout", "sequence_order", "sequence_grad"];
