@@ -2,8 +2,8 @@
 // src/op/actor_grad.rs.
 //
 // Kernels in order: gather; forward of the actor, once per hidden layer; its outputs and what it does; forward of both
-// critics there, side by side (z of the grid); their values, and with real actions back through the critics to the
-// action, layer by layer; losses and slopes at the actor's outputs; then for every layer of the actor from the last:
+// critics there, side by side (z of the grid); their values, and where actions are sampled back through the critics to
+// the action, layer by layer; losses and slopes at the actor's outputs; then for every layer of the actor from the last:
 // gradient of its weights, and slopes at the units below it. What bounds them is what critic_grad.cu says. Orders depend
 // on shapes alone.
 
@@ -50,9 +50,9 @@ struct Scratch {
     float* seen;
     float* actor;
     float* critics;
-    // slopes at the inputs of both critics, where actions are real
+    // slopes at the inputs of both critics, where actions are sampled
     float* d_seen;
-    // values by both critics, of every action where those are discrete, [2, rows, outputs]
+    // values by both critics, of every action where they value all, [2, rows, outputs]
     float* values;
     // of every block of rows: losses, log-probabilities
     float* losses;
@@ -65,7 +65,7 @@ struct Scratch {
         actor = seen + u64(rows) * seen_row;
         critics = actor + u64(rows) * soft::matrix_words(d.actor, true);
         d_seen = critics + 2 * u64(rows) * soft::matrix_words(d.critic, true);
-        values = d_seen + (d.policy.kind == Policies::CATEGORICAL ? 0 : 2 * u64(rows) * seen_row);
+        values = d_seen + (soft::values_all(d.actor, d.critic, d.policy) ? 0 : 2 * u64(rows) * seen_row);
         losses = values + 2 * u64(rows) * pad4(d.critic.layer[d.critic.layers - 1].output);
     }
 };
@@ -112,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(128, 4)
     m.forward(d.layer, shared, threadIdx.x);
 }
 
-// The actor's outputs, kept for its losses; with real actions what it does.
+// The actor's outputs, kept for its losses; where actions are sampled what it does.
 extern "C" __global__ void __launch_bounds__(128, 4)
     actor_grad_act(__grid_constant__ const ActorGradShape d, __grid_constant__ const Sessions sessions,
                    __grid_constant__ const ActorGradArgs a) {
@@ -127,12 +127,22 @@ extern "C" __global__ void __launch_bounds__(128, 4)
         bool there = i % m.out_row() < d.actor.layer[d.actor.layers - 1].output;
         m.out()[u64(row) * m.out_row() + i] = there ? shared[i] : 0.0f;
     }
-    if (d.policy.kind == Policies::CATEGORICAL || lane >= layered::ROWS || row + lane >= d.batch) return;
+    if (soft::values_all(d.actor, d.critic, d.policy) || lane >= layered::ROWS || row + lane >= d.batch) return;
     row += lane;
     float* seen = at.seen + u64(row) * pad4(d.critic.layer[0].input) + d.actor.layer[0].input;
-    soft::sample_row(d.policy.n, shared + lane * m.out_row(), noise_of(a, s), row, [&](u32 j, soft::Sampled word) {
-        seen[j] = word.action;
-    });
+    const float* out = shared + lane * m.out_row();
+    if (d.policy.kind == Policies::CATEGORICAL) {
+        u32 n = d.policy.n;
+        float high = soft::score_row(n, out, noise_of(a, s), row, [&](u32 j, float score) { seen[j] = score; });
+        bool open = true;
+        for (u32 j = 0; j < n; j++) {
+            bool chosen = open && seen[j] == high;
+            open = open && !chosen;
+            seen[j] = chosen ? 1.0f : 0.0f;
+        }
+        return;
+    }
+    soft::sample_row(d.policy.n, out, noise_of(a, s), row, [&](u32 j, soft::Sampled word) { seen[j] = word.action; });
 }
 
 // The critics' values, and slopes of 1 where they say one.
@@ -184,7 +194,7 @@ extern "C" __global__ void __launch_bounds__(layered::ROWS)
     if (row >= d.batch) {
         // rows that are not there have no slopes
         for (u32 j = 0; j < out_row; j++) out[j] = 0.0f;
-    } else if (d.policy.kind == Policies::CATEGORICAL) {
+    } else if (soft::values_all(d.actor, d.critic, d.policy)) {
         float top, ln_sum;
         log_sum_exp(Outputs{out, 1, nullptr}, n, top, ln_sum);
         for (u32 j = 0; j < n; j++) {
@@ -196,6 +206,27 @@ extern "C" __global__ void __launch_bounds__(layered::ROWS)
             float log_p = out[j] - top - ln_sum, value = 0.5f * one[j] + 0.5f * two[j];
             out[j] = share * (trig::exp(log_p) * (alpha * log_p - value - loss));
         }
+    } else if (d.policy.kind == Policies::CATEGORICAL) {
+        bool first = one[0] <= two[0];
+        const float* d_seen = at.d_seen + ((first ? 0 : u64(at.rows)) + row) * seen_row + words;
+        // the critics are done with the action, so the scores of all may take its place
+        float* relaxed = at.seen + u64(row) * seen_row + words;
+        soft::score_row(n, out, noise_of(a, s), row, [&](u32 j, float score) { relaxed[j] = score; });
+        float top, ln_sum, high, ln_high, mean = 0.0f;
+        log_sum_exp(Outputs{out, 1, nullptr}, n, top, ln_sum);
+        log_sum_exp(Outputs{relaxed, 1, nullptr}, n, high, ln_high);
+        for (u32 j = 0; j < n; j++) {
+            float log_p = out[j] - top - ln_sum;
+            log_prob += trig::exp(log_p) * log_p;
+            relaxed[j] = trig::exp(relaxed[j] - high - ln_high);
+            mean += relaxed[j] * d_seen[j];
+        }
+        for (u32 j = 0; j < n; j++) {
+            float log_p = out[j] - top - ln_sum;
+            float entropy = trig::exp(log_p) * (log_p - log_prob), value = relaxed[j] * (d_seen[j] - mean);
+            out[j] = share * (alpha * entropy - value);
+        }
+        loss = alpha * log_prob - (first ? one[0] : two[0]);
     } else {
         bool first = one[0] <= two[0];
         const float* d_seen = at.d_seen + ((first ? 0 : u64(at.rows)) + row) * seen_row + words;

@@ -77,7 +77,7 @@ struct Scratch {
         critics = targets + 2 * u64(rows) * soft::matrix_words(d.critic, false);
         bonus = critics + 2 * u64(rows) * soft::matrix_words(d.critic, true);
         probs = bonus + rows;
-        losses = probs + u64(rows) * (d.policy.kind == Policies::CATEGORICAL ? d.policy.n : 0);
+        losses = probs + u64(rows) * (soft::values_all(d.actor, d.critic, d.policy) ? d.policy.n : 0);
     }
 };
 
@@ -116,7 +116,12 @@ extern "C" __global__ void __launch_bounds__(128)
     __syncthreads();
     u32 n = seen_words - words;
     for (u32 i = lane; i < rows * n; i += layered::LANES) {
-        x[i / n * x_row + words + i % n] = a.action.of(s)[u64(index[i / n]) * n + i % n];
+        float* to = x + i / n * x_row + words;
+        if (d.policy.kind == Policies::CATEGORICAL) {
+            to[i % n] = u32(a.action.of(s)[index[i / n]]) == i % n ? 1.0f : 0.0f;
+        } else {
+            to[i % n] = a.action.of(s)[u64(index[i / n]) * n + i % n];
+        }
     }
 }
 
@@ -146,7 +151,9 @@ extern "C" __global__ void __launch_bounds__(128, 4)
     row += lane;
     const float* out = shared + lane * m.out_row();
     float alpha = soft::alpha(d.learned, m.params[d.actor.params], a.schedule.of(s));
-    if (d.policy.kind == Policies::CATEGORICAL) {
+    float* seen = at.next_seen + u64(row) * pad4(d.critic.layer[0].input) + d.actor.layer[0].input;
+    soft::Noise noise = {a.seed.of(s)[0], a.seed.of(s)[1], a.clock.of(s)[Clock::CLOCK_OPT], Purpose::NEXT_ACTION};
+    if (soft::values_all(d.actor, d.critic, d.policy)) {
         float top, ln_sum, mean = 0.0f;
         log_sum_exp(Outputs{out, 1, nullptr}, n, top, ln_sum);
         for (u32 j = 0; j < n; j++) {
@@ -155,9 +162,19 @@ extern "C" __global__ void __launch_bounds__(128, 4)
             mean += p * log_p;
         }
         at.bonus[row] = alpha * mean;
+    } else if (d.policy.kind == Policies::CATEGORICAL) {
+        float high = soft::score_row(n, out, noise, row, [&](u32 j, float score) { seen[j] = score; });
+        float top, ln_sum, log_prob = 0.0f;
+        log_sum_exp(Outputs{out, 1, nullptr}, n, top, ln_sum);
+        bool open = true;
+        for (u32 j = 0; j < n; j++) {
+            bool chosen = open && seen[j] == high;
+            open = open && !chosen;
+            if (chosen) log_prob = out[j] - top - ln_sum;
+            seen[j] = chosen ? 1.0f : 0.0f;
+        }
+        at.bonus[row] = alpha * log_prob;
     } else {
-        float* seen = at.next_seen + u64(row) * pad4(d.critic.layer[0].input) + d.actor.layer[0].input;
-        soft::Noise noise = {a.seed.of(s)[0], a.seed.of(s)[1], a.clock.of(s)[Clock::CLOCK_OPT], Purpose::NEXT_ACTION};
         at.bonus[row] = alpha * soft::sample_row(n, out, noise, row, [&](u32 j, soft::Sampled word) {
             seen[j] = word.action;
         });
@@ -173,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(128, 4)
     Scratch at(d, a, s);
     u32 lane = threadIdx.x, row = blockIdx.x * layered::ROWS, b = row + lane, i = d.start + b;
     u32 out_row = pad4(d.critic.layer[d.critic.layers - 1].output);
-    bool discrete = d.policy.kind == Policies::CATEGORICAL, mine = lane < layered::ROWS && b < d.batch;
+    bool discrete = soft::values_all(d.actor, d.critic, d.policy), mine = lane < layered::ROWS && b < d.batch;
     float* work = shared + layered::ROWS * out_row;
     const float* out = shared + lane * out_row;
 

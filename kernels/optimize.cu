@@ -49,6 +49,8 @@ struct OptimizeShape {
     // how much the losses of this step count, and whether it is a minibatch of its own
     float share;
     u32 counts;
+    // whether what is minimised has an entropy bonus beside the policy's loss
+    u32 bonus;
     Groups groups;
 };
 
@@ -130,9 +132,9 @@ __device__ void prepare(const OptimizeShape& d, const OptimizeArgs& a, u32 s, u3
         if (lane == 0) {
 #pragma unroll
             for (u32 i = 0; i < Sums::LOSSES; i++) to->losses[i] = float(means[i]);
+            double bonus = d.bonus ? double(schedule[Scheduled::ENTROPY_COEF]) * means[Sums::ENTROPY] : 0.0;
             to->losses[Sums::LOSS] = float(double(hyper[Hyper::POLICY_LOSS_COEF]) * means[Sums::POLICY] +
-                                           double(hyper[Hyper::VAL_LOSS_COEF]) * means[Sums::VALUE] -
-                                           double(schedule[Scheduled::ENTROPY_COEF]) * means[Sums::ENTROPY]);
+                                           double(hyper[Hyper::VAL_LOSS_COEF]) * means[Sums::VALUE] - bonus);
             to->done = 0;
             to->worst = NO_GROUP;
         }

@@ -2,7 +2,7 @@
 // src/op/actor_grad.rs.
 //
 // Kernels in order: gather; the actor ahead (lib/soft.wgsl); its actions; both critics ahead side by side (z of the
-// grid); with real actions both back to the action: a slope of 1 at the value, slopes at the units below layer by
+// grid); where actions are sampled both back to the action: a slope of 1 at the value, slopes at the units below layer by
 // layer, then at the action alone; losses; then the actor back: for every layer from the last, gradient of its weights,
 // and slopes at the units below it.
 //
@@ -20,6 +20,7 @@ struct Shape {
     critic: Net,
     policy: Policy,
     batch: u32,
+    joint: bool,
     tile_rows: u32,
     actor_words: u32,
     critic_words: u32,
@@ -93,11 +94,17 @@ fn actor_grad_act(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     let row = block.x * THREADS + lane;
     if (row >= d.batch) { return; }
     var out: Outputs;
+    load_actor(s, row, &out);
+    let to = critic_input(s, 0u) + row * WIDTH + OBS;
+    if (DISCRETE) {
+        var soft: Outputs;
+        let chosen = sample_relaxed(s, PURPOSE_ACTOR_ACTION, row, &out, &soft);
+        for (var j = 0u; j < SEEN; j++) { put(to + j, select(0.0, 1.0, j == chosen)); }
+        return;
+    }
     var action: Action;
     var offset: Action;
-    load_actor(s, row, &out);
     let log_prob = sample_squashed(s, PURPOSE_ACTOR_ACTION, row, &out, &action, &offset);
-    let to = critic_input(s, 0u) + row * WIDTH + OBS;
     for (var j = 0u; j < POLICY_ACTION; j++) { put(to + j, action[j]); }
     put(scratch_of(s, d.rest + LOG_PROB) + row, log_prob);
 }
@@ -119,29 +126,41 @@ fn actor_grad_slopes(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_inv
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
     let word = block.x * THREADS + lane;
-    if (word >= d.batch * POLICY_ACTION) { return; }
+    if (word >= d.batch * SEEN) { return; }
     let side = side_of(s, block.z);
-    let above = side.here + word / POLICY_ACTION * side.output;
-    let column = OBS + word % POLICY_ACTION;
+    let above = side.here + word / SEEN * side.output;
+    let column = OBS + word % SEEN;
     var sum = 0.0;
     for (var u = 0u; u < side.output; u++) {
         let weight = side.weight + select(column * side.output + u, u * side.input + column, side.last);
         sum = fma(get_f(above + u), get_f(weight), sum);
     }
-    put(scratch_of(s, d.rest + SLOPES + block.z * POLICY_ACTION) + word, sum);
+    put(scratch_of(s, d.rest + SLOPES + block.z * SEEN) + word, sum);
 }
 
-// Loss of a sampled action, and slopes at the actor's outputs.
+// Value that critic `k` gave a row, and where its slopes at the action begin.
+fn judged(s: u32, k: u32, row: u32) -> f32 {
+    return get_f(scratch_of(s, d.rest + VALUES + k) + row);
+}
+
+fn slopes_of(s: u32, k: u32, row: u32) -> u32 {
+    return scratch_of(s, d.rest + SLOPES + k * SEEN) + row * SEEN;
+}
+
+// The critic with the smaller value.
+fn smaller(s: u32, row: u32) -> u32 {
+    return select(1u, 0u, judged(s, 0u, row) <= judged(s, 1u, row));
+}
+
+// Loss of a sampled real action, and slopes at the actor's outputs.
 fn squash(s: u32, row: u32, alpha: f32, slopes: ptr<function, Outputs>) -> f32 {
     var out: Outputs;
     var action: Action;
     var offset: Action;
     load_actor(s, row, &out);
     let log_prob = sample_squashed(s, PURPOSE_ACTOR_ACTION, row, &out, &action, &offset);
-    let first = get_f(scratch_of(s, d.rest + VALUES) + row);
-    let second = get_f(scratch_of(s, d.rest + VALUES + 1u) + row);
-    let smaller = select(1u, 0u, first <= second);
-    let d_action = scratch_of(s, d.rest + SLOPES + smaller * POLICY_ACTION) + row * POLICY_ACTION;
+    let judge = smaller(s, row);
+    let d_action = slopes_of(s, judge, row);
     for (var j = 0u; j < POLICY_ACTION; j++) {
         // ln pi falls with the sample's ln(1 - tanh^2)
         let x = action[j];
@@ -151,7 +170,33 @@ fn squash(s: u32, row: u32, alpha: f32, slopes: ptr<function, Outputs>) -> f32 {
         (*slopes)[j] = of_sample;
         (*slopes)[d.policy.n + j] = select(0.0, of_sample * offset[j] - alpha, inside);
     }
-    return alpha * log_prob - select(second, first, first <= second);
+    return alpha * log_prob - judged(s, judge, row);
+}
+
+// Loss of a sampled discrete action, and slopes at the actor's outputs, which the critics' part takes from the
+// relaxation; the mean log-probability goes to scratch.
+fn borrow(s: u32, row: u32, alpha: f32, slopes: ptr<function, Outputs>) -> f32 {
+    var out: Outputs;
+    var soft: Outputs;
+    load_actor(s, row, &out);
+    let sums = log_sum_exp(&out);
+    sample_relaxed(s, PURPOSE_ACTOR_ACTION, row, &out, &soft);
+    let judge = smaller(s, row);
+    let d_action = slopes_of(s, judge, row);
+    var log_prob = 0.0;
+    var mean = 0.0;
+    for (var j = 0u; j < POLICY_WORDS; j++) {
+        let log_p = out[j] - sums.x - sums.y;
+        log_prob += exp_of(log_p) * log_p;
+        mean += soft[j] * get_f(d_action + j);
+    }
+    for (var j = 0u; j < POLICY_WORDS; j++) {
+        let log_p = out[j] - sums.x - sums.y;
+        let entropy = exp_of(log_p) * (log_p - log_prob);
+        (*slopes)[j] = alpha * entropy - soft[j] * (get_f(d_action + j) - mean);
+    }
+    put(scratch_of(s, d.rest + LOG_PROB) + row, log_prob);
+    return alpha * log_prob - judged(s, judge, row);
 }
 
 // Expected loss over all actions, and slopes at the actor's outputs; the mean log-probability goes to scratch.
@@ -186,8 +231,10 @@ fn actor_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_inv
     let alpha = alpha_of(s);
     var slopes: Outputs;
     var loss = 0.0;
-    if (DISCRETE) {
+    if (VALUES_ALL) {
         loss = choose(s, row, alpha, &slopes);
+    } else if (DISCRETE) {
+        loss = borrow(s, row, alpha, &slopes);
     } else {
         loss = squash(s, row, alpha, &slopes);
     }

@@ -20,6 +20,7 @@ struct Shape {
     critic: Net,
     policy: Policy,
     batch: u32,
+    joint: bool,
     tile_rows: u32,
     actor_words: u32,
     critic_words: u32,
@@ -72,6 +73,13 @@ fn row_of(s: u32, i: u32) -> u32 {
     return get_u(a.index.at + s * a.index.stride + launch.start + i);
 }
 
+// Word `j` of what critics see of the action of row `m` of the ring.
+fn action_word(s: u32, m: u32, j: u32) -> f32 {
+    let action = a.action.at + s * a.action.stride + m * POLICY_ACTION;
+    if (DISCRETE) { return select(0.0, 1.0, u32(get_f(action)) == j); }
+    return get_f(action + j);
+}
+
 // Words that a lane gathers.
 const GATHERED = 16u;
 
@@ -100,7 +108,7 @@ fn critic_grad_gather(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_in
                 if (o < OBS) {
                     x = seen_word(s, obs, m, o);
                 } else {
-                    x = get_f(a.action.at + s * a.action.stride + m * POLICY_ACTION + o - OBS);
+                    x = action_word(s, m, o - OBS);
                 }
                 put(to + word, x);
             }
@@ -119,7 +127,7 @@ fn critic_grad_act(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoc
     var out: Outputs;
     load_actor(s, row, &out);
     var log_prob = 0.0;
-    if (DISCRETE) {
+    if (VALUES_ALL) {
         let sums = log_sum_exp(&out);
         let here = actor_outputs(s, row);
         for (var j = 0u; j < POLICY_WORDS; j++) {
@@ -128,6 +136,13 @@ fn critic_grad_act(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoc
             put(here + j, p);
             log_prob += p * log_p;
         }
+    } else if (DISCRETE) {
+        var soft: Outputs;
+        let sums = log_sum_exp(&out);
+        let chosen = sample_relaxed(s, PURPOSE_NEXT_ACTION, row, &out, &soft);
+        let to = critic_input(s, 2u) + row * WIDTH + OBS;
+        for (var j = 0u; j < SEEN; j++) { put(to + j, select(0.0, 1.0, j == chosen)); }
+        log_prob = out[chosen] - sums.x - sums.y;
     } else {
         var action: Action;
         var offset: Action;
@@ -140,7 +155,7 @@ fn critic_grad_act(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoc
 
 // What the target critics say to that.
 fn next_value(s: u32, row: u32) -> f32 {
-    if (!DISCRETE) { return min(value_of(s, 2u, row, 0u), value_of(s, 3u, row, 0u)); }
+    if (!VALUES_ALL) { return min(value_of(s, 2u, row, 0u), value_of(s, 3u, row, 0u)); }
     let here = actor_outputs(s, row);
     var sum = 0.0;
     for (var j = 0u; j < POLICY_WORDS; j++) {
@@ -151,10 +166,7 @@ fn next_value(s: u32, row: u32) -> f32 {
 
 // Loss of a value, and its slope.
 fn value_loss(q: f32, goal: f32) -> vec2<f32> {
-    if (d.symlog) {
-        let far = distance_of(symlog(q) - symlog(goal));
-        return vec2<f32>(far.x, far.y / (1.0 + abs(q)));
-    }
+    if (d.symlog) { return symlog_distance(q, goal); }
     return distance_of(q - goal);
 }
 
@@ -170,7 +182,7 @@ fn critic_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_in
     let goal = get_f(a.returns.at + s * a.returns.stride + i) + get_f(a.discount.at + s * a.discount.stride + i) * next;
     let weight = get_f(a.weight.at + s * a.weight.stride + i);
     var done = 0u;
-    if (DISCRETE) { done = u32(get_f(a.action.at + s * a.action.stride + row_of(s, row))); }
+    if (VALUES_ALL) { done = u32(get_f(a.action.at + s * a.action.stride + row_of(s, row))); }
     let first = value_of(s, 0u, row, done);
     let second = value_of(s, 1u, row, done);
     put(a.error.at + s * a.error.stride + row, abs(min(first, second) - goal));

@@ -45,6 +45,8 @@ struct Shape {
     // how much the losses count in an update's sums, and whether the step counts as a minibatch
     share: f32,
     counts: bool,
+    // whether what is minimised has an entropy bonus beside the policy's loss
+    bonus: bool,
     // parameters that a block of `optimize_sum` reads side by side; a power of two
     width: u32,
     // parameters of a block, and blocks
@@ -139,7 +141,7 @@ fn mean_losses(s: u32, lane: u32) {
     workgroupBarrier();
     if (lane == 0u) {
         let hyper = a.hyper.at + s * a.hyper.stride;
-        let entropy_coef = get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_ENTROPY_COEF);
+        let entropy_coef = select(0.0, get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_ENTROPY_COEF), d.bonus);
         losses[SUMS_LOSS] = get_f(hyper + HYPER_POLICY_LOSS_COEF) * losses[SUMS_POLICY]
             + get_f(hyper + HYPER_VAL_LOSS_COEF) * losses[SUMS_VALUE] - entropy_coef * losses[SUMS_ENTROPY];
     }

@@ -16,9 +16,11 @@ struct Shape {
     c: u32,
     n: u32,
     batch: u32,
-    // rows by priority; the last rollout in order; else all alike
+    // rows by priority; the last rollout in order; sequences; else all alike
     prioritized: bool,
     ordered: bool,
+    // steps of sequences that are drawn whole, or 0
+    sequence: u32,
     n_step: u32,
     children: u32,
     levels: Levels,
@@ -63,9 +65,13 @@ struct Row {
     known: bool,
 }
 
+// Draws of a batch.
+fn draws() -> u32 { return d.batch / max(d.sequence, 1u); }
+
 // Row `b` of batch `k` of this launch, when `now` vector steps were ever stored.
 fn drawn(s: u32, b: u32, k: u32, now: u32, word: u32) -> Row {
-    let filled = min(now, d.c);
+    let begin = get_u(a.clock.at + s * a.clock.stride + CLOCK_RING);
+    let filled = min(now - begin, d.c);
     let newest = select(0u, min(min(launch.newest, d.batch), filled * d.n), k == 0u);
     if (b + newest >= d.batch) {
         // counted back from the newest row
@@ -83,7 +89,13 @@ fn drawn(s: u32, b: u32, k: u32, now: u32, word: u32) -> Row {
         if (back > now) { return Row(0u, false); }
         return Row((now - back) % d.c * d.n + b % d.n, true);
     }
-    return Row(wide_product(word, filled * d.n).x, true);
+    if (d.sequence > 0u) {
+        if (filled < d.sequence) { return Row(0u, false); }
+        // counted from the oldest row
+        let start = wide_product(word, (filled + 1u - d.sequence) * d.n).x;
+        return Row((now - filled + start / d.n + b / draws()) % d.c * d.n + start % d.n, true);
+    }
+    return Row((begin % d.c * d.n + wide_product(word, filled * d.n).x) % (d.c * d.n), true);
 }
 
 // Walks from row `index` up to `n_step` steps ahead and stores what is found there for sample `i`.
@@ -124,7 +136,7 @@ fn sample(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
 
     for (var b = lane; b < d.batch; b += THREADS) {
         let i = k * d.batch + b;
-        let word = philox(vec4<u32>(b, now, PURPOSE_SAMPLE, launch.first + k), key).x;
+        let word = philox(vec4<u32>(b % draws(), now, PURPOSE_SAMPLE, launch.first + k), key).x;
         let row = drawn(s, b, k, now, word);
         put_u(index + i, row.index);
         put(weight + i, select(0.0, 1.0, row.known));

@@ -144,6 +144,7 @@ fn soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu() {
                 gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, algorithm, env), 3, cuda);
             }
         }
+        gpu::after_some_iterations_as_the_cpu(&gpu::gumbel_plan(10_000), 3, cuda);
     });
 }
 

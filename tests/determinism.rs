@@ -133,7 +133,7 @@ fn crossq_ends_in_the_same_bits_alone_in_a_cohort_and_resumed() {
 #[test]
 fn so_is_a_session_that_learns_from_a_replay_memory() {
     let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/sac");
-    for (name, delay) in [("sac_pendulum.json", "2"), ("sac_cartpole.json", "1")] {
+    for (name, delay) in [("sac_pendulum.json", "2"), ("sac_cartpole.json", "1"), ("sac_gumbel_cartpole.json", "2")] {
         let set = [
             ("env.max_frame", "1500"),
             ("agent.net.hid_layers", "[20, 17]"),

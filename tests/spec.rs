@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use slm_fast::plan::Plan;
 use slm_fast::spec::{self, Activation, Algorithm, Loaded, NetType, Optim, Spec};
 
 const ENVS: [&str; 5] = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"];
@@ -208,6 +209,30 @@ fn names_are_those_of_specs() {
     assert_eq!(load(&path, None, &[]).spec.name, "only");
 }
 
+/// Only where an actor of discrete actions has critics that see one of them.
+#[test]
+fn gumbel_softmax_is_for_soft_actor_critic_with_discrete_actions() {
+    let gumbel = load(&root().join("specs/sac/sac_gumbel_cartpole.json"), None, &[]).spec;
+    let plan = Plan::new(&gumbel).expect("a plan");
+    let critic = plan.critics.as_ref().expect("two critics").mlp();
+    assert_eq!((critic.input, critic.output, plan.nets.actor.output), (4 + 2, 1, 2));
+    let exact = Plan::new(&load(&root().join("specs/sac/sac_cartpole.json"), None, &[]).spec).expect("a plan");
+    let critic = exact.critics.as_ref().expect("two critics").mlp();
+    assert_eq!((critic.input, critic.output), (4, 2));
+
+    let set = [("agent.algorithm.action_pdtype", "GumbelSoftmax")];
+    for (file, name) in [("crossq/crossq_cartpole.json", "CrossQ"), ("ppo/ppo_cartpole.json", "PPO")] {
+        let missing = load(&root().join("specs").join(file), None, &set).spec.missing(&["CartPole-v1"]);
+        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let start = format!("agent.algorithm.action_pdtype: GumbelSoftmax is not built yet for {name}; ");
+        assert!(lines.len() == 1 && lines[0].starts_with(&start), "{lines:?}");
+    }
+    let real = load(&root().join("specs/sac/sac_pendulum.json"), None, &set).spec;
+    let error = Plan::new(&real).expect_err("real actions");
+    assert_eq!(error.place, "agent.algorithm.action_pdtype");
+    assert!(error.what.contains("does not fit Pendulum-v1"), "{error}");
+}
+
 #[test]
 fn set_overrides_any_dotted_key() {
     let path = root().join("specs/ppo/ppo_cartpole.json");
@@ -262,6 +287,29 @@ fn n_step_returns_are_as_long_as_the_batch() {
         load(&value).warnings,
         ["agent.algorithm.training_frequency: ignored; n-step returns take batches of `num_step_returns`, 5"]
     );
+}
+
+#[test]
+fn how_much_is_learnt_from_a_frame_is_said_once() {
+    let text = std::fs::read_to_string(root().join("specs/dqn/dqn_cartpole.json")).expect("a spec");
+    let said = |pairs: &[(&str, &str)]| complaint_of("x.json", &text, None, pairs);
+    let (iter, ratio) = ("agent.algorithm.training_iter", "agent.algorithm.update_to_data");
+    insta::assert_snapshot!(said(&[(ratio, "1")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.update_to_data: and `training_iter` say the same in two ways
+      hint: leave one of them out
+    ");
+    insta::assert_snapshot!(said(&[(iter, "null")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.training_iter: is missing
+      hint: batches of one training; or give `update_to_data`, gradient steps for each frame
+    ");
+    insta::assert_snapshot!(said(&[(iter, "null"), (ratio, "-1")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.update_to_data: -1 is no ratio
+      hint: a number above 0, such as 1 or 0.25
+    ");
+    let path = root().join("specs/dqn/dqn_cartpole.json");
+    let spec = load(&path, None, &[(iter, "null"), (ratio, "0.25"), ("env.num_envs", "3")]).spec;
+    let plan = Plan::new(&spec).expect("a plan").off_policy.expect("a ring");
+    assert_eq!((plan.updates, plan.repeats, plan.every), (3, 2, 8), "24 frames, 6 gradient steps");
 }
 
 #[test]

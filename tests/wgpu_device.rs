@@ -104,6 +104,7 @@ fn soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
     for env in ["Pendulum-v1", "CartPole-v1"] {
         gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, "SoftActorCritic", env), 3, open);
     }
+    gpu::after_some_iterations_as_the_cpu(&gpu::gumbel_plan(10_000), 3, open);
 }
 
 #[test]

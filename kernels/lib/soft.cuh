@@ -1,5 +1,5 @@
-// What the kernels of Soft Actor-Critic share: nets whose activations are matrices in scratch, and samples of a squashed
-// Gaussian that gradients go through. Twin of src/op/lib/soft.rs.
+// What the kernels of Soft Actor-Critic share: nets whose activations are matrices in scratch, and samples that gradients
+// go through, of a squashed Gaussian or of a Gumbel-softmax. Twin of src/op/lib/soft.rs.
 #pragma once
 
 #include "layered.cuh"
@@ -9,6 +9,12 @@
 namespace soft {
 
 typedef layered::Single Product;
+
+// Whether critics value every action, so that expectations are exact; otherwise they see the action behind the
+// observation, the one-hot vector of a discrete one.
+__device__ __forceinline__ bool values_all(const Net& actor, const Net& critic, const Policy& policy) {
+    return policy.kind == Policies::CATEGORICAL && critic.layer[0].input == actor.layer[0].input;
+}
 
 // Rows of a batch in whole blocks.
 __device__ __forceinline__ u32 whole_rows(u32 batch) {
@@ -138,6 +144,23 @@ __device__ __forceinline__ float sample_row(u32 n, const float* out, const Noise
         take(j, Sampled{trig::tanh(x), offset, log_prob});
     }
     return log_prob;
+}
+
+// Calls `take(j, score)` with the logit and the Gumbel number of every discrete action of a row; returns the greatest.
+template <class F>
+__device__ __forceinline__ float score_row(u32 n, const float* out, const Noise& noise, u32 row, F take) {
+    float high = 0.0f;
+    Words words = {};
+#pragma unroll 1
+    for (u32 j = 0; j < n; j++) {
+        if (j % 4 == 0) words = philox(Words{{row, noise.clock, noise.purpose, j / 4}}, noise.key0, noise.key1);
+        // the words take turns at the front
+        float score = out[j] - trig::ln(-trig::ln(unit(words.at[0])));
+        words = Words{{words.at[1], words.at[2], words.at[3], words.at[0]}};
+        high = j == 0 || score > high ? score : high;
+        take(j, score);
+    }
+    return high;
 }
 
 }  // namespace soft

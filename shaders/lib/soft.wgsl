@@ -1,10 +1,12 @@
 // What the ops of Soft Actor-Critic share: the actor and two critics ahead and back, layer by layer through scratch,
-// and samples of a squashed Gaussian that gradients go through. Twin of src/op/lib/soft.rs.
+// and samples that gradients go through, of a squashed Gaussian or of a Gumbel-softmax. Twin of src/op/lib/soft.rs.
 //
 // The op has `d.actor`, `d.critic`, `d.policy`, `d.batch`, `d.learned`, `d.normalize_obs`, and where its matrices begin
 // in scratch, in words per row: first what the actor sees, then what critics see (`d.critic_inputs` kinds of it), then
 // `d.actor_at` and `d.critics_at`: the layers of the actor and of each critic, `d.critic_words` apart; `d.actor_before`
 // and `d.critics_before`: units before the activation. `critic_params(s, z)`: where the parameters of critic `z` begin.
+// `d.joint`: critics see rows and their successors as one batch, and keep sums of hidden units, which the op normalizes
+// and activates; their words per row are of both.
 
 #import lib/activation
 #import lib/core
@@ -32,9 +34,13 @@ struct Launch {
 }
 
 const OBS = d.actor.layer[0].input;
-// Words that a critic sees: an observation, with the action behind it where that is of real numbers.
+// Words that a critic sees: an observation, with the action behind it where one is sampled.
 const WIDTH = d.critic.layer[0].input;
 const DISCRETE = d.policy.kind == POLICIES_CATEGORICAL;
+// Whether critics value every action, so that expectations are exact; otherwise discrete ones are one-hot vectors.
+const VALUES_ALL = DISCRETE && WIDTH == OBS;
+// Words of an action that critics see; one where they see none, because an array cannot be empty.
+const SEEN = max(WIDTH - OBS, 1u);
 const ACTOR_OUTPUT = d.actor.layer[d.actor.layers - 1u];
 const CRITIC_OUTPUT = d.critic.layer[d.critic.layers - 1u];
 
@@ -51,6 +57,7 @@ fn activation_of(z: u32) -> u32 {
 }
 
 fn unit_of(z: u32, x: f32) -> f32 {
+    if (d.joint && !is_of_actor()) { return x; }
     if (ONE_ACTIVATION) { return activate(d.actor.activation, x); }
     if (is_of_actor()) { return activate(d.actor.activation, x); }
     return activate(d.critic.activation, x);
@@ -69,6 +76,11 @@ fn scratch_of(s: u32, skipped: u32) -> u32 {
 
 fn params_of(s: u32) -> u32 {
     return a.params.at + s * a.params.stride;
+}
+
+// Rows of a net's batch.
+fn rows_of_net() -> u32 {
+    return select(d.batch, 2u * d.batch, d.joint && !is_of_actor());
 }
 
 // What critic `z` sees: every two of them see the same.
@@ -98,6 +110,7 @@ fn side_of(s: u32, z: u32) -> Side {
     side.bias = side.weight + side.input * side.output;
     side.last = (launch.flags & 1u) == 1u;
     side.out_row = side.output;
+    side.centred = d.joint && !is_of_actor() && !side.last;
     return side;
 }
 
@@ -107,14 +120,14 @@ fn soft_forward(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
     let s = sessions[1u + block.y];
     let row = block.x / launch.across * SIDE;
     let col = block.x % launch.across * SIDE;
-    layer_forward(block.z, side_of(s, block.z), d.batch, row, col, lane);
+    layer_forward(block.z, side_of(s, block.z), rows_of_net(), row, col, lane);
 }
 
 @compute @workgroup_size(THREADS)
 fn soft_outputs(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    layer_outputs(side_of(s, block.z), d.batch, block.x * SIDE, lane);
+    layer_outputs(side_of(s, block.z), rows_of_net(), block.x * SIDE, lane);
 }
 
 @compute @workgroup_size(THREADS)
@@ -123,7 +136,7 @@ fn soft_backward(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocat
     let s = sessions[1u + block.y];
     let row = block.x / launch.across * SIDE;
     let col = block.x % launch.across * SIDE;
-    layer_backward(block.z, side_of(s, block.z), d.batch, row, col, lane);
+    layer_backward(block.z, side_of(s, block.z), rows_of_net(), row, col, lane);
 }
 
 // Where the outputs of a row, or their slopes, begin.
@@ -132,7 +145,8 @@ fn actor_outputs(s: u32, row: u32) -> u32 {
 }
 
 fn critic_outputs(s: u32, z: u32, row: u32) -> u32 {
-    let skipped = d.critics_at + (z + 1u) * d.critic_words - CRITIC_OUTPUT.output;
+    let words = CRITIC_OUTPUT.output * select(1u, 2u, d.joint);
+    let skipped = d.critics_at + (z + 1u) * d.critic_words - words;
     return scratch_of(s, skipped) + row * CRITIC_OUTPUT.output;
 }
 
@@ -164,13 +178,22 @@ fn alpha_of(s: u32) -> f32 {
     return get_f(a.schedule.at + s * a.schedule.stride + SCHEDULED_ENTROPY_COEF);
 }
 
+// The key of what a session draws, and the optimiser call that it is drawn at.
+fn key_of(s: u32) -> vec2<u32> {
+    let seed = a.seed.at + s * a.seed.stride;
+    return vec2<u32>(get_u(seed), get_u(seed + 1u));
+}
+
+fn call_of(s: u32) -> u32 {
+    return get_u(a.clock.at + s * a.clock.stride + CLOCK_OPT);
+}
+
 // Samples the squashed action of a row and returns its log-probability; `offset`: how far the sample lies from the mean
 // before it is squashed, which is its slope by the log deviation.
 fn sample_squashed(s: u32, purpose: u32, row: u32, out: ptr<function, Outputs>, action: ptr<function, Action>,
                    offset: ptr<function, Action>) -> f32 {
-    let seed = a.seed.at + s * a.seed.stride;
-    let key = vec2<u32>(get_u(seed), get_u(seed + 1u));
-    let clock = get_u(a.clock.at + s * a.clock.stride + CLOCK_OPT);
+    let key = key_of(s);
+    let clock = call_of(s);
     var log_prob = 0.0;
     var words: vec4<u32>;
     for (var j = 0u; j < POLICY_ACTION; j++) {
@@ -187,4 +210,21 @@ fn sample_squashed(s: u32, purpose: u32, row: u32, out: ptr<function, Outputs>, 
         log_prob += fma(-0.5 * normal, normal, -log_std - POLICIES_HALF_LN_2PI) - ln_tanh_slope(x);
     }
     return log_prob;
+}
+
+// Samples a discrete action of a row, the greatest sum of a logit and a Gumbel number, and returns it; `soft` gets its
+// relaxation, the softmax of the sums.
+fn sample_relaxed(s: u32, purpose: u32, row: u32, out: ptr<function, Outputs>, soft: ptr<function, Outputs>) -> u32 {
+    let key = key_of(s);
+    let clock = call_of(s);
+    var words: vec4<u32>;
+    var best = 0u;
+    for (var j = 0u; j < POLICY_WORDS; j++) {
+        if (j % 4u == 0u) { words = philox(vec4<u32>(row, clock, purpose, j / 4u), key); }
+        (*soft)[j] = (*out)[j] - ln_of(-ln_of(unit(words[j % 4u])));
+        if ((*soft)[j] > (*soft)[best]) { best = j; }
+    }
+    let sums = log_sum_exp(soft);
+    for (var j = 0u; j < POLICY_WORDS; j++) { (*soft)[j] = exp_of((*soft)[j] - sums.x - sums.y); }
+    return best;
 }

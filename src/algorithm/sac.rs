@@ -127,7 +127,7 @@ impl Recorder<'_> {
         .record(self.layout, q);
         let whole = OptimizeShape::new(moved, tiles, memory.batch, p.groups[..2].to_vec());
         let (params, all_groups, share) = (p.params, p.groups.len(), delay as f32);
-        let shape = OptimizeShape { params, all_groups, share, counts: false, ..whole };
+        let shape = OptimizeShape { params, all_groups, share, counts: false, bonus: false, ..whole };
         self.optimize(q, shape, partial, partial_loss);
     }
 }

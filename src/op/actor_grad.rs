@@ -6,10 +6,10 @@ use super::hyper::{self, update};
 use super::lib::input_grad::{backward_input, define_input_slopes, first_column, input_row};
 use super::lib::mlp::{ROWS, backward, exact, forward, pack, pack_forward, unpack_grad};
 use super::lib::nets::cut;
-use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, log_sum_exp};
+use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy, log_sum_exp};
 use super::lib::rng::Purpose;
 use super::lib::simd::sum16;
-use super::lib::soft::{self, Noise, Seen, SoftNets, Squashed, WORDS, to_lanes};
+use super::lib::soft::{self, Noise, Relaxed, Seen, SoftNets, Squashed, WORDS, to_lanes};
 use super::lib::trig;
 use super::{Draw, Shape, schedule};
 use crate::device::{Cx, Kernel, Limits, Shader};
@@ -123,6 +123,9 @@ impl Shape for ActorGradShape {
                 shape
             }));
         }
+        let relaxed = base(soft::all_nets().swap_remove(10));
+        let many = ActorGradShape { rows: 33, samples: 400, start: 13, batch: 301, learned: false, ..relaxed.clone() };
+        all.extend([many, ActorGradShape { folded: true, params: relaxed.params + 7, ..relaxed }]);
         all
     }
 
@@ -139,7 +142,9 @@ impl Shape for ActorGradShape {
 crate::op! {
     /// Partial gradients of the actor and of `log_alpha` on the observations of one batch. The actor's loss is the mean of
     /// `alpha ln pi(a) - Q(a)` with the smaller of the two critics' values at an action sampled with a gradient; with
-    /// discrete actions the expectation over all of them, and the mean of the two values (Zhou et al. 2022). That of
+    /// discrete actions that critics value all of, the expectation over them, and the mean of the two values (Zhou et al.
+    /// 2022). Of discrete actions that are sampled `ln pi` is the mean over all, and the gradient of `Q` that of the
+    /// Gumbel-softmax at temperature 1 along the critic's slope at the action itself (straight-through). The loss of
     /// `log_alpha` is the mean of `-exp(log_alpha) (ln pi(a) + target entropy)`, whose gradient is 0 where it is not
     /// learnt. `partial_loss` has plain sums over rows: the actor's loss in the column of the policy, `-ln pi` in that of
     /// the entropy.
@@ -168,25 +173,48 @@ fn wide(words: &[f32]) -> Vec<f64> {
     words.iter().map(|&x| x.into()).collect()
 }
 
+/// Definition: the critic with the smaller value at an action, and that value.
+fn define_smaller(d: &ActorGradShape, critics: &[f64], x: &[f64], action: &[f64]) -> (usize, f64) {
+    let [first, second] = [0, 1].map(|k| d.nets.define_critic(&critics[k * d.nets.critic.len()..], x, action)[0]);
+    if first <= second { (0, first) } else { (1, second) }
+}
+
+/// Definition: slopes of that value at the action.
+fn define_ask(d: &ActorGradShape, critics: &[f64], x: &[f64], action: &[f64]) -> Vec<f64> {
+    let (net, (k, _)) = (&d.nets.critic, define_smaller(d, critics, x, action));
+    let params = &critics[k * net.len()..];
+    let (_, hidden) = net.define_forward(params, &[x, action].concat(), exact);
+    define_input_slopes(net, params, &hidden, &[1.0])[x.len()..].to_vec()
+}
+
+/// Definition: mean of both critics' values of every action.
+fn define_values(d: &ActorGradShape, critics: &[f64], x: &[f64]) -> Vec<f64> {
+    let [first, second] = [0, 1].map(|k| d.nets.define_critic(&critics[k * d.nets.critic.len()..], x, &[]));
+    first.iter().zip(second).map(|(first, second)| 0.5 * (first + second)).collect()
+}
+
 /// Definition: the loss of one row's outputs of the actor, and its `ln pi` (the mean over actions where they are
 /// discrete).
-fn define_loss(d: &ActorGradShape, critics: &[f64], alpha: f64, x: &[f64], out: &[f64], normal: &[f64]) -> (f64, f64) {
-    let values = |action: &[f64]| {
-        let critic = |k| d.nets.define_critic(&critics[k * d.nets.critic.len()..], x, action);
-        (critic(0), critic(1))
-    };
-    if d.nets.choices().is_none() {
-        let (action, log_prob) = soft::define_squashed(out, normal);
-        let (first, second) = values(&action);
-        return (alpha * log_prob - first[0].min(second[0]), log_prob);
+fn define_loss(d: &ActorGradShape, critics: &[f64], alpha: f64, x: &[f64], out: &[f64], drawn: &[f64]) -> (f64, f64) {
+    if let Policy::Gaussian { .. } = d.nets.policy {
+        let (action, log_prob) = soft::define_squashed(out, drawn);
+        return (alpha * log_prob - define_smaller(d, critics, x, &action).1, log_prob);
     }
-    let (log_probs, (first, second)) = (soft::define_log_softmax(out), values(&[]));
-    let mean = |term: &dyn Fn(usize) -> f64| log_probs.iter().enumerate().map(|(j, l)| l.exp() * term(j)).sum();
-    (mean(&|j| alpha * log_probs[j] - 0.5 * (first[j] + second[j])), mean(&|j| log_probs[j]))
+    let log_probs = soft::define_log_softmax(out);
+    let mean = |term: &[f64]| -> f64 { log_probs.iter().zip(term).map(|(l, term)| l.exp() * term).sum() };
+    let value = if d.nets.relaxed() {
+        define_smaller(d, critics, x, &soft::define_relaxed(out, drawn).0).1
+    } else {
+        mean(&define_values(d, critics, x))
+    };
+    (alpha * mean(&log_probs) - value, mean(&log_probs))
 }
 
 /// Definition of what is minimised, as a function of the actor's parameters and `log_alpha`: the actor's loss does not
 /// move with `log_alpha`, nor that of `log_alpha` with the actor. The gradient test differentiates this numerically.
+///
+/// A sampled discrete action moves in steps, and has no slope. In its place stands what is followed instead: the
+/// relaxation moves, along the slope that the critic has at the action itself.
 pub fn objective(d: &ActorGradShape, a: &Args<'_>, moved: &[f64]) -> f64 {
     let (params, critics) = (wide(a.params), wide(critics(d, a.params, a.target)));
     let seen = Seen::new(d.nets.obs(), d.normalize_obs, a.normalizer, a.hyper);
@@ -194,41 +222,51 @@ pub fn objective(d: &ActorGradShape, a: &Args<'_>, moved: &[f64]) -> f64 {
     let (log_alpha, entropy) = (d.nets.log_alpha(), f64::from(a.schedule[schedule::TARGET_ENTROPY]));
     let alpha = soft::define_alpha(d.learned, params[log_alpha], a.schedule);
     let loss = |row: usize| -> f64 {
-        let (x, normal) = (seen.define(a.obs, a.index[d.start + row]), noise.define(row, d.nets.seen_words()));
-        let loss = |params: &[f64]| define_loss(d, &critics, alpha, &x, &d.nets.define_actor(params, &x), &normal);
-        let of_alpha = if d.learned { moved[log_alpha].exp() * (loss(&params).1 + entropy) } else { 0.0 };
-        loss(moved).0 - of_alpha
+        let (x, drawn) = (seen.define(a.obs, a.index[d.start + row]), d.nets.define_drawn(noise, row));
+        let (now, then) = (d.nets.define_actor(&params, &x), d.nets.define_actor(moved, &x));
+        let (mut loss, mean) = define_loss(d, &critics, alpha, &x, &then, &drawn);
+        if d.nets.relaxed() {
+            let slopes = define_ask(d, &critics, &x, &soft::define_relaxed(&now, &drawn).0);
+            let soft = soft::define_relaxed(&then, &drawn).1;
+            loss = alpha * mean - soft.iter().zip(slopes).map(|(y, slope)| y * slope).sum::<f64>();
+        }
+        let log_prob = |out: &[f64]| define_loss(d, &critics, alpha, &x, out, &drawn).1;
+        loss - if d.learned { moved[log_alpha].exp() * (log_prob(&now) + entropy) } else { 0.0 }
     };
     (0..d.batch).map(loss).sum::<f64>() / d.batch as f64
 }
 
 /// Definition: slopes of the loss of one row at the actor's outputs.
-fn define_slopes(d: &ActorGradShape, critics: &[f64], alpha: f64, x: &[f64], out: &[f64], normal: &[f64]) -> Vec<f64> {
-    let (net, n) = (&d.nets.critic, normal.len());
-    let critic = |k: usize| &critics[k * net.len()..];
-    if d.nets.choices().is_some() {
-        let log_probs = soft::define_log_softmax(out);
-        let (first, second) = (d.nets.define_critic(critic(0), x, &[]), d.nets.define_critic(critic(1), x, &[]));
-        let term = |j: usize| alpha * log_probs[j] - 0.5 * (first[j] + second[j]);
-        let mean: f64 = (0..out.len()).map(|j| log_probs[j].exp() * term(j)).sum();
-        return (0..out.len()).map(|j| log_probs[j].exp() * (term(j) - mean)).collect();
+fn define_slopes(d: &ActorGradShape, critics: &[f64], alpha: f64, x: &[f64], out: &[f64], drawn: &[f64]) -> Vec<f64> {
+    if let Policy::Gaussian { n, .. } = d.nets.policy {
+        let (action, _) = soft::define_squashed(out, drawn);
+        let d_action = define_ask(d, critics, x, &action);
+        let mut slopes = vec![0.0; 2 * n];
+        for i in 0..n {
+            let inside = out[n + i] > LOG_STD.0.into() && out[n + i] < LOG_STD.1.into();
+            let std = out[n + i].clamp(LOG_STD.0.into(), LOG_STD.1.into()).exp();
+            // ln pi falls with the sample's ln(1 - tanh^2), and rises with nothing else that moves
+            let sample = 2.0 * alpha * action[i] - d_action[i] * (1.0 - action[i] * action[i]);
+            slopes[i] = sample;
+            slopes[n + i] = if inside { sample * std * drawn[i] - alpha } else { 0.0 };
+        }
+        return slopes;
     }
-    let (action, _) = soft::define_squashed(out, normal);
-    let seen: Vec<f64> = x.iter().chain(&action).copied().collect();
-    let [first, second] = [0, 1].map(|k| net.define_forward(critic(k), &seen, exact));
-    let value = |acts: &(Vec<Vec<f64>>, _)| acts.0.last().expect("a net has an output layer")[0];
-    let (k, acts) = if value(&first) <= value(&second) { (0, first) } else { (1, second) };
-    let d_action = &define_input_slopes(net, critic(k), &acts.1, &[1.0])[x.len()..];
-    let mut slopes = vec![0.0; 2 * n];
-    for i in 0..n {
-        let inside = out[n + i] > LOG_STD.0.into() && out[n + i] < LOG_STD.1.into();
-        let std = out[n + i].clamp(LOG_STD.0.into(), LOG_STD.1.into()).exp();
-        // ln pi falls with the sample's ln(1 - tanh^2), and rises with nothing else that moves
-        let sample = 2.0 * alpha * action[i] - d_action[i] * (1.0 - action[i] * action[i]);
-        slopes[i] = sample;
-        slopes[n + i] = if inside { sample * std * normal[i] - alpha } else { 0.0 };
-    }
-    slopes
+    // the softmax of z has the slopes w (v - mean of v by w) where v are those at its weights w
+    let softmax = |weights: &[f64], v: &[f64]| -> Vec<f64> {
+        let mean: f64 = weights.iter().zip(v).map(|(w, v)| w * v).sum();
+        weights.iter().zip(v).map(|(w, v)| w * (v - mean)).collect()
+    };
+    let log_probs = soft::define_log_softmax(out);
+    let probs: Vec<f64> = log_probs.iter().map(|l| l.exp()).collect();
+    let entropy = softmax(&probs, &log_probs);
+    let value = if d.nets.relaxed() {
+        let (hard, soft) = soft::define_relaxed(out, drawn);
+        softmax(&soft, &define_ask(d, critics, x, &hard))
+    } else {
+        softmax(&probs, &define_values(d, critics, x))
+    };
+    entropy.iter().zip(value).map(|(entropy, value)| alpha * entropy - value).collect()
 }
 
 /// The plain definition, row by row in f64.
@@ -241,11 +279,11 @@ fn define(d: &ActorGradShape, a: Args<'_>) {
     for tile in 0..d.tiles() {
         let (mut grad, mut losses) = (vec![0.0; d.moved()], [0.0; update::LOSSES]);
         for row in tile * d.tile_rows..((tile + 1) * d.tile_rows).min(d.batch) {
-            let (x, normal) = (seen.define(a.obs, a.index[d.start + row]), noise.define(row, d.nets.seen_words()));
+            let (x, drawn) = (seen.define(a.obs, a.index[d.start + row]), d.nets.define_drawn(noise, row));
             let acts = d.nets.actor.define_forward(&params, &x, exact);
             let out = acts.0.last().expect("a net has an output layer");
-            let (loss, log_prob) = define_loss(d, &critics, alpha, &x, out, &normal);
-            let slopes = define_slopes(d, &critics, alpha, &x, out, &normal);
+            let (loss, log_prob) = define_loss(d, &critics, alpha, &x, out, &drawn);
+            let slopes = define_slopes(d, &critics, alpha, &x, out, &drawn);
             let d_out: Vec<f64> = slopes.iter().map(|slope| slope / d.batch as f64).collect();
             d.nets.actor.define_backward(&params, &acts, &d_out, &mut grad, exact);
             if d.learned {
@@ -306,6 +344,7 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         out: [[0.0; LANES]; OUTPUTS],
         d_out: [[0.0; LANES]; OUTPUTS],
         sampled: Squashed::new(),
+        choice: Relaxed::new(),
         live: [0.0; LANES],
         policy: [0.0; LANES],
         log_prob: [0.0; LANES],
@@ -322,9 +361,15 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         for row in (at..at + rows).step_by(LANES) {
             if nets.choices().is_none() {
                 to_lanes(outs, pad, row, &mut w.out[..actor.output]);
-                act(isa, n.words, begin + row, noise, &mut w);
+                let action: &[Lanes] = if nets.relaxed() {
+                    pick(isa, n.words, begin + row, noise, &mut w);
+                    &w.choice.action
+                } else {
+                    act(isa, n.words, begin + row, noise, &mut w);
+                    &w.sampled.action
+                };
                 for (i, x) in x[row * width..].chunks_exact_mut(width).take(LANES.min(at + rows - row)).enumerate() {
-                    x[width - n.words..].iter_mut().zip(&w.sampled.action).for_each(|(x, action)| *x = action[i]);
+                    x[width - n.words..].iter_mut().zip(action).for_each(|(x, action)| *x = action[i]);
                 }
             }
         }
@@ -369,6 +414,9 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             let judged = &judged[row / LANES * kept..][..kept];
             if nets.choices().is_some() {
                 choose(isa, n, judged, &mut w);
+            } else if nets.relaxed() {
+                pick(isa, n.words, begin + row, noise, &mut w);
+                borrow(isa, n, judged, &mut w);
             } else {
                 act(isa, n.words, begin + row, noise, &mut w);
                 squash(isa, n, judged, &mut w);
@@ -406,6 +454,7 @@ struct Work {
     out: [Lanes; OUTPUTS],
     d_out: [Lanes; OUTPUTS],
     sampled: Squashed,
+    choice: Relaxed,
     /// 1 where the lane holds a row.
     live: Lanes,
     /// Losses and log-probabilities so far, by lane.
@@ -439,6 +488,36 @@ crate::per_isa! {
                 w.d_out[j][i] = share * sample;
                 w.d_out[n.words + j][i] = inside * (sample * w.sampled.offset[j][i] - n.alpha);
             }
+        }
+    }
+
+    /// Samples the discrete actions of 16 rows.
+    fn pick(actions: usize, row: usize, noise: Noise, w: &mut Work) {
+        w.choice.sample(actions, &w.out, row, noise);
+    }
+
+    /// Losses of 16 rows of sampled discrete actions and slopes, which the critics' part takes from the relaxation.
+    /// `judged` as of [`squash`].
+    fn borrow(n: Numbers, judged: &[Lanes], w: &mut Work) {
+        let (first, second) = judged.split_at(1 + n.words);
+        let of = |j: usize, i: usize| if first[0][i] <= second[0][i] { first[j][i] } else { second[j][i] };
+        let mut mean = [0.0; LANES];
+        for j in 0..n.words.min(OUTPUTS) {
+            for i in 0..LANES {
+                mean[i] += w.choice.soft[j][i] * of(1 + j, i);
+            }
+        }
+        for j in 0..n.words.min(OUTPUTS) {
+            for i in 0..LANES {
+                let log_p = w.choice.log_probs[j][i];
+                let entropy = trig::exp(log_p) * (log_p - w.choice.mean[i]);
+                let value = w.choice.soft[j][i] * (of(1 + j, i) - mean[i]);
+                w.d_out[j][i] = n.share * w.live[i] * (n.alpha * entropy - value);
+            }
+        }
+        for i in 0..LANES {
+            w.policy[i] += w.live[i] * (n.alpha * w.choice.mean[i] - of(0, i));
+            w.log_prob[i] += w.live[i] * w.choice.mean[i];
         }
     }
 

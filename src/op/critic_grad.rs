@@ -5,10 +5,11 @@
 use super::hyper::{self, update};
 use super::lib::mlp::{ROWS, backward, exact, forward, pack, pack_forward, unpack_grad};
 use super::lib::nets::cut;
+use super::lib::policy::Policy;
 use super::lib::policy::{LANES, Lanes, OUTPUTS, log_sum_exp};
 use super::lib::rng::Purpose;
 use super::lib::simd::sum16;
-use super::lib::soft::{self, Noise, Seen, SoftNets, Squashed, to_lanes};
+use super::lib::soft::{self, Noise, Relaxed, Seen, SoftNets, Squashed, to_lanes};
 use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
@@ -113,15 +114,19 @@ impl Shape for CriticGradShape {
                 shape
             }));
         }
+        let relaxed = base(soft::all_nets().swap_remove(10));
+        let many = CriticGradShape { rows: 33, samples: 400, start: 13, batch: 301, learned: false, ..relaxed.clone() };
+        all.extend([many, CriticGradShape { samples: 1, start: 0, batch: 1, ..relaxed }]);
         all
     }
 
     fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {
         let rare = |draw: &mut Draw, value: f32| if draw.below(4) == 0 { 0.0 } else { value };
         for word in &mut *words {
-            *word = match (arg, self.nets.choices()) {
+            *word = match (arg, self.nets.policy) {
                 ("index" | "last", _) => draw.below(self.rows as u32),
-                ("action", Some(n)) => (draw.below(n as u32) as f32).to_bits(),
+                ("action", Policy::Categorical { n }) => (draw.below(n as u32) as f32).to_bits(),
+                ("weight", _) if self.samples == 1 => draw.range(0.3, 0.99).to_bits(),
                 // the row's episode terminated; the row does not count
                 ("discount" | "weight", _) => {
                     let value = draw.range(0.3, 0.99);
@@ -134,15 +139,15 @@ impl Shape for CriticGradShape {
             hyper::sample(words, draw);
         }
         matches!(arg, "index" | "last" | "discount" | "weight" | "hyper")
-            || (arg == "action" && self.nets.choices().is_some())
+            || (arg == "action" && matches!(self.nets.policy, Policy::Categorical { .. }))
     }
 }
 
 crate::op! {
     /// Partial gradients and losses of both critics on one batch, and how far the smaller of the two values is from its
     /// target (SLM Lab's error for priorities). The target is `returns + discount * (Q' - alpha ln pi(a'))` with the
-    /// smaller of the target critics' values at an action sampled at `next_obs`; with discrete actions the expectation
-    /// over all of them, and the mean of the two values (Zhou et al. 2022). The loss is the mean over the batch of
+    /// smaller of the target critics' values at an action sampled at `next_obs`; with discrete actions that critics value
+    /// all of, the expectation over them, and the mean of the two values (Zhou et al. 2022). The loss is the mean over the batch of
     /// `weight` times the sum of both distances; `partial_loss` has plain sums over rows, in the column of the value.
     CriticGrad(d: CriticGradShape) = "critic_grad", within 2e-5, run = run {
         // row of the ring with observation and action, and the one whose next observation is bootstrapped from
@@ -193,8 +198,8 @@ fn define_target(d: &CriticGradShape, a: &Args<'_>, params: &[f64], target: &[f6
     };
     let next = match nets.choices() {
         None => {
-            let noise = Noise::new(Purpose::NextAction, a.seed, a.clock).define(row, nets.seen_words());
-            let (action, log_prob) = soft::define_squashed(&out, &noise);
+            let drawn = nets.define_drawn(Noise::new(Purpose::NextAction, a.seed, a.clock), row);
+            let (action, log_prob) = nets.define_sample(&out, &drawn);
             let (first, second) = values(&action);
             first[0].min(second[0]) - alpha * log_prob
         }
@@ -209,10 +214,9 @@ fn define_target(d: &CriticGradShape, a: &Args<'_>, params: &[f64], target: &[f6
 /// What a critic sees of the stored action, and which output is that action's.
 fn define_action(d: &CriticGradShape, a: &Args<'_>, m: u32) -> (Vec<f64>, usize) {
     let stored = &a.action[m as usize * d.nets.policy.action_len()..][..d.nets.policy.action_len()];
-    match d.nets.choices() {
-        None => (stored.iter().map(|&x| x.into()).collect(), 0),
-        Some(_) => (Vec::new(), stored[0] as usize),
-    }
+    let mut seen = vec![0.0; d.nets.seen_words()];
+    d.nets.show(stored, &mut seen);
+    (seen.into_iter().map(f64::from).collect(), if d.nets.choices().is_some() { stored[0] as usize } else { 0 })
 }
 
 /// Definition of what is minimised, as a function of both critics' parameters; targets do not move with them. The
@@ -297,7 +301,7 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     // lanes without a row stay finite
     out.fill(0.0);
     value.fill([0.0; LANES]);
-    let mut w = Work { out: [[0.0; LANES]; OUTPUTS], next: Squashed::new() };
+    let mut w = Work { out: [[0.0; LANES]; OUTPUTS], next: Squashed::new(), choice: Relaxed::new() };
     let (n, words) = (d.kept(), nets.seen_words());
 
     // what the actor does at the next observations
@@ -311,9 +315,15 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             if nets.choices().is_some() {
                 choose(isa, alpha, &w.out[..n], &mut probs[g * n..(g + 1) * n], &mut bonus[g]);
             } else {
-                act(isa, words, alpha, begin + row, noise, &mut w, &mut bonus[g]);
+                let action: &[Lanes] = if nets.relaxed() {
+                    pick(isa, words, alpha, begin + row, noise, &mut w, &mut bonus[g]);
+                    &w.choice.action
+                } else {
+                    act(isa, words, alpha, begin + row, noise, &mut w, &mut bonus[g]);
+                    &w.next.action
+                };
                 for (i, x) in x[row * width..].chunks_exact_mut(width).take(LANES.min(at + rows - row)).enumerate() {
-                    x[width - words..].iter_mut().zip(&w.next.action).for_each(|(x, action)| *x = action[i]);
+                    x[width - words..].iter_mut().zip(action).for_each(|(x, action)| *x = action[i]);
                 }
             }
         }
@@ -348,7 +358,8 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     seen.rows(a.obs, index, x, width);
     if nets.choices().is_none() {
         for (x, &m) in x.chunks_exact_mut(width).zip(index) {
-            x[width - words..].copy_from_slice(&a.action[m as usize * words..][..words]);
+            let stored = nets.policy.action_len();
+            nets.show(&a.action[m as usize * stored..][..stored], &mut x[width - words..]);
         }
     }
     let output = |row: usize| if n == 0 { 0 } else { a.action[index[row] as usize] as usize };
@@ -391,6 +402,7 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
 struct Work {
     out: [Lanes; OUTPUTS],
     next: Squashed,
+    choice: Relaxed,
 }
 
 crate::per_isa! {
@@ -399,6 +411,14 @@ crate::per_isa! {
         w.next.sample(words, &w.out, row, noise);
         for i in 0..LANES {
             bonus[i] = alpha * w.next.log_prob[i];
+        }
+    }
+
+    /// The same with discrete actions.
+    fn pick(n: usize, alpha: f32, row: usize, noise: Noise, w: &mut Work, bonus: &mut Lanes) {
+        w.choice.sample(n, &w.out, row, noise);
+        for i in 0..LANES {
+            bonus[i] = alpha * w.choice.log_prob[i];
         }
     }
 

@@ -17,7 +17,7 @@ use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
 use crate::device::cpu::Isa;
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -99,6 +99,14 @@ impl Shape for CrossqShape {
         super::gpu::crossq_grad::scratch(self)
     }
 
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::crossq_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::crossq_grad::scratch(self)
+    }
+
     fn cases() -> Vec<CrossqShape> {
         super::lib::cases::crossq_shapes()
     }
@@ -127,6 +135,9 @@ crate::op! {
     /// Gradient and losses of both critics on one batch, the moves of their running moments, and each row's error. The
     /// gradient is divided by the batch's rows, losses are plain sums over rows; `error` is the distance of the lesser
     /// value from the target.
+    ///
+    /// Every row counts in the moments, whatever its weight: weights of 0 mark rows that do not exist, which `sample` gives
+    /// only where it draws the last rollout in order, never from a replay memory, and CrossQ learns from nothing else.
     ///
     /// One tile: the target needs both critics, and moments need all rows. A tile per critic would send both forward in
     /// each, a third more work, which pays only where a cohort has fewer sessions than there are threads.

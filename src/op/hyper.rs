@@ -106,12 +106,15 @@ pub const CLOCK_OPT: usize = 1;
 pub const CLOCK_ITER: usize = 2;
 /// Episodes finished.
 pub const CLOCK_EPISODES: usize = 3;
-pub const CLOCK_LEN: usize = 4;
+/// Vector step with which the replay ring begins: 0, or where a run went on without one.
+pub const CLOCK_RING: usize = 4;
+pub const CLOCK_LEN: usize = 5;
 
 /// Words of `update: f32`, the sums over the minibatches of one update. `advantage` zeroes them, `optimize` adds to
 /// them, `log` divides by [`COUNT`](update::COUNT).
 pub mod update {
-    /// Policy loss without its coefficient and without the entropy bonus.
+    /// Policy loss without its coefficient and without the entropy bonus; that of Soft Actor-Critic's actor holds its
+    /// entropy.
     pub const POLICY: usize = 0;
     /// Value loss without its coefficient.
     pub const VALUE: usize = 1;
@@ -121,7 +124,8 @@ pub mod update {
     pub const CLIP_FRAC: usize = 4;
     /// Columns that `partial_loss` has: the five above, as sums over rows.
     pub const LOSSES: usize = 5;
-    /// What was minimised: `policy_loss_coef * policy + val_loss_coef * value - entropy_coef * entropy`.
+    /// What was minimised: `policy_loss_coef * policy + val_loss_coef * value - entropy_coef * entropy`; the last only
+    /// where the policy's loss does not hold it already.
     pub const LOSS: usize = 5;
     /// Global norm over all groups, before the clip.
     pub const GRAD_NORM: usize = 6;

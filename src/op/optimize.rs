@@ -55,14 +55,16 @@ pub struct OptimizeShape {
     /// actor is stepped less often than its critics, its losses count for theirs.
     pub share: f32,
     pub counts: bool,
+    /// Whether what is minimised has an entropy bonus beside the policy's loss; Soft Actor-Critic's holds its entropy.
+    pub bonus: bool,
 }
 
 impl OptimizeShape {
     /// A step of all parameters.
     pub fn new(params: usize, tiles: usize, rows: usize, groups: Vec<Group>) -> OptimizeShape {
         let all_groups = groups.len();
-        let (at, p, first_group, share, counts) = (0, params, 0, 1.0, true);
-        OptimizeShape { params, all_groups, at, p, tiles, rows, groups, first_group, share, counts }
+        let (at, p, first_group, share, counts, bonus) = (0, params, 0, 1.0, true, true);
+        OptimizeShape { params, all_groups, at, p, tiles, rows, groups, first_group, share, counts, bonus }
     }
 
     /// Where the gradient of a group lies.
@@ -112,8 +114,16 @@ impl Shape for OptimizeShape {
             first_group: 2,
             ..OptimizeShape::new(34, 2, 16, critics)
         };
-        let actor =
-            OptimizeShape { p: 33, at: 0, first_group: 0, groups: actor, share: 2.5, counts: false, ..critics.clone() };
+        let actor = OptimizeShape {
+            p: 33,
+            at: 0,
+            first_group: 0,
+            groups: actor,
+            share: 2.5,
+            counts: false,
+            bonus: false,
+            ..critics.clone()
+        };
         vec![
             case(300, 1, 64, &[(0..300, Kind::Adam)]),
             case(37, 3, 5, &[(0..20, Kind::AdamW), (20..37, Kind::RmsProp)]),
@@ -302,9 +312,10 @@ fn mean_losses(d: &OptimizeShape, partial: &[f32], hyper: &[f32], schedule: &[f3
         }
     }
     let mean = sums.map(|sum| sum / d.rows as f64);
+    let bonus = if d.bonus { f64::from(schedule[schedule::ENTROPY_COEF]) * mean[update::ENTROPY] } else { 0.0 };
     let loss = f64::from(hyper[hyper::POLICY_LOSS_COEF]) * mean[update::POLICY]
         + f64::from(hyper[hyper::VAL_LOSS_COEF]) * mean[update::VALUE]
-        - f64::from(schedule[schedule::ENTROPY_COEF]) * mean[update::ENTROPY];
+        - bonus;
     std::array::from_fn(|i| mean.get(i).map_or(loss as f32, |x| *x as f32))
 }
 

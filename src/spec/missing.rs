@@ -121,23 +121,30 @@ impl List {
 
     fn algorithm(&mut self, algorithm: &Algorithm) {
         use Algorithm::{ActorCritic, CrossQ, PPO, Reinforce, SoftActorCritic};
-        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_) | CrossQ(_))
+        let on_policy = &*algorithm.on_policy();
+        if !matches!(on_policy, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_) | CrossQ(_))
             && !is_q(algorithm)
         {
             let name = algorithm.name();
-            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic, CrossQ";
+            let built =
+                "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic, CrossQ, SIL, PPOSIL";
             self.add("agent.algorithm.name", format!("{name} is not built yet (planned); this version trains {built}"));
         }
         let pdtype = algorithm.action_pdtype();
         let fits = match pdtype {
             Pdtype::Default | Pdtype::Categorical | Pdtype::Normal | Pdtype::NormalTanh => true,
             Pdtype::Argmax => is_q(algorithm),
+            Pdtype::GumbelSoftmax => matches!(algorithm, SoftActorCritic(_)),
             _ => false,
         };
         if !fits {
             self.add(
                 "agent.algorithm.action_pdtype",
-                format!("{pdtype:?} is not built yet; Categorical, Normal, NormalTanh and, for Q nets, Argmax are"),
+                format!(
+                    "{pdtype:?} is not built yet for {}; Categorical, Normal, NormalTanh, for Q nets Argmax and for \
+                     SoftActorCritic GumbelSoftmax are",
+                    algorithm.name()
+                ),
             );
         }
         if algorithm.action_policy() != ActionPolicy::Default && !is_q(algorithm) {
@@ -151,7 +158,7 @@ impl List {
                 self.add("agent.algorithm.spectral_norm", "spectral normalisation is not built yet");
             }
         }
-        if let ActorCritic(a) = algorithm
+        if let ActorCritic(a) = on_policy
             && a.lam.is_none()
             && a.num_step_returns.is_none()
         {

@@ -86,6 +86,15 @@ pub fn q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
 
 /// Soft Actor-Critic or CrossQ, of real actions or of discrete ones.
 pub fn soft_plan(max_frame: u64, algorithm: &str, env: &str) -> Plan {
+    soft_plan_with(max_frame, algorithm, env, &[])
+}
+
+/// Soft Actor-Critic that samples its discrete actions by Gumbel-softmax.
+pub fn gumbel_plan(max_frame: u64) -> Plan {
+    soft_plan_with(max_frame, "SoftActorCritic", "CartPole-v1", &[("agent.algorithm.action_pdtype", "GumbelSoftmax")])
+}
+
+fn soft_plan_with(max_frame: u64, algorithm: &str, env: &str, set: &[(&str, &str)]) -> Plan {
     let mut spec = small_spec(max_frame, 3, Some(11));
     spec["small"]["agent"] = serde_json::json!({
         "name": algorithm,
@@ -120,7 +129,7 @@ pub fn soft_plan(max_frame: u64, algorithm: &str, env: &str) -> Plan {
     }
     spec["small"]["env"]["name"] = env.into();
     spec["small"]["env"]["normalize_obs"] = false.into();
-    plan_of(&spec, &[])
+    plan_of(&spec, set)
 }
 
 /// An agent with a GRU that both heads share, or with two LSTMs; an MLP in front of the one, the observation before the

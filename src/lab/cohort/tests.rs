@@ -30,6 +30,8 @@ const SARSA: &str = r#"{"name": "SARSA", "gamma": 0.9, "training_frequency": 16,
     "action_pdtype": "Argmax", "explore_var_spec": {"name": "no_decay", "start_val": 0.2}}"#;
 const SAC: &str = r#"{"name": "SoftActorCritic", "gamma": 0.9, "training_frequency": 1, "training_iter": 2, "policy_delay": 2,
     "training_start_step": 60}"#;
+const GUMBEL: &str = r#"{"name": "SoftActorCritic", "action_pdtype": "GumbelSoftmax", "gamma": 0.9, "training_frequency": 2,
+    "policy_delay": 2, "training_start_step": 60}"#;
 const REPLAY: &str = r#"{"name": "Replay", "batch_size": 20, "max_size": 200, "use_cer": true}"#;
 const PRIORITIES: &str = r#"{"name": "PrioritizedReplay", "batch_size": 20, "max_size": 200, "alpha": 0.6,
     "epsilon": 0.01, "beta_spec": {"name": "no_decay", "start_val": 0.5}}"#;
@@ -61,6 +63,7 @@ fn every_session_ends_in_the_same_bits_alone_in_a_cohort_and_on_any_number_of_th
         with_memory(DQN, PRIORITIES, "DuelingMLPNet", "CartPole-v1", ""),
         with_memory(SAC, REPLAY, "MLPNet", "Pendulum-v1", ""),
         with_memory(SAC, PRIORITIES, "MLPNet", "CartPole-v1", ""),
+        with_memory(GUMBEL, REPLAY, "MLPNet", "Acrobot-v1", ""),
     ] {
         let mut together = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(2)).unwrap();
         let rows = finish(&mut together);
@@ -77,10 +80,29 @@ fn every_session_ends_in_the_same_bits_alone_in_a_cohort_and_on_any_number_of_th
     }
 }
 
+/// What a row tells as the loss is what was minimised: the critics' losses and the actor's, which holds its entropy.
+#[test]
+fn the_entropy_counts_once_in_the_loss_of_soft_actor_critic() {
+    for algorithm in [SAC, GUMBEL] {
+        let fixed = algorithm.replace(r#""gamma""#, r#""fixed_alpha": 0.5, "gamma""#);
+        let plan = with_memory(&fixed, REPLAY, "MLPNet", "CartPole-v1", "");
+        let rows = finish(&mut Cohort::new(&plan, 5, &[0], Device::cpu(1)).unwrap()).remove(0);
+        let at = |name: &str| COLUMNS.iter().position(|column| *column == name).expect("a column");
+        let learned: Vec<&Row> = rows.iter().filter(|row| row[at("loss")].is_finite()).collect();
+        assert!(learned.len() > 5, "{} of {} rows", learned.len(), rows.len());
+        for row in learned {
+            let (loss, sum) = (row[at("loss")], row[at("policy_loss")] + row[at("value_loss")]);
+            assert!(row[at("entropy")] > 0.3 && row[at("entropy_coef")] == 0.5, "{row:?}");
+            assert!((loss - sum).abs() < 1e-5 * (1.0 + sum.abs()), "{loss} for {sum}");
+        }
+    }
+}
+
 #[test]
 fn a_snapshot_continues_in_the_same_bits() {
     for (plan, iterations) in [
         (with_memory(SAC, REPLAY, "MLPNet", "Pendulum-v1", ""), 1),
+        (with_memory(GUMBEL, PRIORITIES, "MLPNet", "CartPole-v1", ""), 1),
         (with_memory(DQN, PRIORITIES, "DuelingMLPNet", "CartPole-v1", ""), 4),
         (small(SARSA, "Acrobot-v1", ""), 5),
         (small(PPO, "Pendulum-v1", r#", "normalize_obs": true, "normalize_reward": true"#), 3),
@@ -108,6 +130,45 @@ fn a_snapshot_continues_in_the_same_bits() {
     let other = small(PPO, "CartPole-v1", "");
     let error = Cohort::new(&other, 1, &[0, 1], Device::cpu(1)).unwrap().restore(&saved).unwrap_err().to_string();
     assert!(error.contains("this spec needs"), "{error}");
+}
+
+#[test]
+fn a_memory_that_no_checkpoint_holds_is_filled_before_learning_goes_on() {
+    let memory = r#"{"name": "PrioritizedReplay", "batch_size": 20, "max_size": 200, "alpha": 0.6, "epsilon": 0.01, "in_checkpoint": false}"#;
+    let plan = with_memory(DQN, memory, "MLPNet", "CartPole-v1", "");
+    let mut stopped = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
+    for _ in 0..4 {
+        stopped.iterate().unwrap();
+    }
+    let saved = stopped.snapshot().unwrap();
+    for lost in ["obs", "next_obs", "action", "reward", "ended", "priority_tree", "priority_top"] {
+        assert!(saved.iter().all(|tensor| tensor.name != lost), "{lost} is in the checkpoint");
+    }
+    let resume = || {
+        let mut resumed = Cohort::new(&plan, 1, &[0, 1], Device::cpu(1)).unwrap();
+        resumed.restore(&saved).unwrap();
+        resumed
+    };
+    let mut resumed = resume();
+    // `training_start_step` is 39 frames of whole vector steps, less than one iteration of 48
+    assert_eq!((resumed.frame(), resumed.refill_frames()), (stopped.frame(), 48));
+    resumed.iterate().unwrap();
+    assert_eq!(resumed.model(1).unwrap(), stopped.model(1).unwrap(), "nothing is learnt while the memory is filled");
+    resumed.iterate().unwrap();
+    assert_ne!(resumed.model(1).unwrap(), stopped.model(1).unwrap());
+    let rows = |cohort: &Cohort| cohort.memory.read(cohort.program.buffers.replay.index, 1).to_vec();
+    let begin = stopped.frame() as u32;
+    let new = |row: &u32| (0..96).any(|back| (begin + back) % 201 == *row);
+    assert!(rows(&resumed).iter().all(new), "{:?} are not all from behind frame {begin}", rows(&resumed));
+    finish(&mut resumed);
+    assert_eq!((resumed.frame(), resumed.memory.overrun()), (501, None));
+    let mut again = resume();
+    finish(&mut again);
+    assert_eq!(again.snapshot().unwrap(), resumed.snapshot().unwrap());
+
+    // trials of a search are put aside and must not notice
+    let kept = Cohort::new(&plan.with_memory_in_checkpoint(), 9, &[0], Device::cpu(1)).unwrap();
+    assert!(kept.snapshot().unwrap().iter().any(|tensor| tensor.name == "obs") && kept.refill_frames() == 0);
 }
 
 #[test]

@@ -77,6 +77,7 @@ pub fn kernels(d: &OptimizeShape) -> Vec<Kernel> {
         word("bounded", bounded),
         number("share", d.share),
         flag("counts", d.counts),
+        flag("bonus", d.bonus),
         groups(d, chunk),
     ];
     let kernel = |entry: &str, tiles: usize, threads: u32, shared_words: usize| Kernel {

@@ -9,10 +9,12 @@ use super::renorm::Renorm;
 use crate::device::Precision;
 use crate::env;
 use crate::op::crossq_grad::CrossqShape;
+use crate::op::imitate::ImitateShape;
 use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::recurrent_rollout::RecurrentShape;
 use crate::op::rollout::{Explore, RolloutShape, Store};
 use crate::op::sequence_grad::SequenceShape;
+use crate::op::sequence_td_grad::SequenceTdShape;
 use crate::op::td_grad::{Backup, TdShape};
 use crate::op::{Draw, hyper};
 
@@ -64,6 +66,7 @@ fn grad_base(nets: Nets) -> GradShape {
         epochs: 1,
         clipped: true,
         distance: Distance::Mse,
+        one_sided: false,
         clip_value: false,
         symlog: false,
         normalize_targets: false,
@@ -85,6 +88,8 @@ pub fn grad_shapes() -> Vec<GradShape> {
     };
     all.push(with(&|d| d.clipped = false));
     all.push(with(&|d| d.distance = Distance::SmoothL1 { beta: 0.7 }));
+    all.push(with(&|d| (d.clipped, d.one_sided) = (false, true)));
+    all.push(with(&|d| (d.one_sided, d.distance) = (true, Distance::SmoothL1 { beta: 0.4 })));
     all.push(with(&|d| d.clip_value = true));
     all.push(with(&|d| d.symlog = true));
     all.push(with(&|d| d.normalize_targets = true));
@@ -115,6 +120,29 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.extend(halves);
     all.extend(cut);
     all.push(half(&with(&|d| (d.clipped, d.normalize_obs) = (false, true))));
+    all
+}
+
+/// Cases of `imitate`: values of nets of their own and of shared ones; a batch among several, a row, several tiles.
+pub fn imitate_shapes() -> Vec<ImitateShape> {
+    let case = |nets: Nets, batch| ImitateShape {
+        obs: nets.actor.input,
+        rows: 90,
+        samples: 2 * batch + 1,
+        start: batch,
+        batch,
+        normalize_obs: false,
+        nets,
+    };
+    let mut all: Vec<ImitateShape> = all_nets()
+        .into_iter()
+        .filter(Nets::has_value)
+        .enumerate()
+        .map(|(i, nets)| case(nets, 1 + 23 * i % 75))
+        .collect();
+    for (at, batch) in [(0, 128), (2, 40), (4, 601)] {
+        all.push(ImitateShape { normalize_obs: true, start: 0, ..case(all_nets().swap_remove(at), batch) });
+    }
     all
 }
 
@@ -353,6 +381,55 @@ pub fn td_shapes() -> Vec<TdShape> {
     all.push(wide(&[70, 130], relu, true, Backup::Double));
     all.push(wide(&[100], selu, false, Backup::Sarsa));
     all.push(TdShape { normalize_obs: true, ..wide(&[65, 20], Activation::Gelu, false, Backup::Target) });
+    all
+}
+
+/// Cases of `sequence_td_grad`: both cells, every backup, with and without burn-in and n-step returns, ragged tiles.
+pub fn sequence_td_shapes() -> Vec<SequenceTdShape> {
+    let case = |body: (usize, &[usize], Cell, usize), actions, dueling, backup, steps: [usize; 3], count| {
+        let (input, layers, cell, hidden) = body;
+        let rows = count * steps.iter().sum::<usize>();
+        let net = Mlp {
+            input: hidden,
+            hidden: Vec::new(),
+            activation: Activation::Tanh,
+            output: actions + usize::from(dueling),
+        };
+        let td = TdShape {
+            net,
+            actions,
+            dueling,
+            rows: 4 * 11,
+            envs: 4,
+            samples: rows + 9,
+            start: 5,
+            batch: count * steps[1],
+            backup,
+            distance: Distance::SmoothL1 { beta: 0.7 },
+            normalize_obs: false,
+            tile_rows: 0,
+        };
+        let body = Body::new(input, layers, Activation::Tanh, cell, hidden);
+        SequenceTdShape { td, body, burn_in: steps[0], learned: steps[1], ahead: steps[2] }
+    };
+    let mut all = vec![
+        case((4, &[9], Cell::Gru, 16), 2, false, Backup::Double, [0, 7, 0], 5),
+        case((3, &[], Cell::Lstm, 7), 3, false, Backup::Target, [3, 4, 0], 6),
+        case((2, &[20, 6], Cell::Gru, 13), 2, false, Backup::Own, [2, 5, 2], 4),
+        case((5, &[], Cell::Lstm, 17), 3, true, Backup::Double, [1, 6, 1], 3),
+        case((1, &[1], Cell::Gru, 1), 1, true, Backup::Target, [0, 9, 0], 1),
+        // one step; several tiles, the last one ragged, of more rows than a block
+        case((4, &[3], Cell::Lstm, 1), 2, false, Backup::Own, [0, 1, 0], 9),
+        case((4, &[9], Cell::Gru, 16), 2, false, Backup::Double, [2, 3, 1], 70),
+    ];
+    let with = |case: usize, change: &dyn Fn(&mut TdShape)| {
+        let mut shape = all[case].clone();
+        change(&mut shape.td);
+        shape
+    };
+    let more =
+        [with(0, &|d| (d.distance, d.normalize_obs) = (Distance::Mse, true)), with(3, &|d| d.normalize_obs = true)];
+    all.extend(more);
     all
 }
 

@@ -1,18 +1,20 @@
 //! What the ops of Soft Actor-Critic share (Haarnoja et al. 2018; with discrete actions Christodoulou 2019): the nets as
-//! one parameter vector, samples of a squashed Gaussian that gradients go through, and rows of the replay ring.
+//! one parameter vector, samples that gradients go through, of a squashed Gaussian or of a Gumbel-softmax, and rows of the
+//! replay ring.
 //!
 //! Parameters: the actor's net, `log_alpha`, the first critic's net, the second's. With real actions a critic sees an
-//! observation with the action behind it, within [-1, 1], and has one output; with discrete ones it sees the observation
-//! and has an output for every action.
+//! observation with the action behind it, within [-1, 1], and has one output. With discrete ones it sees the observation
+//! and has an output for every action; or, where these are sampled, it sees the one-hot vector of one behind the
+//! observation, and has one output.
 
 use super::mlp::{Activation, Mlp, ROWS};
 use super::nets::normalize;
-use super::policy::{HALF_LN_2PI, LANES, LOG_STD, Lanes, OUTPUTS, Policy, ln_tanh_slope};
+use super::policy::{HALF_LN_2PI, LANES, LOG_STD, Lanes, OUTPUTS, Policy, ln_tanh_slope, log_sum_exp};
 use super::rng::{Purpose, philox, unit};
 use super::trig;
 use crate::op::{hyper, schedule};
 
-/// Most words of an action.
+/// Most words of a real action.
 pub const WORDS: usize = OUTPUTS / 2;
 
 /// Sizes of an actor and of its two critics.
@@ -54,11 +56,26 @@ impl SoftNets {
         self.critic.input - self.obs()
     }
 
-    /// Actions to choose from, where they are discrete.
+    /// Actions to choose from where critics value all of them, so that expectations are exact; `None` where an action is
+    /// sampled.
     pub fn choices(&self) -> Option<usize> {
         match self.policy {
-            Policy::Categorical { n } => Some(n),
-            Policy::Gaussian { .. } => None,
+            Policy::Categorical { n } if self.seen_words() == 0 => Some(n),
+            _ => None,
+        }
+    }
+
+    /// Whether a discrete action is sampled, and gradients go through its Gumbel-softmax.
+    pub fn relaxed(&self) -> bool {
+        matches!(self.policy, Policy::Categorical { .. }) && self.seen_words() > 0
+    }
+
+    /// What critics see of a stored action: its words, or the one-hot vector of its number.
+    pub fn show(&self, stored: &[f32], seen: &mut [f32]) {
+        if self.relaxed() {
+            seen.iter_mut().enumerate().for_each(|(j, x)| *x = f32::from(u8::from(stored[0] == j as f32)));
+        } else {
+            seen.copy_from_slice(&stored[..seen.len()]);
         }
     }
 
@@ -66,6 +83,7 @@ impl SoftNets {
     pub fn check(&self) {
         let (obs, outputs) = (self.actor.input, self.policy.outputs());
         let critic = match self.policy {
+            Policy::Categorical { n } if self.relaxed() => (obs + n, 1),
             Policy::Categorical { n } => (obs, n),
             Policy::Gaussian { n, free_std, squashed } => {
                 assert!(squashed && !free_std && n <= WORDS, "actions are squashed, deviations come from the net");
@@ -80,6 +98,22 @@ impl SoftNets {
     pub fn define_critic(&self, params: &[f64], x: &[f64], action: &[f64]) -> Vec<f64> {
         let seen: Vec<f64> = x.iter().chain(action).copied().collect();
         self.critic.define_forward(params, &seen, super::mlp::exact).0.pop().expect("a net has an output layer")
+    }
+
+    /// Definition: what is drawn for a row's action: normals, or Gumbel numbers.
+    pub fn define_drawn(&self, noise: Noise, row: usize) -> Vec<f64> {
+        let draw = if self.relaxed() { Noise::define_gumbel } else { Noise::define };
+        draw(noise, row, self.seen_words())
+    }
+
+    /// Definition: the sampled action as critics see it, and its log-probability.
+    pub fn define_sample(&self, out: &[f64], drawn: &[f64]) -> (Vec<f64>, f64) {
+        if !self.relaxed() {
+            return define_squashed(out, drawn);
+        }
+        let (action, _) = define_relaxed(out, drawn);
+        let log_prob = define_log_softmax(out).iter().zip(&action).map(|(l, chosen)| l * chosen).sum();
+        (action, log_prob)
     }
 
     /// Definition: the actor's outputs.
@@ -128,6 +162,12 @@ impl Noise {
         };
         (0..n).map(normal).collect()
     }
+
+    /// Definition: `n` standard Gumbel numbers of a row.
+    pub fn define_gumbel(self, row: usize, n: usize) -> Vec<f64> {
+        let unit = |w: usize| f64::from(unit(self.block(row as u32, (w / 4) as u32)[w % 4]));
+        (0..n).map(|j| -(-unit(j).ln()).ln()).collect()
+    }
 }
 
 /// Definition: the squashed action and its log-probability, from the actor's outputs and standard normals.
@@ -142,6 +182,16 @@ pub fn define_squashed(out: &[f64], normal: &[f64]) -> (Vec<f64>, f64) {
         x.tanh()
     });
     (action.collect(), log_prob)
+}
+
+/// Definition: the choice of the greatest logit with its Gumbel number as a one-hot vector, and its relaxation at
+/// temperature 1, the softmax of the same sums (Jang et al. 2017; Maddison et al. 2017). The choice has the probabilities
+/// that the logits say; the relaxation has a slope.
+pub fn define_relaxed(out: &[f64], gumbel: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let scores: Vec<f64> = out.iter().zip(gumbel).map(|(logit, g)| logit + g).collect();
+    let best = (1..scores.len()).fold(0, |best, j| if scores[j] > scores[best] { j } else { best });
+    let hard = (0..scores.len()).map(|j| if j == best { 1.0 } else { 0.0 }).collect();
+    (hard, define_log_softmax(&scores).iter().map(|l| l.exp()).collect())
 }
 
 /// Definition: log-probabilities of all actions from their logits.
@@ -201,6 +251,69 @@ impl Default for Squashed {
     }
 }
 
+/// Discrete actions of 16 rows, sampled by Gumbel-softmax.
+pub struct Relaxed {
+    /// One-hot.
+    pub action: [Lanes; OUTPUTS],
+    /// The relaxation at temperature 1, whose slope the action borrows.
+    pub soft: [Lanes; OUTPUTS],
+    /// Of every action.
+    pub log_probs: [Lanes; OUTPUTS],
+    /// Of the one that was chosen, and the mean over all.
+    pub log_prob: Lanes,
+    pub mean: Lanes,
+}
+
+impl Relaxed {
+    pub fn new() -> Relaxed {
+        let [action, soft, log_probs] = [[[0.0; LANES]; OUTPUTS]; 3];
+        Relaxed { action, soft, log_probs, log_prob: [0.0; LANES], mean: [0.0; LANES] }
+    }
+
+    /// Samples one of `n` actions for the rows from `row` on, from their logits.
+    #[inline(always)]
+    pub fn sample(&mut self, n: usize, out: &[Lanes; OUTPUTS], row: usize, noise: Noise) {
+        let (top, ln_sum) = log_sum_exp(&out[..n]);
+        let mut words = [[0; LANES]; 4];
+        for j in 0..n {
+            if j.is_multiple_of(4) {
+                for i in 0..LANES {
+                    let four = noise.block((row + i) as u32, (j / 4) as u32);
+                    for w in 0..4 {
+                        words[w][i] = four[w];
+                    }
+                }
+            }
+            for i in 0..LANES {
+                // scores, until the greatest is known
+                self.soft[j][i] = out[j][i] - trig::ln(-trig::ln(unit(words[j % 4][i])));
+            }
+        }
+        let (high, ln_high) = log_sum_exp(&self.soft[..n]);
+        (self.log_prob, self.mean) = ([0.0; LANES], [0.0; LANES]);
+        // 1 until the first of the greatest has come by
+        let mut open = [1.0; LANES];
+        for j in 0..n {
+            for i in 0..LANES {
+                let chosen = if self.soft[j][i] == high[i] { open[i] } else { 0.0 };
+                open[i] -= chosen;
+                let log_p = out[j][i] - top[i] - ln_sum[i];
+                self.action[j][i] = chosen;
+                self.log_probs[j][i] = log_p;
+                self.log_prob[i] += chosen * log_p;
+                self.mean[i] += trig::exp(log_p) * log_p;
+                self.soft[j][i] = trig::exp(self.soft[j][i] - high[i] - ln_high[i]);
+            }
+        }
+    }
+}
+
+impl Default for Relaxed {
+    fn default() -> Relaxed {
+        Relaxed::new()
+    }
+}
+
 /// Observations of the ring as nets see them.
 #[derive(Clone, Copy)]
 pub struct Seen<'a> {
@@ -257,16 +370,22 @@ pub fn tile_rows(batch: usize) -> usize {
 
 /// Nets of every kind that tests go through, small and odd.
 pub fn all_nets() -> Vec<SoftNets> {
-    let make = |obs: usize, policy: Policy, actor: &[usize], critic: &[usize], activation| {
+    let build = |obs: usize, policy: Policy, sampled: bool, actor: &[usize], critic: &[usize], activation| {
         let mlp = |input, hidden: &[usize], output| Mlp { input, hidden: hidden.to_vec(), activation, output };
         let (seen, outputs) = match policy {
-            Policy::Categorical { n } => (0, n),
-            Policy::Gaussian { n, .. } => (n, 1),
+            Policy::Categorical { n } if !sampled => (0, n),
+            Policy::Categorical { n } | Policy::Gaussian { n, .. } => (n, 1),
         };
         let nets =
             SoftNets { actor: mlp(obs, actor, policy.outputs()), critic: mlp(obs + seen, critic, outputs), policy };
         nets.check();
         nets
+    };
+    let make = |obs, policy, actor: &[usize], critic: &[usize], activation| {
+        build(obs, policy, false, actor, critic, activation)
+    };
+    let relaxed = |obs, n, actor: &[usize], critic: &[usize], activation| {
+        build(obs, Policy::Categorical { n }, true, actor, critic, activation)
     };
     let gauss = |n| Policy::Gaussian { n, free_std: false, squashed: true };
     let choice = |n| Policy::Categorical { n };
@@ -282,5 +401,9 @@ pub fn all_nets() -> Vec<SoftNets> {
         make(5, choice(4), &[], &[], Activation::Relu),
         make(1, gauss(17), &[6], &[8], Activation::LeakyRelu),
         make(2, choice(18), &[70], &[66, 3], Activation::Tanh),
+        relaxed(4, 2, &[32, 20], &[17, 40], Activation::Relu),
+        relaxed(14, 5, &[11, 7], &[23], Activation::Silu),
+        relaxed(5, 3, &[], &[], Activation::Relu),
+        relaxed(3, 37, &[9], &[70, 5], Activation::Tanh),
     ]
 }

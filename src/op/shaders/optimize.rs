@@ -44,6 +44,7 @@ pub fn shaders(d: &OptimizeShape, limits: &Limits) -> Vec<Shader> {
         word("bounded", bounded),
         number("share", d.share),
         flag("counts", d.counts),
+        flag("bonus", d.bonus),
         word("width", width),
         word("chunk", chunk),
         word("chunks", chunks),
