@@ -260,10 +260,13 @@ macro_rules! ops {
 ops!(
     schedule,
     rollout,
+    recurrent_rollout,
     log,
     advantage,
     shuffle,
+    sequence_order,
     minibatch_grad,
+    sequence_grad,
     critic_grad,
     actor_grad,
     optimize,

@@ -190,6 +190,21 @@ FAULTS = [
     ("deviations without the entropy", "actor_grad.wgsl", "of_sample * offset[j] - alpha", "of_sample * offset[j]",
      "actor_grad"),
     ("an entropy that aims at nothing", "actor_grad.wgsl", "log_prob + f32(count) * aim", "log_prob", "actor_grad"),
+    ("successors that no critic sees", "lib/soft.wgsl", "select(d.batch, 2u * d.batch, d.joint",
+     "select(d.batch, d.batch, d.joint", "crossq_grad"),
+    ("running moments that stand still", "crossq_grad.wgsl", "put(norm, old_mean + d.momentum * (mean - old_mean));",
+     "put(norm, old_mean);", "crossq_grad"),
+    ("corrections without bounds", "crossq_grad.wgsl", "hold((mean - old_mean) / running, -d_max, d_max)",
+     "(mean - old_mean) / running", "crossq_grad"),
+    ("bounds that are open from the start", "crossq_grad.wgsl", "1.0, batches >= d.warmup)", "1.0, true)", "crossq_grad"),
+    ("slopes that leave out what moves a deviation", "crossq_grad.wgsl", " - get_f(sums + word) * along)", ")",
+     "crossq_grad"),
+    ("a batch that is not counted", "crossq_grad.wgsl", "get_u(batches) + 1u", "get_u(batches)", "crossq_grad"),
+    ("a barrier missing before a column is added up", "lib/renorm.wgsl",
+     "column_parts[lane] = x;\n    workgroupBarrier();", "column_parts[lane] = x;", "crossq_grad"),
+    ("running means left in", "fold.wgsl", "(x - get_f(norm + o)) * factor", "x * factor", "fold"),
+    ("variances of the units before", "fold.wgsl", "get_f(norm + d.units + o) + d.eps",
+     "get_f(norm + d.units + o - unit) + d.eps", "fold"),
 ]
 
 # tests that are not of an op

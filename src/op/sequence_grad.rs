@@ -12,48 +12,56 @@ use super::lib::policy::LANES;
 use super::lib::recurrent::{Body, Trace, add_gradient, slopes_below, unpack_body};
 use super::lib::sequences::{Rows, Run, Sequences, clear};
 use super::minibatch_grad::GradShape;
-use super::{Draw, Shape, schedule};
-use crate::device::Cx;
+use super::{Draw, Shape, gpu, schedule};
+use crate::device::{Cx, Kernel, Kind};
 
 /// What is fixed when a minibatch of sequences is recorded.
 #[derive(Debug, Clone)]
 pub struct SequenceShape {
     /// Vector steps of the rollout, `T`: rows of a sequence.
     pub t: usize,
-    /// The losses, and the minibatch counted in rows: `start` and `len` are multiples of T. Its nets have a body.
+    /// The losses, and the minibatch counted in rows: `start` and `len` are multiples of T. Its nets have a body. Its
+    /// `tile_rows` mean nothing here.
     pub rows: GradShape,
+    /// Environments of a tile: [`tile`] of the device kind.
+    pub tile: usize,
 }
 
-/// Environments of a tile: their gates at all steps lie in scratch, and a step's product fills the registers.
+/// Environments of a tile on the cpu: their gates at all steps lie in scratch, and a step's product fills the registers.
 const TILE: usize = 32;
 
+/// Environments of a tile of a minibatch of so many: each kind of device cuts as its cores like it.
+pub fn tile(kind: Kind, envs: usize) -> usize {
+    if kind == Kind::Cuda { gpu::sequence_grad::tile(envs) } else { TILE }
+}
+
 impl SequenceShape {
-    fn nets(&self) -> &Nets {
+    pub(super) fn nets(&self) -> &Nets {
         &self.rows.nets
     }
 
-    fn body(&self) -> &Body {
+    pub(super) fn body(&self) -> &Body {
         self.nets().body.as_ref().expect("a recurrent agent has a body")
     }
 
     /// Places in `index` of this minibatch's environments: the first one, and how many.
-    fn envs(&self) -> (usize, usize) {
+    pub(super) fn envs(&self) -> (usize, usize) {
         (self.rows.start / self.t, self.rows.len / self.t)
     }
 
     /// Most environments of a tile of this minibatch.
-    fn tile(&self) -> usize {
-        TILE.min(self.envs().1)
+    fn most(&self) -> usize {
+        self.tile.min(self.envs().1)
     }
 }
 
 impl Shape for SequenceShape {
     fn tiles(&self) -> usize {
-        self.envs().1.div_ceil(TILE)
+        self.envs().1.div_ceil(self.tile)
     }
 
     fn scratch_words(&self) -> usize {
-        let (nets, body, envs) = (self.nets(), self.body(), self.tile());
+        let (nets, body, envs) = (self.nets(), self.body(), self.most());
         let heads: usize = std::iter::once(&nets.actor)
             .chain(&nets.critic)
             .map(|head| head.packed_grad_len() + ROWS * head.out_pad())
@@ -68,6 +76,14 @@ impl Shape for SequenceShape {
     fn flops(&self) -> f64 {
         // forward once and the layers in front twice, backward twice as much
         2.0 * self.rows.len as f64 * (4 * self.nets().madds()) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        gpu::sequence_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        gpu::sequence_grad::scratch(self)
     }
 
     fn cases() -> Vec<SequenceShape> {
@@ -172,7 +188,7 @@ fn define(d: &SequenceShape, a: Args<'_>) {
     let (nets, body, n) = (d.nets(), d.body(), numbers(d, &a));
     let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
     let (first, count) = d.envs();
-    for (tile, envs) in a.index[first..first + count].chunks(TILE).enumerate() {
+    for (tile, envs) in a.index[first..first + count].chunks(d.tile).enumerate() {
         let mut grad = vec![0.0; nets.len()];
         let mut sums = [0.0; update::LOSSES];
         for &env in envs {
@@ -214,7 +230,7 @@ fn run(d: &SequenceShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         unsafe { (a.partial.part(tile * p..(tile + 1) * p), a.partial_loss.part(tile * loss..(tile + 1) * loss)) };
     let n = Numbers::new(&d.rows, a.hyper, a.schedule, a.moments, a.value_moments);
     let (first, count) = d.envs();
-    let envs = &a.index[first + tile * TILE..first + count.min((tile + 1) * TILE)];
+    let envs = &a.index[first + tile * d.tile..first + count.min((tile + 1) * d.tile)];
     let q = Sequences {
         body,
         steps: d.t,

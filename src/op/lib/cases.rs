@@ -180,6 +180,7 @@ fn all_recurrent() -> Vec<Nets> {
 pub fn sequence_shapes() -> Vec<SequenceShape> {
     let case = |nets: Nets, t: usize, envs: usize, first: usize, len: usize| SequenceShape {
         t,
+        tile: [32, 4, 8][len % 3],
         rows: GradShape { rows: t * envs, envs, start: t * first, len: t * len, obs: nets.obs(), ..grad_base(nets) },
     };
     let mut all: Vec<SequenceShape> =
@@ -197,6 +198,16 @@ pub fn sequence_shapes() -> Vec<SequenceShape> {
     all.push(case(all_recurrent().swap_remove(3), 1, 6, 2, 4));
     all.push(case(all_recurrent().swap_remove(0), 4, 70, 3, 67));
     all.push(case(all_recurrent().swap_remove(2), 5, 13, 0, 13));
+    // more environments than a gpu goes through time with by fours; activations whose slopes need what they were given
+    all.extend(
+        [4, 5].map(|nets| SequenceShape { tile: 32, ..case(all_recurrent().swap_remove(nets), 2, 515, 0, 514) }),
+    );
+    // more than one tile of 64 in every matrix
+    let wide = Policy::Gaussian { n: 3, free_std: true, squashed: false };
+    all.push(case(recurrent(70, &[67], Cell::Lstm, 66, wide, Value::Own), 3, 9, 1, 7));
+    let mut before = with(2, &|_| {});
+    before.rows.nets.body.as_mut().expect("a body").front.activation = Activation::Gelu;
+    all.push(before);
     all
 }
 
