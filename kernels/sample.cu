@@ -74,7 +74,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (d.begins && k == 0 && threadIdx.x < Sums::LEN) a.update.of(s)[threadIdx.x] = 0.0f;
 
     // vector steps that were ever stored, of which the ring holds the last
-    u32 now = a.clock.of(s)[Clock::CLOCK_STEP] + d.at, filled = min(now, d.c), latest = (now + d.c - 1) % d.c;
+    u32 now = a.clock.of(s)[Clock::CLOCK_STEP] + d.at, begin = a.clock.of(s)[Clock::CLOCK_RING];
+    u32 filled = min(now - begin, d.c), latest = (now + d.c - 1) % d.c;
     u32 newest = k == 0 ? min(min(d.newest, d.batch), filled * d.n) : 0;
     float total = d.prioritized ? tree_total(d.levels, tree) : 0.0f;
     float scale = hyper[Hyper::REWARD_SCALE], gamma = hyper[Hyper::GAMMA];
@@ -96,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             there = back <= now;
             row = there ? (now - back) % d.c * d.n + b % d.n : 0;
         } else {
-            row = __umulhi(word, filled * d.n);
+            row = (begin % d.c * d.n + __umulhi(word, filled * d.n)) % rows;
         }
         a.index.of(s)[i] = row;
         a.weight.of(s)[i] = there ? 1.0f : 0.0f;

@@ -20,6 +20,7 @@ struct Shape {
     critic: Net,
     policy: Policy,
     batch: u32,
+    joint: bool,
     tile_rows: u32,
     actor_words: u32,
     critic_words: u32,

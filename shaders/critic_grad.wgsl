@@ -20,6 +20,7 @@ struct Shape {
     critic: Net,
     policy: Policy,
     batch: u32,
+    joint: bool,
     tile_rows: u32,
     actor_words: u32,
     critic_words: u32,
@@ -165,10 +166,7 @@ fn next_value(s: u32, row: u32) -> f32 {
 
 // Loss of a value, and its slope.
 fn value_loss(q: f32, goal: f32) -> vec2<f32> {
-    if (d.symlog) {
-        let far = distance_of(symlog(q) - symlog(goal));
-        return vec2<f32>(far.x, far.y / (1.0 + abs(q)));
-    }
+    if (d.symlog) { return symlog_distance(q, goal); }
     return distance_of(q - goal);
 }
 

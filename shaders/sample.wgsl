@@ -65,7 +65,8 @@ struct Row {
 
 // Row `b` of batch `k` of this launch, when `now` vector steps were ever stored.
 fn drawn(s: u32, b: u32, k: u32, now: u32, word: u32) -> Row {
-    let filled = min(now, d.c);
+    let begin = get_u(a.clock.at + s * a.clock.stride + CLOCK_RING);
+    let filled = min(now - begin, d.c);
     let newest = select(0u, min(min(launch.newest, d.batch), filled * d.n), k == 0u);
     if (b + newest >= d.batch) {
         // counted back from the newest row
@@ -83,7 +84,7 @@ fn drawn(s: u32, b: u32, k: u32, now: u32, word: u32) -> Row {
         if (back > now) { return Row(0u, false); }
         return Row((now - back) % d.c * d.n + b % d.n, true);
     }
-    return Row(wide_product(word, filled * d.n).x, true);
+    return Row((begin % d.c * d.n + wide_product(word, filled * d.n).x) % (d.c * d.n), true);
 }
 
 // Walks from row `index` up to `n_step` steps ahead and stores what is found there for sample `i`.

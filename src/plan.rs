@@ -1,8 +1,10 @@
 //! Spec and spaces become a plan: every size known, every default filled in, every cross-check made, before frame 0.
 
+mod imitation;
 mod off_policy;
 mod seen;
 
+pub use imitation::Imitation;
 pub use off_policy::{Method, OffPolicy, explore};
 
 use crate::device::Precision;
@@ -43,6 +45,8 @@ pub struct Plan {
     pub learning: Learning,
     /// How the agent learns from a ring of transitions, where it does not learn from whole rollouts.
     pub off_policy: Option<OffPolicy>,
+    /// How it imitates itself, where it does.
+    pub imitation: Option<Imitation>,
     /// All parameters, `P`; those that act come first, as `nets` has them.
     pub params: usize,
     /// Number format of the nets' matrix products.
@@ -117,6 +121,7 @@ impl Plan {
             }
         }
         let plan = Plan {
+            imitation: Imitation::new(spec, horizon)?,
             params,
             critics,
             off_policy,
@@ -150,6 +155,13 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same with the replay memory in every checkpoint, whatever the spec says: for trials that are put aside and taken
+    /// up again, and must not notice.
+    pub fn with_memory_in_checkpoint(mut self) -> Plan {
+        self.off_policy.iter_mut().for_each(|off_policy| off_policy.in_checkpoint = true);
+        self
+    }
+
     /// Whether sessions of both plans go through the same launches: all that is equal but seeds, first parameters and
     /// the numbers of the table `hyper`.
     pub fn has_shape_of(&self, other: &Plan) -> bool {
@@ -158,6 +170,7 @@ impl Plan {
                 (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
                 (p.horizon, p.minibatch, p.epochs, p.learning, p.precision, p.hyper.len()),
                 (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward, p.off_policy, p.params),
+                p.imitation,
                 std::mem::discriminant(&p.spec.agent.algorithm),
             )
         };
@@ -222,6 +235,11 @@ impl Plan {
         if step <= warmup { 0 } else { warmup + (step - warmup - 1) / horizon * horizon }
     }
 
+    /// Rows that gradients are taken of, for each frame.
+    pub fn rows_per_frame(&self) -> f64 {
+        self.off_policy.map_or(self.epochs as f64, |p| p.steps_per_frame(self.num_envs as usize) * p.batch as f64)
+    }
+
     /// Minibatches of one epoch.
     pub fn minibatches(&self) -> usize {
         self.rows().div_ceil(self.minibatch)
@@ -232,8 +250,9 @@ impl Plan {
         if let Some(off_policy) = self.off_policy {
             return self.iterations().0.saturating_mul(off_policy.gradient_steps() as u64);
         }
-        let each = [self.epochs, self.minibatches(), self.groups.len()];
-        each.iter().fold(self.iterations().0, |steps, &n| steps.saturating_mul(n as u64))
+        let imitating = self.imitation.map_or(0, |imitation| imitation.gradient_steps());
+        let steps = self.epochs.saturating_mul(self.minibatches()).saturating_add(imitating);
+        self.iterations().0.saturating_mul(steps as u64).saturating_mul(self.groups.len() as u64)
     }
 }
 
@@ -340,7 +359,7 @@ fn learning(spec: &Spec, off_policy: Option<&OffPolicy>) -> (Learning, usize, us
     if let Some(off_policy) = off_policy {
         return (plain, off_policy.horizon(), off_policy.batch, 1);
     }
-    match &spec.agent.algorithm {
+    match &*spec.agent.algorithm.on_policy() {
         Algorithm::Reinforce(a) => {
             let mode = Mode::Returns { center: a.center_return };
             (Learning { mode, ..plain }, a.training_frequency, usize::MAX, 1)
@@ -388,7 +407,8 @@ fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
     let mut entropy = None;
     table[hyper::GAMMA] = spec.agent.algorithm.gamma() as f32;
     table[hyper::POLICY_LOSS_COEF] = 1.0;
-    match &spec.agent.algorithm {
+    let algorithm = spec.agent.algorithm.on_policy();
+    match &*algorithm {
         Algorithm::Reinforce(a) => {
             table[hyper::POLICY_LOSS_COEF] = a.policy_loss_coef as f32;
             entropy = a.entropy_coef_spec.as_ref();
@@ -412,6 +432,7 @@ fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
         (table[hyper::PRIORITY_ALPHA], table[hyper::PRIORITY_EPSILON]) = (a.alpha as f32, a.epsilon as f32);
         schedule(&mut table[hyper::BETA..], a.beta_spec.as_ref());
     }
+    imitation::priorities(spec, &mut table);
     table[hyper::POLYAK] = spec.agent.net.polyak_coef.unwrap_or(0.0) as f32;
     table[hyper::UPDATE_FREQUENCY] = spec.agent.net.update_frequency.unwrap_or(1).max(1) as f32;
     schedule(&mut table[hyper::CLIP_EPS..], clip);
@@ -542,6 +563,9 @@ impl fmt::Display for Plan {
                 self.minibatches(),
                 self.minibatch
             )?;
+        }
+        if let Some(imitation) = &self.imitation {
+            write!(f, "{}", imitation::Outline(imitation, self.num_envs as usize))?;
         }
         write!(f, "  run           {} frames = {iterations} iterations", self.max_frame)?;
         if tail > 0 {

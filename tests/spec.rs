@@ -290,6 +290,29 @@ fn n_step_returns_are_as_long_as_the_batch() {
 }
 
 #[test]
+fn how_much_is_learnt_from_a_frame_is_said_once() {
+    let text = std::fs::read_to_string(root().join("specs/dqn/dqn_cartpole.json")).expect("a spec");
+    let said = |pairs: &[(&str, &str)]| complaint_of("x.json", &text, None, pairs);
+    let (iter, ratio) = ("agent.algorithm.training_iter", "agent.algorithm.update_to_data");
+    insta::assert_snapshot!(said(&[(ratio, "1")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.update_to_data: and `training_iter` say the same in two ways
+      hint: leave one of them out
+    ");
+    insta::assert_snapshot!(said(&[(iter, "null")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.training_iter: is missing
+      hint: batches of one training; or give `update_to_data`, gradient steps for each frame
+    ");
+    insta::assert_snapshot!(said(&[(iter, "null"), (ratio, "-1")]), @r"
+    x.json: dqn_cartpole.agent.algorithm.update_to_data: -1 is no ratio
+      hint: a number above 0, such as 1 or 0.25
+    ");
+    let path = root().join("specs/dqn/dqn_cartpole.json");
+    let spec = load(&path, None, &[(iter, "null"), (ratio, "0.25"), ("env.num_envs", "3")]).spec;
+    let plan = Plan::new(&spec).expect("a plan").off_policy.expect("a ring");
+    assert_eq!((plan.updates, plan.repeats, plan.every), (3, 2, 8), "24 frames, 6 gradient steps");
+}
+
+#[test]
 fn dead_keys_are_taken_out_with_a_reason() {
     let mut value = valid();
     value["agent"]["algorithm"]["clip_val_loss"] = json!(true);

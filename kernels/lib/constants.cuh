@@ -54,6 +54,7 @@ constexpr u32 CLOCK_STEP = 0u;
 constexpr u32 CLOCK_OPT = 1u;
 constexpr u32 CLOCK_ITER = 2u;
 constexpr u32 CLOCK_EPISODES = 3u;
+constexpr u32 CLOCK_RING = 4u;
 }  // namespace Clock
 
 namespace Sums {

@@ -52,6 +52,7 @@ const CLOCK_STEP = 0u;
 const CLOCK_OPT = 1u;
 const CLOCK_ITER = 2u;
 const CLOCK_EPISODES = 3u;
+const CLOCK_RING = 4u;
 
 // SUMS
 const SUMS_POLICY = 0u;

@@ -14,3 +14,9 @@ fn distance_of(e: f32) -> vec2<f32> {
     return vec2<f32>(select(abs(e) - 0.5 * d.beta, 0.5 * e * e / d.beta, near),
                      select(with_sign(1.0, e), e / d.beta, near));
 }
+
+// The same of two values that are compressed before they are compared; slope by the first of them.
+fn symlog_distance(x: f32, goal: f32) -> vec2<f32> {
+    let far = distance_of(symlog(x) - symlog(goal));
+    return vec2<f32>(far.x, far.y / (1.0 + abs(x)));
+}

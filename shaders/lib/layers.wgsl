@@ -24,6 +24,8 @@ struct Side {
     last: bool,
     // outputs, and what lies behind them
     out_row: u32,
+    // whether biases move nothing: they have no gradient
+    centred: bool,
 }
 
 // Units of a hidden layer: the tile from (row, col) on, of a batch of `rows`.
@@ -105,7 +107,9 @@ fn layer_weights(side: Side, begin: u32, count: u32, place: u32, grad: u32, lane
     let first = select(col, row, last) + lane;
     if (select(row, col, last) == 0u && first < out_row) {
         var sum = 0.0;
-        for (var i = 0u; i < count; i++) { sum += get_f(slopes + i * out_row + first); }
+        if (!side.centred) {
+            for (var i = 0u; i < count; i++) { sum += get_f(slopes + i * out_row + first); }
+        }
         put(grad + side.bias - side.weight + first, sum);
     }
 }

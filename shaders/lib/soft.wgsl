@@ -5,6 +5,8 @@
 // in scratch, in words per row: first what the actor sees, then what critics see (`d.critic_inputs` kinds of it), then
 // `d.actor_at` and `d.critics_at`: the layers of the actor and of each critic, `d.critic_words` apart; `d.actor_before`
 // and `d.critics_before`: units before the activation. `critic_params(s, z)`: where the parameters of critic `z` begin.
+// `d.joint`: critics see rows and their successors as one batch, and keep sums of hidden units, which the op normalizes
+// and activates; their words per row are of both.
 
 #import lib/activation
 #import lib/core
@@ -55,6 +57,7 @@ fn activation_of(z: u32) -> u32 {
 }
 
 fn unit_of(z: u32, x: f32) -> f32 {
+    if (d.joint && !is_of_actor()) { return x; }
     if (ONE_ACTIVATION) { return activate(d.actor.activation, x); }
     if (is_of_actor()) { return activate(d.actor.activation, x); }
     return activate(d.critic.activation, x);
@@ -73,6 +76,11 @@ fn scratch_of(s: u32, skipped: u32) -> u32 {
 
 fn params_of(s: u32) -> u32 {
     return a.params.at + s * a.params.stride;
+}
+
+// Rows of a net's batch.
+fn rows_of_net() -> u32 {
+    return select(d.batch, 2u * d.batch, d.joint && !is_of_actor());
 }
 
 // What critic `z` sees: every two of them see the same.
@@ -102,6 +110,7 @@ fn side_of(s: u32, z: u32) -> Side {
     side.bias = side.weight + side.input * side.output;
     side.last = (launch.flags & 1u) == 1u;
     side.out_row = side.output;
+    side.centred = d.joint && !is_of_actor() && !side.last;
     return side;
 }
 
@@ -111,14 +120,14 @@ fn soft_forward(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocati
     let s = sessions[1u + block.y];
     let row = block.x / launch.across * SIDE;
     let col = block.x % launch.across * SIDE;
-    layer_forward(block.z, side_of(s, block.z), d.batch, row, col, lane);
+    layer_forward(block.z, side_of(s, block.z), rows_of_net(), row, col, lane);
 }
 
 @compute @workgroup_size(THREADS)
 fn soft_outputs(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    layer_outputs(side_of(s, block.z), d.batch, block.x * SIDE, lane);
+    layer_outputs(side_of(s, block.z), rows_of_net(), block.x * SIDE, lane);
 }
 
 @compute @workgroup_size(THREADS)
@@ -127,7 +136,7 @@ fn soft_backward(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocat
     let s = sessions[1u + block.y];
     let row = block.x / launch.across * SIDE;
     let col = block.x % launch.across * SIDE;
-    layer_backward(block.z, side_of(s, block.z), d.batch, row, col, lane);
+    layer_backward(block.z, side_of(s, block.z), rows_of_net(), row, col, lane);
 }
 
 // Where the outputs of a row, or their slopes, begin.
@@ -136,7 +145,8 @@ fn actor_outputs(s: u32, row: u32) -> u32 {
 }
 
 fn critic_outputs(s: u32, z: u32, row: u32) -> u32 {
-    let skipped = d.critics_at + (z + 1u) * d.critic_words - CRITIC_OUTPUT.output;
+    let words = CRITIC_OUTPUT.output * select(1u, 2u, d.joint);
+    let skipped = d.critics_at + (z + 1u) * d.critic_words - words;
     return scratch_of(s, skipped) + row * CRITIC_OUTPUT.output;
 }
 

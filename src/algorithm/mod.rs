@@ -4,6 +4,7 @@
 mod a2c;
 mod crossq;
 mod dqn;
+mod imitation;
 mod ppo;
 mod recurrent;
 mod reinforce;
@@ -72,6 +73,8 @@ pub struct Buffers {
     pub index: Buf<u32>,
     pub moments: Buf<f32>,
     pub replay: ReplayBuffers,
+    /// Where the agent imitates itself.
+    pub imitation: Option<imitation::Records>,
     /// Sums over the minibatches of an update.
     pub update: Buf<f32>,
     pub fault: Buf<u32>,
@@ -82,19 +85,20 @@ pub struct Buffers {
     pub row_nums: Buf<f32>,
 }
 
-/// What a plan launches: what fills a replay memory before the first iteration, a full iteration, and the last one, whose
-/// rollout is too short to learn from.
+/// What a plan launches: what fills a replay memory before the first iteration, a full iteration, the last one, whose
+/// rollout is too short to learn from, and an iteration that only fills a memory which no checkpoint holds.
 pub struct Program {
     pub buffers: Buffers,
     pub warmup: Option<Queue>,
     pub iteration: Queue,
     pub tail: Option<Queue>,
+    pub refill: Option<Queue>,
 }
 
 impl Program {
     /// Every queue.
     pub fn queues(&self) -> impl Iterator<Item = &Queue> {
-        self.warmup.iter().chain([&self.iteration]).chain(&self.tail)
+        self.warmup.iter().chain([&self.iteration]).chain(&self.tail).chain(&self.refill)
     }
 }
 
@@ -127,19 +131,23 @@ pub fn record(plan: &Plan, kind: Kind, sessions: usize) -> (Layout, Program) {
         };
         let warmup = part(plan.warmup(), "warmup_", off_policy.warmup_explore);
         let tail = part(plan.iterations().1, "tail_", off_policy.explore);
-        return (layout, Program { buffers, warmup, iteration, tail });
+        let lost = if off_policy.in_checkpoint { 0 } else { plan.horizon };
+        let refill = part(lost, "refill_", off_policy.explore);
+        return (layout, Program { buffers, warmup, iteration, tail, refill });
     }
+    recorder.begin_imitation(&mut iteration);
     recorder.collect(&mut iteration, plan.horizon);
     match plan.spec.agent.algorithm {
         Algorithm::Reinforce(_) => reinforce::learn(&mut recorder, &mut iteration),
-        Algorithm::ActorCritic(_) => a2c::learn(&mut recorder, &mut iteration),
-        Algorithm::PPO(_) => ppo::learn(&mut recorder, &mut iteration),
+        Algorithm::ActorCritic(_) | Algorithm::SIL(_) => a2c::learn(&mut recorder, &mut iteration),
+        Algorithm::PPO(_) | Algorithm::PPOSIL(_) => ppo::learn(&mut recorder, &mut iteration),
         ref other => unreachable!("`require_built` refuses {other:?}"),
     }
+    imitation::learn(&mut recorder, &mut iteration);
     recorder.observe(&mut iteration);
     let buffers = recorder.b;
     let tail = (plan.iterations().1 > 0).then(|| tail(plan, &mut layout, buffers));
-    (layout, Program { buffers, warmup: None, iteration, tail })
+    (layout, Program { buffers, warmup: None, iteration, tail, refill: None })
 }
 
 /// The last, shorter rollout writes records of its own size.
@@ -160,7 +168,7 @@ impl Records {
         let (n, o, a) = (plan.num_envs as usize, plan.env.obs_len, plan.nets.policy.action_len());
         // a ring outlives an iteration, and nothing in it is judged
         let (stored, next, judged, keep) = match plan.off_policy {
-            Some(off_policy) => (off_policy.ring, off_policy.ring, 0, Keep::Saved),
+            Some(off_policy) => (off_policy.ring, off_policy.ring, 0, off_policy.keep()),
             None => (t, 0, n, Keep::Scratch),
         };
         let mut f = |name: &str, shape: &[usize], keep| layout.buf(&format!("{prefix}{name}"), shape, keep);
@@ -227,6 +235,7 @@ impl<'a> Recorder<'a> {
         let steps = layout.buf("steps", &[groups], Keep::Saved);
         let episode_step = layout.buf("episode_step", &[n], Keep::Saved);
         let states = recurrent::States::new(plan, layout);
+        let imitation = imitation::Records::new(plan, layout);
         // recurrent nets learn from whole sequences: what has an order is the environments
         let ordered = if states.is_some() { n } else { m };
         let index = layout.buf("index", &[plan.epochs, ordered], Keep::Scratch);
@@ -260,6 +269,7 @@ impl<'a> Recorder<'a> {
             next_obs,
             steps,
             replay,
+            imitation,
             action,
             log_prob,
             value,
@@ -398,6 +408,7 @@ impl<'a> Recorder<'a> {
             epochs: p.epochs,
             clipped: p.learning.clipped,
             distance: p.learning.distance,
+            one_sided: false,
             clip_value: p.learning.clip_value,
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,

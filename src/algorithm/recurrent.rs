@@ -47,6 +47,7 @@ pub(super) fn rollout(b: &Buffers, states: States, rollout: RolloutShape) -> Rec
         state: states.state,
         first_state: states.first_state,
         obs: b.obs,
+        next_obs: b.next_obs,
         action: b.action,
         log_prob: b.log_prob,
         value: b.value,

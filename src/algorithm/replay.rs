@@ -39,8 +39,12 @@ pub struct ReplayBuffers {
 impl ReplayBuffers {
     pub(super) fn new(plan: &Plan, layout: &mut Layout) -> ReplayBuffers {
         let memory = plan.off_policy;
-        let (samples, batch) = memory.map_or((0, 0), |memory| (memory.samples(), memory.batch));
-        let rows = memory.filter(OffPolicy::prioritized).map(|memory| memory.ring * plan.num_envs as usize);
+        let drawn = memory.map(|m| (m.samples(), m.batch, m.prioritized(), m.ring));
+        // rows of episodes that go on are not to be drawn, so what is imitated has priorities always
+        let drawn = drawn.or(plan.imitation.map(|m| (m.samples(), m.batch, true, m.ring)));
+        let (samples, batch, prioritized, ring) = drawn.unwrap_or((0, 0, false, 0));
+        let rows = prioritized.then_some(ring * plan.num_envs as usize);
+        let keep = memory.map_or(Keep::Saved, |memory| memory.keep());
         let target = if memory.is_some_and(|memory| memory.has_target()) { plan.target_len() } else { 0 };
         ReplayBuffers {
             index: layout.buf("sample_index", &[samples], Keep::Scratch),
@@ -49,8 +53,8 @@ impl ReplayBuffers {
             discount: layout.buf("sample_discount", &[samples], Keep::Scratch),
             weight: layout.buf("sample_weight", &[samples], Keep::Scratch),
             error: layout.buf("error", &[batch], Keep::Scratch),
-            tree: layout.buf("priority_tree", &[rows.map_or(0, tree::len)], Keep::Saved),
-            top: layout.buf("priority_top", &[1], Keep::Saved),
+            tree: layout.buf("priority_tree", &[rows.map_or(0, tree::len)], keep),
+            top: layout.buf("priority_top", &[1], keep),
             target: layout.buf("target", &[target], Keep::Saved),
             norm: layout.buf("norm", &[plan.critics.as_ref().map_or(0, Critic::norms_len)], Keep::Saved),
             batches: layout.buf("batches", &[1], Keep::Saved),
@@ -58,7 +62,7 @@ impl ReplayBuffers {
     }
 }
 
-/// Vector steps that only fill the ring: before the first iteration, or behind the last.
+/// Vector steps that only fill the ring: before the first iteration, behind the last, or where a run goes on without one.
 pub(super) fn fill(
     plan: &Plan,
     layout: &mut Layout,

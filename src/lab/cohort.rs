@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::lab::device::{require, require_kernels};
 use crate::net;
 pub use crate::net::Tensor;
-use crate::op::hyper::{CLOCK_STEP, fault};
+use crate::op::hyper::{CLOCK_RING, CLOCK_STEP, fault};
 use crate::op::lib::acting::{Explore, to_env};
 use crate::op::lib::envs::{EnvFns, TERMINATED, TRUNCATED};
 use crate::op::lib::policy::Policy;
@@ -52,6 +52,8 @@ pub struct Cohort {
     rows: Vec<Vec<Row>>,
     faults: Vec<Option<Fault>>,
     step: u64,
+    /// The vector step with which the replay ring begins, where it is not in the checkpoint that this cohort went on from.
+    ring: u64,
 }
 
 /// Bytes of device memory that `sessions` sessions of a plan take on a kind of device.
@@ -119,6 +121,7 @@ impl Cohort {
             rows: members.iter().map(|_| Vec::with_capacity(room)).collect(),
             faults: vec![None; members.len()],
             step: 0,
+            ring: 0,
         })
     }
 
@@ -137,7 +140,10 @@ impl Cohort {
         let queue = if begins < self.plan.warmup() as u64 {
             self.program.warmup.as_ref().expect("a run with a warm-up has its queue")
         } else if self.step - begins == self.plan.horizon as u64 {
-            &self.program.iteration
+            match &self.program.refill {
+                Some(refill) if begins < self.ring + self.plan.warmup() as u64 => refill,
+                _ => &self.program.iteration,
+            }
         } else {
             self.program.tail.as_ref().expect("a run that does not end on a whole iteration has a tail")
         };
@@ -187,6 +193,13 @@ impl Cohort {
     /// Frames done so far (equal in all sessions still running); on a gpu the last few iterations may still be under way.
     pub fn frame(&self) -> u64 {
         self.step * u64::from(self.plan.num_envs)
+    }
+
+    /// Frames that fill the replay memory before this cohort learns on, where its checkpoint held none.
+    pub fn refill_frames(&self) -> u64 {
+        let (warmup, horizon) = (self.plan.warmup() as u64, self.plan.horizon as u64);
+        let lost = self.program.refill.is_some() && self.ring > 0;
+        if lost { warmup.next_multiple_of(horizon) * u64::from(self.plan.num_envs) } else { 0 }
     }
 
     /// Waits until everything up to [`Cohort::frame`] is done.
@@ -304,6 +317,11 @@ impl Cohort {
         }
         let runs = |&s: &usize| self.faults[s].is_none() && clock(s) == self.step;
         self.active = (0..sessions).filter(runs).collect();
+        if self.program.refill.is_some() {
+            self.ring = self.step;
+            let step = u32::try_from(self.step).expect("a session counts its steps in 32 bits");
+            (0..sessions).for_each(|s| self.memory.write(self.program.buffers.clock, s)[CLOCK_RING] = step);
+        }
         self.rows.iter_mut().for_each(Vec::clear);
         Ok(())
     }
@@ -333,6 +351,9 @@ impl Cohort {
 fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2]) {
     memory.write(b.seed, s).copy_from_slice(&key);
     memory.write(b.hyper, s).copy_from_slice(&plan.hyper);
+    if let Some(imitation) = &b.imitation {
+        memory.write(imitation.hyper, s).copy_from_slice(&plan.imitation_hyper());
+    }
     memory.write(b.replay.norm, s).copy_from_slice(&plan.critics.as_ref().map_or(Vec::new(), net::init_norm));
     memory.write(b.normalizer, s).copy_from_slice(&plan.first_normalizer());
     let env = EnvFns::new(plan.env);
@@ -403,6 +424,7 @@ impl Player {
             minibatch: 1,
             precision: Precision::F32,
             off_policy: None,
+            imitation: None,
             critics: None,
             params: plan.nets.len(),
             ..plan.clone()

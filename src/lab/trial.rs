@@ -131,6 +131,12 @@ pub fn resume(folder: &Path, options: Options) -> Result<Ending> {
     let mut cohort = run::cohort(&parts, device)?;
     if let Some(checkpoint) = &checkpoint {
         run::restore(&mut parts, &mut cohort, checkpoint, &folder)?;
+        if cohort.refill_frames() > 0 {
+            let frames = cohort.refill_frames();
+            notes.push(format!(
+                "note: the checkpoint holds no replay memory; {frames} frames fill it before it learns on"
+            ));
+        }
     }
     let facts = Facts::now(&options.program, spec.meta.device, &device_name);
     if !folder.trial_spec(TRIAL).exists() {

@@ -17,7 +17,7 @@ use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
 use crate::device::cpu::Isa;
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -97,6 +97,14 @@ impl Shape for CrossqShape {
 
     fn device_scratch(&self) -> usize {
         super::gpu::crossq_grad::scratch(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::crossq_grad::shaders(self)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::crossq_grad::scratch(self)
     }
 
     fn cases() -> Vec<CrossqShape> {

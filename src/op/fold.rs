@@ -2,7 +2,7 @@
 
 use super::lib::renorm::{self, Renorm};
 use super::{Draw, Shape};
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// Sizes of [`Fold`].
 #[derive(Debug, Clone)]
@@ -25,6 +25,10 @@ impl Shape for FoldShape {
 
     fn kernels(&self) -> Vec<Kernel> {
         super::gpu::fold::kernels(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::fold::shaders(self)
     }
 
     fn cases() -> Vec<FoldShape> {

@@ -106,7 +106,9 @@ pub const CLOCK_OPT: usize = 1;
 pub const CLOCK_ITER: usize = 2;
 /// Episodes finished.
 pub const CLOCK_EPISODES: usize = 3;
-pub const CLOCK_LEN: usize = 4;
+/// Vector step with which the replay ring begins: 0, or where a run went on without one.
+pub const CLOCK_RING: usize = 4;
+pub const CLOCK_LEN: usize = 5;
 
 /// Words of `update: f32`, the sums over the minibatches of one update. `advantage` zeroes them, `optimize` adds to
 /// them, `log` divides by [`COUNT`](update::COUNT).

@@ -67,6 +67,8 @@ pub struct GradShape {
     /// PPO's clipped surrogate; otherwise the plain policy gradient.
     pub clipped: bool,
     pub distance: Distance,
+    /// Values above their targets are as good as on them (self-imitation, Oh et al. 2018).
+    pub one_sided: bool,
     /// The larger of the losses of the value and of the value held within `clip_eps` of the old one, halved.
     pub clip_value: bool,
     /// Values and targets are compressed by `sign(x) ln(1 + |x|)` before they are compared (Hafner et al. 2023).

@@ -9,9 +9,11 @@ pub mod advantage;
 pub mod constants;
 pub mod critic_grad;
 pub mod crossq_grad;
+pub mod episode_returns;
 pub mod fold;
 pub mod gpu;
 pub mod hyper;
+pub mod imitate;
 pub mod lib;
 pub mod log;
 pub mod minibatch_grad;
@@ -389,9 +391,13 @@ pub static ALL: &[&Entry] = &[
     &prioritize::Prioritize::ENTRY,
     &target::Target::ENTRY,
     &obs_moments::ObsMoments::ENTRY,
+    &episode_returns::EpisodeReturns::ENTRY,
+    &imitate::Imitate::ENTRY,
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &["recurrent_rollout", "sequence_order", "sequence_grad"];
+pub const NOT_ON_CUDA: &[&str] =
+    &["recurrent_rollout", "sequence_order", "sequence_grad", "episode_returns", "imitate"];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] = &["crossq_grad", "fold", "recurrent_rollout", "sequence_order", "sequence_grad"];
+pub const NOT_ON_WGPU: &[&str] =
+    &["recurrent_rollout", "sequence_order", "sequence_grad", "episode_returns", "imitate"];

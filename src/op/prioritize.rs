@@ -63,7 +63,7 @@ impl Shape for PrioritizeShape {
                 let levels = tree::levels(self.c * self.n);
                 let tree: &mut [f32] = bytemuck::cast_slice_mut(words);
                 for leaf in 0..self.c * self.n {
-                    tree[leaf] = draw.range(0.01, 2.0);
+                    tree[leaf] = if draw.below(5) == 0 { 0.0 } else { draw.range(0.01, 2.0) };
                     tree::update(tree, &levels, leaf);
                 }
             }
@@ -75,7 +75,7 @@ impl Shape for PrioritizeShape {
 
 crate::op! {
     /// Writes leaves, then the sums above them. A priority is `(|error| + epsilon)^alpha`; `top` is the largest so far,
-    /// and counts as 1 before there is a larger one.
+    /// and counts as 1 before there is a larger one. Rows of priority 0 are not to be drawn, and stay so.
     Prioritize(d: PrioritizeShape) = "prioritize", within 1e-6, run = define {
         read hyper: f32[hyper::len(d.groups)];
         read clock: u32[hyper::CLOCK_LEN] in 0.0..100.0;
@@ -97,6 +97,9 @@ fn define(d: &PrioritizeShape, a: Args) {
     }
     let index = &a.index[d.start..d.start + d.batch];
     for (&row, &error) in index.iter().zip(a.error) {
+        if a.tree[row as usize] == 0.0 {
+            continue;
+        }
         let (alpha, epsilon) = (a.hyper[hyper::PRIORITY_ALPHA], a.hyper[hyper::PRIORITY_EPSILON]);
         let priority = trig::exp(alpha * trig::ln(error + epsilon));
         a.tree[row as usize] = priority;

@@ -1,5 +1,6 @@
 //! Collecting experience with a recurrent agent: as `rollout`, with states that go from step to step and from rollout to
-//! rollout, and become 0 where an episode ends.
+//! rollout, and become 0 where an episode ends. A replay ring holds the state before every step as well, from which a
+//! sequence drawn later begins (Kapturowski et al. 2019).
 
 use super::hyper;
 use super::lib::agent::{Recurrent, RecurrentDefinition};
@@ -7,13 +8,13 @@ use super::lib::mlp::ROWS;
 use super::lib::nets::Nets;
 use super::lib::recurrent::Body;
 use super::rollout::{self, RolloutShape, Store, define_steps, run_steps};
-use super::{Draw, Scatter, Shape, schedule};
+use super::{Draw, Shape, schedule};
 use crate::device::Cx;
 
 /// What is fixed when a rollout of a recurrent agent is recorded.
 #[derive(Debug, Clone)]
 pub struct RecurrentShape {
-    /// With nets that have a body; into records of its own.
+    /// With nets that have a body.
     pub rollout: RolloutShape,
 }
 
@@ -26,11 +27,9 @@ impl RecurrentShape {
         self.nets().body.as_ref().expect("a recurrent agent has a body")
     }
 
-    /// The rollout's own sizes: vector steps, environments, words of an observation and of an action.
-    fn sizes(&self) -> [usize; 4] {
-        let d = &self.rollout;
-        assert!(d.store == Store::Rollout, "a recurrent agent has no replay ring");
-        [d.t, d.n, d.obs(), d.action()]
+    /// Vector steps before which states are kept: the first of a rollout, or all of a replay ring.
+    fn kept(&self) -> usize {
+        if let Store::Ring { steps, .. } = self.rollout.store { steps } else { 1 }
     }
 }
 
@@ -61,38 +60,44 @@ impl Shape for RecurrentShape {
 }
 
 crate::op! {
-    /// T steps of every environment, as `rollout` writes them. `first_state` is `state` as it was at the beginning, where the
-    /// gradient begins as well. The value of a true final observation comes from the state before the episode ended.
+    /// T steps of every environment, as `rollout` writes them: into its own records, or into a replay ring. `first_state` is
+    /// `state` as it was before the first step, where the gradient of a rollout begins as well; of a ring, as it was before
+    /// the step of each slot. The value of a true final observation comes from the state before the episode ended. The nets
+    /// go forward even where they have no say, for their states.
     RecurrentRollout(d: RecurrentShape) = "recurrent_rollout", within 1e-4, run = run {
         read params: f32[d.rollout.params] in -0.7..0.7;
         read hyper: f32[hyper::len(d.rollout.groups)];
         read schedule: f32[schedule::LEN + d.rollout.groups] in 0.2..0.8;
-        read normalizer: f32[2, d.sizes()[2]] in 0.5..1.5;
+        read normalizer: f32[2, d.rollout.obs()] in 0.5..1.5;
         read seed: u32[2] in 0.0..1e6;
         read clock: u32[hyper::CLOCK_LEN] in 0.0..1000.0;
-        update env_state: f32[d.sizes()[1], d.rollout.state()];
-        update episode_return: f32[d.sizes()[1]] in 0.0..5.0;
-        update episode_step: u32[d.sizes()[1]];
-        update state: f32[d.sizes()[1], d.nets().state_len()] in -1.0..1.0;
-        write first_state: f32[d.sizes()[1], d.nets().state_len()];
-        write obs: f32[d.sizes()[0], d.sizes()[1], d.sizes()[2]];
-        write action: f32[d.sizes()[0], d.sizes()[1], d.sizes()[3]];
-        write log_prob: f32[d.sizes()[0], d.sizes()[1]];
-        write value: f32[d.sizes()[0] + 1, d.sizes()[1]];
-        write bootstrap: f32[d.sizes()[0], d.sizes()[1]];
-        write reward: f32[d.sizes()[0], d.sizes()[1]];
-        write ended: u32[d.sizes()[0], d.sizes()[1]];
-        write finished_return: f32[d.sizes()[0], d.sizes()[1]];
-        write finished_length: u32[d.sizes()[0], d.sizes()[1]];
+        update env_state: f32[d.rollout.n, d.rollout.state()];
+        update episode_return: f32[d.rollout.n] in 0.0..5.0;
+        update episode_step: u32[d.rollout.n];
+        update state: f32[d.rollout.n, d.nets().state_len()] in -1.0..1.0;
+        update first_state: f32[d.kept(), d.rollout.n, d.nets().state_len()];
+        update obs: f32[d.rollout.stored(), d.rollout.n, d.rollout.obs()];
+        update next_obs: f32[d.rollout.followed(), d.rollout.n, d.rollout.obs()];
+        update action: f32[d.rollout.stored(), d.rollout.n, d.rollout.action()];
+        write log_prob: f32[d.rollout.t, d.rollout.judged()];
+        write value: f32[d.rollout.t + 1, d.rollout.judged()];
+        write bootstrap: f32[d.rollout.t, d.rollout.judged()];
+        update reward: f32[d.rollout.stored(), d.rollout.n];
+        update ended: u32[d.rollout.stored(), d.rollout.n];
+        update finished_return: f32[d.rollout.finished(), d.rollout.n];
+        update finished_length: u32[d.rollout.finished(), d.rollout.n];
     }
 }
 
 /// The plain definition: that of `rollout`, with an agent that remembers.
 fn define(d: &RecurrentShape, a: Args<'_>) {
-    a.first_state.copy_from_slice(a.state);
     let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
     let state = a.state.iter().map(|&x| x.into()).collect();
-    let mut agent = RecurrentDefinition { nets: d.nets(), body: d.body(), params: &params, state };
+    if !d.rollout.in_ring() {
+        a.first_state.copy_from_slice(a.state);
+    }
+    let ring = d.rollout.in_ring().then_some(a.first_state);
+    let mut agent = RecurrentDefinition { nets: d.nets(), body: d.body(), params: &params, state, ring };
     let records = rollout::Args {
         params: a.params,
         hyper: a.hyper,
@@ -104,7 +109,7 @@ fn define(d: &RecurrentShape, a: Args<'_>) {
         episode_return: a.episode_return,
         episode_step: a.episode_step,
         obs: a.obs,
-        next_obs: &mut [],
+        next_obs: a.next_obs,
         action: a.action,
         log_prob: a.log_prob,
         value: a.value,
@@ -123,10 +128,14 @@ fn run(d: &RecurrentShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let envs = cx.tile * ROWS..((cx.tile + 1) * ROWS).min(d.rollout.n);
     let range = envs.start * len..envs.end * len;
     // SAFETY: every tile has its own environments
-    let (state, first_state) = unsafe { (a.state.part(range.clone()), a.first_state.part(range)) };
-    first_state.copy_from_slice(state);
+    let state = unsafe { a.state.part(range.clone()) };
+    let ring = d.rollout.in_ring().then_some(a.first_state);
+    if ring.is_none() {
+        // SAFETY: as above
+        unsafe { a.first_state.part(range) }.copy_from_slice(state);
+    }
     let mut scratch = &mut *cx.scratch;
-    let mut agent = Recurrent::new(nets, d.body(), a.params, state, &mut scratch);
+    let mut agent = Recurrent::new(nets, d.body(), a.params, state, ring, &mut scratch);
     let records = rollout::Tile {
         params: a.params,
         hyper: a.hyper,
@@ -138,8 +147,7 @@ fn run(d: &RecurrentShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         episode_return: a.episode_return,
         episode_step: a.episode_step,
         obs: a.obs,
-        // SAFETY: nothing lies there
-        next_obs: unsafe { Scatter::new(std::ptr::NonNull::dangling().as_ptr(), 0) },
+        next_obs: a.next_obs,
         action: a.action,
         log_prob: a.log_prob,
         value: a.value,

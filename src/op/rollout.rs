@@ -81,17 +81,17 @@ impl RolloutShape {
         self.store != Store::Rollout
     }
     /// Environments with log-probabilities and values: none where nothing judges actions.
-    fn judged(&self) -> usize {
+    pub(super) fn judged(&self) -> usize {
         if self.nets.is_some() && !self.in_ring() { self.n } else { 0 }
     }
     /// Vector steps that there is room for: of records, of observations after a step, of finished episodes.
-    fn stored(&self) -> usize {
+    pub(super) fn stored(&self) -> usize {
         if let Store::Ring { steps, .. } = self.store { steps } else { self.t }
     }
-    fn followed(&self) -> usize {
+    pub(super) fn followed(&self) -> usize {
         if let Store::Ring { steps, .. } = self.store { steps } else { 0 }
     }
-    fn finished(&self) -> usize {
+    pub(super) fn finished(&self) -> usize {
         if let Store::Ring { of, .. } = self.store { of } else { self.t }
     }
     /// The first vector step, counted from the clock and in the rows of finished episodes.
@@ -250,6 +250,7 @@ pub(super) fn define_steps(d: &RolloutShape, a: Args<'_>, mut agent: Option<&mut
             let at = d.slot(t, step) * d.n + n;
             d.env.plain_observe(state, &mut obs);
             a.obs[at * o..][..o].copy_from_slice(&obs);
+            agent.iter_mut().for_each(|agent| agent.keep(n, at));
             let (mut out, value) = agent.as_mut().map_or((Vec::new(), 0.0), |agent| agent.act(n, &see(&obs)));
             if judged {
                 a.value[at] = value as f32;
@@ -406,6 +407,7 @@ pub(super) fn run_steps(
         obs.copy_from_slice(&next[..envs * o]);
         bootstrap.fill(0.0);
         if let Some(agent) = &mut agent {
+            agent.keep(at, envs);
             agent.act(isa, see.rows(obs, seen, envs), envs, value);
         }
         for b in 0..envs.div_ceil(LANES) {

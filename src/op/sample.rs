@@ -87,6 +87,8 @@ impl Shape for SampleShape {
             case(50, 4, 32, 1, prioritized),
             SampleShape { n_step: 5, newest: 2, ..case(7, 1, 5, 1, prioritized) },
             SampleShape { at: 3, ..case(1_300, 4, 256, 1, prioritized) },
+            // more than the rows that have a priority
+            SampleShape { at: 0, newest: 30, ..case(20, 3, 33, 2, prioritized) },
             SampleShape { at: 8, ..case(16, 3, 24, 1, Drawing::Ordered) },
             SampleShape { at: 1, n_step: 2, ..case(4, 2, 2, 1, Drawing::Ordered) },
         ]
@@ -96,13 +98,20 @@ impl Shape for SampleShape {
         match arg {
             "hyper" => hyper::sample(words, draw),
             // a ring that is being filled, that is just full, and that has gone round
-            "clock" => words[hyper::CLOCK_STEP] = [2, self.c as u32 / 2, 3 * self.c as u32 + 1][draw.below(3) as usize],
+            "clock" => {
+                let step = [2, self.c as u32 / 2, 3 * self.c as u32 + 1][draw.below(3) as usize];
+                words[hyper::CLOCK_STEP] = step;
+                // mostly a ring of the whole run, else one that began later
+                words[hyper::CLOCK_RING] = [0, 0, step - step.min(2), step][draw.below(4) as usize];
+            }
             "ended" => words.iter_mut().for_each(|word| *word = draw.below(12).saturating_sub(8)),
             "tree" if !words.is_empty() => {
                 let levels = tree::levels(self.rows());
                 let tree: &mut [f32] = bytemuck::cast_slice_mut(words);
+                // where nothing was stored since the clock, one tree in three is empty, and most rows of the others
+                let share = if self.at > 0 { 1 } else { 4 * draw.below(3) };
                 for leaf in 0..self.rows() {
-                    tree[leaf] = draw.range(0.01, 2.0);
+                    tree[leaf] = if share > 0 && draw.below(share) == 0 { draw.range(0.01, 2.0) } else { 0.0 };
                     tree::update(tree, &levels, leaf);
                 }
             }
@@ -117,7 +126,8 @@ crate::op! {
     /// the discounted rewards on the way there (scaled and clipped), the discount of what follows (0 where the episode
     /// terminated), and the weight of each row in its loss. An n-step return ends early where the episode ends or where
     /// the ring's newest step is. Priorities are weighted by `(p / p_min)^-beta`, the smallest of the batch as in Schaul
-    /// et al. 2016. Rows that do not exist yet have weight 0.
+    /// et al. 2016. Rows that do not exist yet have weight 0, and so have rows of priority 0: they are drawn only where
+    /// there are no others, and never as the newest.
     Sample(d: SampleShape) = "sample", within 1e-6, run = define {
         read seed: u32[2] in 0.0..1e6;
         read clock: u32[hyper::CLOCK_LEN] in 0.0..100.0;
@@ -141,7 +151,8 @@ fn define(d: &SampleShape, a: Args) {
     }
     // vector steps that were ever stored, of which the ring holds the last
     let now = a.clock[hyper::CLOCK_STEP] as usize + d.at;
-    let filled = now.min(d.c);
+    let begin = a.clock[hyper::CLOCK_RING] as usize;
+    let filled = (now - begin).min(d.c);
     let levels = tree::levels(d.rows());
     let ring = Ring { hyper: a.hyper, reward: a.reward, ended: a.ended };
     for k in 0..d.batches {
@@ -150,13 +161,16 @@ fn define(d: &SampleShape, a: Args) {
         for (b, i) in batch.clone().enumerate() {
             let word =
                 philox([b as u32, now as u32, Purpose::Sample as u32, (d.first + k) as u32], [a.seed[0], a.seed[1]])[0];
+            // counted back from the newest row
+            let back = d.batch - 1 - b;
+            let latest = (back < newest).then(|| (now - 1 - back / d.n) % d.c * d.n + back % d.n);
+            let counts = |row: usize| d.drawing != Drawing::Prioritized || a.tree[row] > 0.0;
             let drawn = match d.drawing {
-                _ if b + newest >= d.batch => {
-                    // counted back from the newest row
-                    let back = d.batch - 1 - b;
-                    Some((now - 1 - back / d.n) % d.c * d.n + back % d.n)
+                _ if latest.is_some_and(counts) => latest,
+                Drawing::Uniform => {
+                    let row = ((u64::from(word) * (filled * d.n) as u64) >> 32) as usize;
+                    Some((begin % d.c * d.n + row) % d.rows())
                 }
-                Drawing::Uniform => Some(((u64::from(word) * (filled * d.n) as u64) >> 32) as usize),
                 Drawing::Prioritized => {
                     let part = (b as f32 + unit(word)) / d.batch as f32;
                     Some(tree::find(a.tree, &levels, part * tree::total(a.tree, &levels)))
@@ -166,15 +180,17 @@ fn define(d: &SampleShape, a: Args) {
                     (back <= now).then(|| (now - back) % d.c * d.n + b % d.n)
                 }
             };
-            a.weight[i] = if drawn.is_some() { 1.0 } else { 0.0 };
+            a.weight[i] = if drawn.is_some_and(counts) { 1.0 } else { 0.0 };
             a.index[i] = drawn.unwrap_or(0) as u32;
             (a.last[i], a.returns[i], a.discount[i]) = follow(d, &ring, now, a.index[i]);
         }
         let beta = a.schedule[schedule::BETA];
         if d.drawing == Drawing::Prioritized && beta > 0.0 {
             let leaf = |i: usize| a.tree[a.index[i] as usize];
-            let least = batch.clone().map(leaf).fold(f32::INFINITY, |least, p| if p < least { p } else { least });
-            for i in batch {
+            let counts = |i: &usize| leaf(*i) > 0.0;
+            let smaller = |least, p| if p < least { p } else { least };
+            let least = batch.clone().filter(counts).map(leaf).fold(f32::INFINITY, smaller);
+            for i in batch.filter(counts) {
                 a.weight[i] = trig::exp(-beta * trig::ln(leaf(i) / least));
             }
         }

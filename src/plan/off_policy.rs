@@ -1,6 +1,7 @@
 //! What of a plan belongs to algorithms that learn step by step from a ring of transitions: value-based and off-policy.
 
 use super::{MAX_ROWS, activation};
+use crate::device::Keep;
 use crate::env::{ActionSpace, EnvSpec};
 use crate::error::{Error, Result};
 use crate::op::hyper;
@@ -35,6 +36,8 @@ pub struct OffPolicy {
     /// Rows of a batch, `B`.
     pub batch: usize,
     pub drawing: Drawing,
+    /// Whether the ring is in the resumable checkpoint; without, a resumed run fills it before it learns on.
+    pub in_checkpoint: bool,
     /// Newest rows that take the last places of the first batch of a training.
     pub newest: usize,
     pub n_step: usize,
@@ -70,10 +73,12 @@ impl OffPolicy {
         let algorithm = &spec.agent.algorithm;
         let dueling = spec.agent.net.kind == NetType::DuelingMLPNet;
         let explore = explore(algorithm);
-        let (batch, max_size, newest, drawing) = match &spec.agent.memory {
-            Memory::Replay(a) => (a.batch_size, a.max_size, a.use_cer, Drawing::Uniform),
-            Memory::PrioritizedReplay(a) => (a.batch_size, a.max_size, a.use_cer, Drawing::Prioritized),
-            _ => (0, 0, false, Drawing::Ordered),
+        let (batch, max_size, newest, drawing, in_checkpoint) = match &spec.agent.memory {
+            Memory::Replay(a) => (a.batch_size, a.max_size, a.use_cer, Drawing::Uniform, a.in_checkpoint),
+            Memory::PrioritizedReplay(a) => {
+                (a.batch_size, a.max_size, a.use_cer, Drawing::Prioritized, a.in_checkpoint)
+            }
+            _ => (0, 0, false, Drawing::Ordered, true),
         };
         let plan = match algorithm {
             Algorithm::SARSA(a) => OffPolicy {
@@ -88,13 +93,18 @@ impl OffPolicy {
                 repeats: 1,
                 batch: a.training_frequency * n,
                 drawing: Drawing::Ordered,
+                in_checkpoint,
                 newest: 0,
                 n_step: 1,
                 follow: Follow::Replace,
                 method: Method::Q { backup: Backup::Sarsa, dueling },
             },
             Algorithm::VanillaDQN(a) | Algorithm::DQNBase(a) | Algorithm::DQN(a) | Algorithm::DoubleDQN(a) => {
-                let every = a.training_frequency.div_ceil(n).max(1);
+                let least = a.training_frequency.div_ceil(n).max(1);
+                let (every, updates) = match a.update_to_data {
+                    Some(ratio) => cadence(ratio, n, a.training_batch_iter, least)?,
+                    None => (least, a.training_iter.unwrap_or(1)),
+                };
                 OffPolicy {
                     ring: max_size.div_ceil(n),
                     warmup: usize::try_from(a.training_start_step.unwrap_or(batch as u64)).unwrap_or(usize::MAX) / n,
@@ -102,10 +112,11 @@ impl OffPolicy {
                     explore,
                     every,
                     rounds: ROUNDS.div_ceil(every),
-                    updates: a.training_iter,
+                    updates,
                     repeats: a.training_batch_iter,
                     batch,
                     drawing,
+                    in_checkpoint,
                     newest: if newest { every * n } else { 0 },
                     n_step: a.num_step_returns,
                     follow: match spec.agent.net.update_type.unwrap_or_default() {
@@ -123,8 +134,12 @@ impl OffPolicy {
                 }
             }
             Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) => {
-                let every = a.training_frequency.div_ceil(n).max(1);
-                let (updates, delay) = (a.training_iter.unwrap_or(n), a.policy_delay.max(1));
+                let least = a.training_frequency.div_ceil(n).max(1);
+                let (every, updates) = match a.update_to_data {
+                    Some(ratio) => cadence(ratio, n, 1, least)?,
+                    None => (least, a.training_iter.unwrap_or(n)),
+                };
+                let delay = a.policy_delay.max(1);
                 let start = a.training_start_step.unwrap_or(SOFT_START.max(batch) as u64);
                 // the actor's steps fall on the same updates of every iteration
                 let cycle = (1..=delay).find(|rounds| rounds * updates % delay == 0).unwrap_or(1);
@@ -139,6 +154,7 @@ impl OffPolicy {
                     repeats: 1,
                     batch,
                     drawing,
+                    in_checkpoint,
                     newest: if newest { every * n } else { 0 },
                     n_step: 1,
                     follow: Follow::Polyak,
@@ -196,10 +212,20 @@ impl OffPolicy {
         self.every * self.rounds
     }
 
+    /// Gradient steps for each frame of `n` environments.
+    pub fn steps_per_frame(&self, n: usize) -> f64 {
+        (self.updates * self.repeats) as f64 / (self.every * n) as f64
+    }
+
     /// Rows that one sampling draws.
     pub fn samples(&self) -> usize {
         // priorities move with every update, so those rows cannot be drawn ahead
         if self.drawing == Drawing::Prioritized { self.batch } else { self.batch * self.updates }
+    }
+
+    /// What becomes of the ring's buffers between two processes.
+    pub fn keep(&self) -> Keep {
+        if self.in_checkpoint { Keep::Saved } else { Keep::Scratch }
     }
 
     /// Whether rows have priorities.
@@ -247,6 +273,27 @@ impl OffPolicy {
             d_max: a.d_max as f32,
         }))
     }
+}
+
+/// Most vector steps between two trainings that a ratio of updates to frames may ask for.
+const MOST_STEPS: usize = 1 << 12;
+
+/// Vector steps between two trainings and batches of each, with `ratio` gradient steps for each frame, `repeats` on a batch:
+/// the shortest whole number of `least` vector steps that gives a whole number of batches.
+fn cadence(ratio: f64, n: usize, repeats: usize, least: usize) -> Result<(usize, usize)> {
+    let batches = |every: usize| ratio * (every * n) as f64 / repeats.max(1) as f64;
+    let is_whole = |x: f64| x.round() >= 1.0 && (x - x.round()).abs() < 1e-6 * x;
+    let every = (1..).map(|times| times * least).take_while(|&every| every <= MOST_STEPS.max(least));
+    every.map(|every| (every, batches(every))).find(|&(_, batches)| is_whole(batches)).map_or_else(
+        || {
+            let what = format!(
+                "{ratio} gradient steps a frame, {repeats} on a batch, {n} environments: no {MOST_STEPS} vector steps make \
+                 whole batches"
+            );
+            Err(Error::new("agent.algorithm.update_to_data", what).hint("take a rounder number, such as 0.25"))
+        },
+        |(every, batches)| Ok((every, batches.round() as usize)),
+    )
 }
 
 /// Weight of new parameters in a target critic where the spec names none (Haarnoja et al. 2018).
@@ -315,8 +362,7 @@ impl fmt::Display for Outline<'_> {
         };
         writeln!(f, "  memory        {} vector steps = {} transitions, {drawn}", p.ring, p.ring * n)?;
         writeln!(f, "  exploration   {:?}; {} frames before the first training", p.explore, p.warmup * n)?;
-        let steps = p.updates * p.repeats;
-        let per_frame = steps as f64 / (p.every * n) as f64;
+        let per_frame = p.steps_per_frame(n);
         writeln!(
             f,
             "  learning      every {} frames {} batches of {} rows, {} gradient steps each: {per_frame} a frame",
@@ -325,5 +371,25 @@ impl fmt::Display for Outline<'_> {
             p.batch,
             p.repeats
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_for_each_frame_do_not_depend_on_the_number_of_environments() {
+        for (ratio, repeats) in [(1.0, 1), (0.25, 1), (4.0, 2), (0.1, 1), (1.0 / 3.0, 1), (2.5, 4)] {
+            for n in [1, 3, 4, 7, 16, 2048] {
+                let (every, updates) = cadence(ratio, n, repeats, 1).unwrap();
+                let is = (updates * repeats) as f64 / (every * n) as f64;
+                assert!((is - ratio).abs() < 1e-6 * ratio, "{ratio} with {n} environments is {is}");
+            }
+        }
+        // never more often than asked for, and as often as can be
+        assert_eq!(cadence(1.0, 4, 1, 3).unwrap(), (3, 12));
+        assert_eq!(cadence(0.5, 1, 1, 3).unwrap(), (6, 3));
+        assert_eq!(cadence(1e-9, 1, 1, 1).unwrap_err().place, "agent.algorithm.update_to_data");
     }
 }

@@ -68,7 +68,7 @@ impl Default for Memory {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnPolicyArgs {
-    /// Name of the second memory.
+    /// Name of the second memory: `Replay`, drawn uniformly, or `PrioritizedReplay`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sil_replay_name: Option<String>,
     /// Transitions of one batch.
@@ -80,6 +80,15 @@ pub struct OnPolicyArgs {
     /// Put the newest transitions into every batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub use_cer: Option<bool>,
+    /// Of `PrioritizedReplay`: power of `max(R - V, 0)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Of `PrioritizedReplay`: added before the power is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
+    /// Of `PrioritizedReplay`: exponent of importance weights; absent: all weights are 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beta_spec: Option<Schedule>,
 }
 
 /// Keys of [`Memory::OnPolicyCrossEntropy`].
@@ -107,6 +116,18 @@ pub struct ReplayArgs {
     /// Put the newest transitions into every batch.
     #[serde(default)]
     pub use_cer: bool,
+    /// Keep it in the resumable checkpoint. Without, a resumed run fills it anew before it learns on, and its bits are not
+    /// those of an unbroken one.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub in_checkpoint: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(x: &bool) -> bool {
+    *x
 }
 
 /// Keys of [`Memory::PrioritizedReplay`].
@@ -127,4 +148,7 @@ pub struct PrioritizedArgs {
     /// Put the newest transitions into every batch.
     #[serde(default)]
     pub use_cer: bool,
+    /// Keep it in the resumable checkpoint; as for `Replay`.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub in_checkpoint: bool,
 }

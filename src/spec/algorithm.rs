@@ -32,9 +32,9 @@ pub enum Algorithm {
     SoftActorCritic(SoftActorCritic),
     /// CrossQ (Bhatt et al. 2024): Soft Actor-Critic without target nets, its critics normalised over the batch.
     CrossQ(SoftActorCritic),
-    /// A2C with self-imitation; not built.
+    /// A2C with self-imitation (Oh et al. 2018).
     SIL(Sil),
-    /// PPO with self-imitation; not built.
+    /// PPO with self-imitation (Oh et al. 2018).
     PPOSIL(PpoSil),
     /// A uniformly random policy; not built.
     Random(RandomPolicy),
@@ -317,9 +317,14 @@ pub struct Dqn {
     pub gamma: f64,
     /// Gradient steps on one batch.
     pub training_batch_iter: usize,
-    /// Batches of one training.
-    pub training_iter: usize,
-    /// Frames between two trainings, rounded up to whole vector steps.
+    /// Batches of one training; needed unless there is `update_to_data`.
+    #[serde(default)]
+    pub training_iter: Option<usize>,
+    /// Gradient steps for each frame, whatever the number of environments; in place of `training_iter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_to_data: Option<f64>,
+    /// Frames between two trainings, rounded up to whole vector steps; with `update_to_data` the least.
+    #[serde(default = "one")]
     pub training_frequency: usize,
     /// Frames before the first training; absent: the memory's `batch_size`.
     #[serde(default)]
@@ -351,7 +356,11 @@ pub struct SoftActorCritic {
     /// Updates of one training; absent: `env.num_envs`.
     #[serde(default)]
     pub training_iter: Option<usize>,
-    /// Frames between two trainings.
+    /// Updates for each frame, whatever the number of environments; in place of `training_iter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_to_data: Option<f64>,
+    /// Frames between two trainings, rounded up to whole vector steps; with `update_to_data` the least.
+    #[serde(default = "one")]
     pub training_frequency: usize,
     /// Frames of random actions before the first training; absent: the larger of 1000 and the batch size.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! Ranges: every number of a spec that has one, with its place.
 
+use super::imitation::memory_is_whole;
 use super::{Algorithm, Clip, Decay, Env, LrScheduler, Memory, Meta, Net, Optim, Schedule, Spec};
 use crate::error::{Error, Result};
 
@@ -16,6 +17,7 @@ const MAX_SESSIONS: usize = 1 << 16;
 pub(super) fn in_range(spec: &Spec) -> Result<()> {
     algorithm(&spec.agent.algorithm)?;
     memory(&spec.agent.memory)?;
+    memory_is_whole(spec)?;
     net("agent.net", &spec.agent.net)?;
     if let Some(critic) = &spec.agent.critic_net {
         net("agent.critic_net", critic)?;
@@ -28,7 +30,13 @@ fn algorithm(algorithm: &Algorithm) -> Result<()> {
     let at = |key: &str| format!("agent.algorithm.{key}");
     within(&at("gamma"), algorithm.gamma(), 0.0, 1.0)?;
     schedule(&at("explore_var_spec"), algorithm.explore_var_spec(), 0.0)?;
-    match algorithm {
+    if let Some(a) = algorithm.imitating() {
+        at_least(&at("sil_policy_loss_coef"), a.policy_loss_coef, 0.0)?;
+        at_least(&at("sil_val_loss_coef"), a.val_loss_coef, 0.0)?;
+        positive(&at("training_iter"), a.updates)?;
+        positive(&at("training_batch_iter"), a.repeats)?;
+    }
+    match &*algorithm.on_policy() {
         Algorithm::Reinforce(a) => {
             schedule(&at("entropy_coef_spec"), a.entropy_coef_spec.as_ref(), f64::MIN)?;
             finite(&at("policy_loss_coef"), a.policy_loss_coef)?;
@@ -51,17 +59,6 @@ fn algorithm(algorithm: &Algorithm) -> Result<()> {
             positive(&at("minibatch_size"), a.minibatch_size)?;
             counted(&at("training_epoch"), a.training_epoch, MAX_EPOCHS)
         }
-        Algorithm::PPOSIL(a) => {
-            schedule(&at("clip_eps_spec"), Some(&a.clip_eps_spec), 0.0)?;
-            within(&at("lam"), a.lam, 0.0, 1.0)?;
-            positive(&at("time_horizon"), a.time_horizon)?;
-            positive(&at("minibatch_size"), a.minibatch_size)?;
-            counted(&at("training_epoch"), a.training_epoch, MAX_EPOCHS)
-        }
-        Algorithm::SIL(a) => {
-            within(&at("lam"), a.lam.unwrap_or(0.0), 0.0, 1.0)?;
-            positive(&at("training_frequency"), a.training_frequency)
-        }
         Algorithm::SARSA(a) => positive(&at("training_frequency"), a.training_frequency),
         Algorithm::VanillaDQN(a)
         | Algorithm::DQNBase(a)
@@ -69,16 +66,34 @@ fn algorithm(algorithm: &Algorithm) -> Result<()> {
         | Algorithm::DoubleDQN(a)
         | Algorithm::HydraDQN(a) => {
             positive(&at("training_batch_iter"), a.training_batch_iter)?;
-            positive(&at("training_iter"), a.training_iter)?;
+            if a.training_iter.is_none() && a.update_to_data.is_none() {
+                return Err(Error::new(at("training_iter"), "is missing")
+                    .hint("batches of one training; or give `update_to_data`, gradient steps for each frame"));
+            }
+            updates(&at, a.training_iter, a.update_to_data)?;
             positive(&at("training_frequency"), a.training_frequency)
         }
         Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) => {
-            positive(&at("training_iter"), a.training_iter.unwrap_or(1))?;
+            updates(&at, a.training_iter, a.update_to_data)?;
             positive(&at("training_frequency"), a.training_frequency)?;
             positive(&at("policy_delay"), a.policy_delay)?;
             at_least(&at("log_alpha_max"), a.log_alpha_max, a.log_alpha_min)
         }
-        Algorithm::Random(_) => Ok(()),
+        Algorithm::SIL(_) | Algorithm::PPOSIL(_) | Algorithm::Random(_) => Ok(()),
+    }
+}
+
+/// How much is learnt from a frame is said in one way.
+fn updates(at: &impl Fn(&str) -> String, training_iter: Option<usize>, update_to_data: Option<f64>) -> Result<()> {
+    positive(&at("training_iter"), training_iter.unwrap_or(1))?;
+    match (training_iter, update_to_data) {
+        (Some(_), Some(_)) => Err(Error::new(at("update_to_data"), "and `training_iter` say the same in two ways")
+            .hint("leave one of them out")),
+        (_, Some(ratio)) if !(ratio > 0.0 && ratio.is_finite()) => {
+            Err(Error::new(at("update_to_data"), format!("{ratio} is no ratio"))
+                .hint("a number above 0, such as 1 or 0.25"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -87,7 +102,10 @@ fn memory(memory: &Memory) -> Result<()> {
     match memory {
         Memory::OnPolicyBatchReplay(a) | Memory::OnPolicyReplay(a) => {
             positive(&at("batch_size"), a.batch_size.unwrap_or(1))?;
-            positive(&at("max_size"), a.max_size.unwrap_or(1))
+            positive(&at("max_size"), a.max_size.unwrap_or(1))?;
+            at_least(&at("alpha"), a.alpha.unwrap_or(0.0), 0.0)?;
+            at_least(&at("epsilon"), a.epsilon.unwrap_or(0.0), 0.0)?;
+            schedule(&at("beta_spec"), a.beta_spec.as_ref(), 0.0)
         }
         Memory::OnPolicyCrossEntropy(a) => within(&at("cross_entropy"), a.cross_entropy, 0.0, 1.0),
         Memory::Replay(a) => {

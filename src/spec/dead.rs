@@ -16,6 +16,9 @@ const RENAMED: [(&str, &str); 7] = [
     ("lr_decay_frequency", "lr_scheduler_spec"),
 ];
 
+/// Keys of the memory that an algorithm imitates itself from.
+const SECOND: [&str; 7] = ["sil_replay_name", "batch_size", "max_size", "use_cer", "alpha", "epsilon", "beta_spec"];
+
 /// Takes out the keys that are typed but mean nothing in this spec.
 pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
     let algorithm = text(spec, "/agent/algorithm/name");
@@ -25,7 +28,7 @@ pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
 
     if memory.starts_with("OnPolicy") && family != Family::SelfImitation {
         let why = format!("{memory} keeps no second memory for {algorithm}");
-        drop_keys(spec, "agent.memory", &["sil_replay_name", "batch_size", "max_size", "use_cer"], &why, warnings);
+        drop_keys(spec, "agent.memory", &SECOND, &why, warnings);
     }
     drop_keys(spec, "meta", &["num_gpus"], "SLM Lab does not read it", warnings);
 

@@ -118,11 +118,13 @@ impl List {
 
     fn algorithm(&mut self, algorithm: &Algorithm) {
         use Algorithm::{ActorCritic, CrossQ, PPO, Reinforce, SoftActorCritic};
-        if !matches!(algorithm, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_) | CrossQ(_))
+        let on_policy = &*algorithm.on_policy();
+        if !matches!(on_policy, Reinforce(_) | ActorCritic(_) | PPO(_) | SoftActorCritic(_) | CrossQ(_))
             && !is_q(algorithm)
         {
             let name = algorithm.name();
-            let built = "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic, CrossQ";
+            let built =
+                "Reinforce, ActorCritic, PPO, SARSA, VanillaDQN, DQN, DoubleDQN, SoftActorCritic, CrossQ, SIL, PPOSIL";
             self.add("agent.algorithm.name", format!("{name} is not built yet (planned); this version trains {built}"));
         }
         let pdtype = algorithm.action_pdtype();
@@ -153,7 +155,7 @@ impl List {
                 self.add("agent.algorithm.spectral_norm", "spectral normalisation is not built yet");
             }
         }
-        if let ActorCritic(a) = algorithm
+        if let ActorCritic(a) = on_policy
             && a.lam.is_none()
             && a.num_step_returns.is_none()
         {

@@ -12,6 +12,7 @@ mod check;
 mod dead;
 mod env;
 mod fault;
+mod imitation;
 mod load;
 mod meta;
 mod missing;
@@ -29,6 +30,7 @@ pub use algorithm::{
 };
 pub use by_name::Args;
 pub use env::{Clip, Env};
+pub use imitation::Imitating;
 pub use load::{Loaded, from_value, load, names};
 pub use meta::{DeviceChoice, Distributed, Meta, Precision, SearchResources, SearchSampler, SearchScheduler};
 pub use missing::Missing;

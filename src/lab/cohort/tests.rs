@@ -133,6 +133,45 @@ fn a_snapshot_continues_in_the_same_bits() {
 }
 
 #[test]
+fn a_memory_that_no_checkpoint_holds_is_filled_before_learning_goes_on() {
+    let memory = r#"{"name": "PrioritizedReplay", "batch_size": 20, "max_size": 200, "alpha": 0.6, "epsilon": 0.01, "in_checkpoint": false}"#;
+    let plan = with_memory(DQN, memory, "MLPNet", "CartPole-v1", "");
+    let mut stopped = Cohort::new(&plan, 9, &[0, 1], Device::cpu(1)).unwrap();
+    for _ in 0..4 {
+        stopped.iterate().unwrap();
+    }
+    let saved = stopped.snapshot().unwrap();
+    for lost in ["obs", "next_obs", "action", "reward", "ended", "priority_tree", "priority_top"] {
+        assert!(saved.iter().all(|tensor| tensor.name != lost), "{lost} is in the checkpoint");
+    }
+    let resume = || {
+        let mut resumed = Cohort::new(&plan, 1, &[0, 1], Device::cpu(1)).unwrap();
+        resumed.restore(&saved).unwrap();
+        resumed
+    };
+    let mut resumed = resume();
+    // `training_start_step` is 39 frames of whole vector steps, less than one iteration of 48
+    assert_eq!((resumed.frame(), resumed.refill_frames()), (stopped.frame(), 48));
+    resumed.iterate().unwrap();
+    assert_eq!(resumed.model(1).unwrap(), stopped.model(1).unwrap(), "nothing is learnt while the memory is filled");
+    resumed.iterate().unwrap();
+    assert_ne!(resumed.model(1).unwrap(), stopped.model(1).unwrap());
+    let rows = |cohort: &Cohort| cohort.memory.read(cohort.program.buffers.replay.index, 1).to_vec();
+    let begin = stopped.frame() as u32;
+    let new = |row: &u32| (0..96).any(|back| (begin + back) % 201 == *row);
+    assert!(rows(&resumed).iter().all(new), "{:?} are not all from behind frame {begin}", rows(&resumed));
+    finish(&mut resumed);
+    assert_eq!((resumed.frame(), resumed.memory.overrun()), (501, None));
+    let mut again = resume();
+    finish(&mut again);
+    assert_eq!(again.snapshot().unwrap(), resumed.snapshot().unwrap());
+
+    // trials of a search are put aside and must not notice
+    let kept = Cohort::new(&plan.with_memory_in_checkpoint(), 9, &[0], Device::cpu(1)).unwrap();
+    assert!(kept.snapshot().unwrap().iter().any(|tensor| tensor.name == "obs") && kept.refill_frames() == 0);
+}
+
+#[test]
 fn a_fault_stops_one_session_and_no_other() {
     let plan = small(PPO, "CartPole-v1", "");
     let mut clean = Cohort::new(&plan, 5, &[0, 1, 2], Device::cpu(1)).unwrap();

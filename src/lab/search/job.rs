@@ -64,7 +64,8 @@ impl Job {
     /// Not enough memory; a checkpoint that is damaged or of another run; files that cannot be written.
     pub fn open(folder: &RunFolder, trials: &[Drawn], device: Device, checkpoint_every: Duration) -> Result<Job> {
         let started = Instant::now();
-        let mut parts: Vec<Part> = trials.iter().map(|t| Part::new(t.trial, t.plan.clone(), t.seed)).collect();
+        let part = |t: &Drawn| Part::new(t.trial, t.plan.clone().with_memory_in_checkpoint(), t.seed);
+        let mut parts: Vec<Part> = trials.iter().map(part).collect();
         let path = folder.resume(parts[0].trial);
         let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
         let mut cohort = run::cohort(&parts, device)?;

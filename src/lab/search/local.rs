@@ -71,7 +71,7 @@ impl Local {
     fn cost(&self, task: &Task) -> f64 {
         let plan = &task.trials[0].plan;
         let frames = task.order.until as f64 * task.sessions() as f64;
-        let guess = plan.nets.len() as f64 * (1 + plan.epochs) as f64 * 1e-9;
+        let guess = plan.params as f64 * (1.0 + plan.rows_per_frame()) * 1e-9;
         frames * self.speed.get(&task.id).copied().unwrap_or(guess)
     }
 

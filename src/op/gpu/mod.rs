@@ -20,6 +20,8 @@ mod soft;
 pub mod target;
 pub mod td_grad;
 
+pub use soft::renorm;
+
 use super::lib::mlp::{Activation, Mlp};
 use super::lib::policy::Policy;
 use super::lib::tree;

@@ -5,6 +5,7 @@ use super::nets::{Nets, Packed, cut};
 use super::policy::{LANES, Lanes, OUTPUTS};
 use super::recurrent::{Body, PackedBody};
 use crate::device::cpu::Isa;
+use crate::op::Scatter;
 
 /// An agent in the definition: environment by environment, in f64.
 pub trait Define {
@@ -14,6 +15,10 @@ pub trait Define {
     fn value(&self, n: usize, x: &[f64]) -> f64;
     /// The episode of environment `n` has ended.
     fn forget(&mut self, n: usize);
+    /// A step of environment `n` begins that is stored as row `row` of a ring, or of the rollout's records.
+    fn keep(&mut self, n: usize, row: usize) {
+        let _ = (n, row);
+    }
 }
 
 /// An agent on the environments of a tile.
@@ -27,6 +32,11 @@ pub trait Agent {
     fn value(&mut self, isa: Isa, x: &[f32], row: usize, value: &mut [f32]);
     /// What has `ended` of 16 environments from `row` on.
     fn forget(&mut self, row: usize, ended: &[u32; LANES]);
+    /// A step begins that is stored as `rows` rows from `row` on of a ring, or of the rollout's records.
+    #[inline(always)]
+    fn keep(&mut self, row: usize, rows: usize) {
+        let _ = (row, rows);
+    }
 }
 
 /// The definition of nets without a state.
@@ -113,6 +123,8 @@ pub struct RecurrentDefinition<'a> {
     pub params: &'a [f64],
     /// States of every environment, `[N, bodies, ..]`.
     pub state: Vec<f64>,
+    /// Where steps go to a replay ring: the states before every step there, `[C, N, bodies, ..]`.
+    pub ring: Option<&'a mut [f32]>,
 }
 
 impl RecurrentDefinition<'_> {
@@ -142,6 +154,14 @@ impl Define for RecurrentDefinition<'_> {
     fn forget(&mut self, n: usize) {
         let len = self.nets.state_len();
         self.state[n * len..][..len].fill(0.0);
+    }
+
+    fn keep(&mut self, n: usize, row: usize) {
+        let len = self.nets.state_len();
+        if let Some(ring) = &mut self.ring {
+            let state = &self.state[n * len..][..len];
+            ring[row * len..][..len].iter_mut().zip(state).for_each(|(to, &from)| *to = from as f32);
+        }
     }
 }
 
@@ -187,6 +207,8 @@ pub struct Recurrent<'a> {
     heads: Packed<'a>,
     actor: Carried<'a>,
     critic: Option<Carried<'a>>,
+    /// Where steps go to a replay ring: the states before every step there, `[C, N, bodies, ..]`.
+    ring: Option<Scatter<'a, f32>>,
 }
 
 impl<'a> Recurrent<'a> {
@@ -196,18 +218,19 @@ impl<'a> Recurrent<'a> {
         nets.packed_len() + nets.bodies() * each
     }
 
-    /// An agent that remembers `state`, `[rows, bodies, ..]`.
+    /// An agent that remembers `state`, `[rows, bodies, ..]`, and leaves what it remembers in `ring`.
     pub fn new(
         nets: &'a Nets,
         body: &'a Body,
         params: &'a [f32],
         state: &[f32],
+        ring: Option<Scatter<'a, f32>>,
         scratch: &mut &'a mut [f32],
     ) -> Recurrent<'a> {
         let heads = Packed::new(nets, params, scratch);
         let actor = Carried::new(body, &params[nets.body_at(0)], scratch);
         let critic = (nets.bodies() > 1).then(|| Carried::new(body, &params[nets.body_at(1)], scratch));
-        let mut agent = Recurrent { nets, body, params, heads, actor, critic };
+        let mut agent = Recurrent { nets, body, params, heads, actor, critic, ring };
         agent.parts(state.len()).for_each(|(at, words)| words.copy_from_slice(&state[at..][..words.len()]));
         agent
     }
@@ -264,6 +287,14 @@ impl Agent for Recurrent<'_> {
                     state.fill(0.0);
                 }
             }
+        }
+    }
+
+    fn keep(&mut self, row: usize, rows: usize) {
+        let len = self.nets.state_len();
+        if let Some(ring) = self.ring {
+            // SAFETY: rows of the tile's own environments
+            self.store(unsafe { ring.part(row * len..(row + rows) * len) });
         }
     }
 }

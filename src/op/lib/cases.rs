@@ -9,6 +9,7 @@ use super::renorm::Renorm;
 use crate::device::Precision;
 use crate::env;
 use crate::op::crossq_grad::CrossqShape;
+use crate::op::imitate::ImitateShape;
 use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::recurrent_rollout::RecurrentShape;
 use crate::op::rollout::{Explore, RolloutShape, Store};
@@ -64,6 +65,7 @@ fn grad_base(nets: Nets) -> GradShape {
         epochs: 1,
         clipped: true,
         distance: Distance::Mse,
+        one_sided: false,
         clip_value: false,
         symlog: false,
         normalize_targets: false,
@@ -85,6 +87,8 @@ pub fn grad_shapes() -> Vec<GradShape> {
     };
     all.push(with(&|d| d.clipped = false));
     all.push(with(&|d| d.distance = Distance::SmoothL1 { beta: 0.7 }));
+    all.push(with(&|d| (d.clipped, d.one_sided) = (false, true)));
+    all.push(with(&|d| (d.one_sided, d.distance) = (true, Distance::SmoothL1 { beta: 0.4 })));
     all.push(with(&|d| d.clip_value = true));
     all.push(with(&|d| d.symlog = true));
     all.push(with(&|d| d.normalize_targets = true));
@@ -115,6 +119,29 @@ pub fn grad_shapes() -> Vec<GradShape> {
     all.extend(halves);
     all.extend(cut);
     all.push(half(&with(&|d| (d.clipped, d.normalize_obs) = (false, true))));
+    all
+}
+
+/// Cases of `imitate`: values of nets of their own and of shared ones; a batch among several, a row, several tiles.
+pub fn imitate_shapes() -> Vec<ImitateShape> {
+    let case = |nets: Nets, batch| ImitateShape {
+        obs: nets.actor.input,
+        rows: 90,
+        samples: 2 * batch + 1,
+        start: batch,
+        batch,
+        normalize_obs: false,
+        nets,
+    };
+    let mut all: Vec<ImitateShape> = all_nets()
+        .into_iter()
+        .filter(Nets::has_value)
+        .enumerate()
+        .map(|(i, nets)| case(nets, 1 + 23 * i % 75))
+        .collect();
+    for (at, batch) in [(0, 128), (2, 40), (4, 601)] {
+        all.push(ImitateShape { normalize_obs: true, start: 0, ..case(all_nets().swap_remove(at), batch) });
+    }
     all
 }
 
@@ -209,6 +236,16 @@ pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
         shape.rollout.nets.as_mut().and_then(|nets| nets.body.as_mut()).expect("a body").front.hidden.clear();
         let nets = shape.rollout.nets.as_ref().map_or(0, Nets::len);
         shape.rollout.params = nets;
+        all.push(shape);
+    }
+    // into a ring that the steps go round in, a part of the way into an iteration; more parameters than the nets'
+    let explored = [Explore::EpsilonGreedy, Explore::Boltzmann, Explore::Greedy, Explore::Sample, Explore::Uniform];
+    for (explore, case) in explored.into_iter().zip([4, 5, 1, 2, 0]) {
+        let mut shape = all[case].clone();
+        let (n, nets) = (shape.rollout.n, shape.rollout.nets.as_ref().expect("a recurrent agent has nets"));
+        let (params, groups) = (nets.len() + 13, nets.groups() + 1);
+        let store = Store::Ring { steps: 9, at: 3, of: 12 };
+        shape.rollout = RolloutShape { explore, store, params, groups, t: 7, limit: 5, n: n.max(3), ..shape.rollout };
         all.push(shape);
     }
     all

@@ -106,7 +106,7 @@ fn define_losses(
         } else {
             (value * scale, target, scale)
         };
-        let (loss, d_error) = d.distance.define(p - t);
+        let (loss, d_error) = d.distance.define(if d.one_sided { (p - t).min(0.0) } else { p - t });
         (loss, d_error * slope)
     };
     let (value_loss, d_value) = if d.clip_value {
@@ -321,7 +321,7 @@ fn value_loss(d: &GradShape, n: Numbers, value: f32, old: f32, returns: f32) -> 
         } else {
             (scaled - target, n.target_scale)
         };
-        let (loss, d_error) = d.distance.of(e);
+        let (loss, d_error) = d.distance.of(if d.one_sided && e > 0.0 { 0.0 } else { e });
         (loss, d_error * slope)
     };
     let free = distance(value);

@@ -39,6 +39,15 @@ pub fn update(tree: &mut [f32], levels: &[(usize, usize)], leaf: usize) {
     }
 }
 
+/// Computes every sum anew from the leaves.
+pub fn rebuild(tree: &mut [f32], levels: &[(usize, usize)]) {
+    for pair in levels.windows(2) {
+        for node in 0..pair[0].1 / CHILDREN {
+            tree[pair[1].0 + node] = sum16(children(tree, pair[0].0 + node * CHILDREN));
+        }
+    }
+}
+
 /// The sum of all leaves.
 pub fn total(tree: &[f32], levels: &[(usize, usize)]) -> f32 {
     sum16(children(tree, levels.last().expect("a tree has a level").0))

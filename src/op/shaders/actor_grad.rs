@@ -12,7 +12,7 @@ fn own(d: &ActorGradShape) -> usize {
 
 fn soft(d: &ActorGradShape) -> Soft<'_> {
     let (start, batch, tile_rows) = (d.start, d.batch, d.tile_rows);
-    Soft { nets: &d.nets, critics: 2, inputs: 1, start, batch, tile_rows }
+    Soft { nets: &d.nets, critics: 2, inputs: 1, start, batch, tile_rows, joint: None }
 }
 
 pub fn shaders(d: &ActorGradShape) -> Vec<Shader> {

@@ -12,7 +12,7 @@ const OWN: usize = 2;
 /// Both critics at what was done, and both target critics at what comes next.
 fn soft(d: &CriticGradShape) -> Soft<'_> {
     let (start, batch, tile_rows) = (d.start, d.batch, d.tile_rows);
-    Soft { nets: &d.nets, critics: 4, inputs: 2, start, batch, tile_rows }
+    Soft { nets: &d.nets, critics: 4, inputs: 2, start, batch, tile_rows, joint: None }
 }
 
 pub fn shaders(d: &CriticGradShape) -> Vec<Shader> {

@@ -4,6 +4,8 @@
 pub mod actor_grad;
 pub mod advantage;
 pub mod critic_grad;
+pub mod crossq_grad;
+pub mod fold;
 pub mod log;
 pub mod minibatch_grad;
 pub mod obs_moments;

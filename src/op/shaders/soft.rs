@@ -1,8 +1,9 @@
 //! Launches of `shaders/lib/soft.wgsl`: the actor and the critics of Soft Actor-Critic, layer by layer.
 
 use crate::device::{Field, Shader};
-use crate::op::gpu::{net, policy, word};
+use crate::op::gpu::{flag, net, policy, renorm, word};
 use crate::op::lib::mlp::Mlp;
+use crate::op::lib::renorm::Renorm;
 use crate::op::lib::soft::SoftNets;
 
 /// Lanes of a block, rows and columns of its tile of a product.
@@ -39,6 +40,8 @@ pub struct Soft<'a> {
     pub start: usize,
     pub batch: usize,
     pub tile_rows: usize,
+    /// Critics that see rows and their successors as one batch, and are normalised over it.
+    pub joint: Option<&'a Renorm>,
 }
 
 /// Words of all layers of one row.
@@ -52,33 +55,48 @@ fn kept(mlp: &Mlp) -> usize {
 }
 
 impl Soft<'_> {
+    /// Rows of the batch for each that critics see.
+    fn copies(&self) -> usize {
+        1 + usize::from(self.joint.is_some())
+    }
     fn actor_at(&self) -> usize {
-        self.nets.obs() + self.inputs * self.nets.critic.input
+        self.nets.obs() + self.inputs * self.copies() * self.nets.critic.input
     }
     fn critics_at(&self) -> usize {
         self.actor_at() + layers(&self.nets.actor)
     }
+    /// Words of a critic's layers.
+    fn critic_words(&self) -> usize {
+        self.copies() * layers(&self.nets.critic)
+    }
     fn actor_before(&self) -> usize {
-        self.critics_at() + self.critics * layers(&self.nets.critic)
+        self.critics_at() + self.critics * self.critic_words()
     }
     fn critics_before(&self) -> usize {
         self.actor_before() + kept(&self.nets.actor)
     }
     /// Words per row before the op's own.
     pub fn rest(&self) -> usize {
-        self.critics_before() + self.critics * kept(&self.nets.critic)
+        self.critics_before() + self.critics * self.copies() * kept(&self.nets.critic)
+    }
+
+    /// Blocks of a net's rows.
+    fn blocks(&self, which: Which) -> usize {
+        let copies = if which == Which::Actor { 1 } else { self.copies() };
+        (copies * self.batch).div_ceil(SIDE)
     }
 
     /// Members of `struct Shape` that every op has.
     pub fn shape(&self) -> Vec<Field> {
         vec![
             net("actor", Some(&self.nets.actor)),
-            net("critic", Some(&self.nets.critic)),
+            self.joint.map_or_else(|| net("critic", Some(&self.nets.critic)), |joint| renorm("critic", joint)),
             policy("policy", Some(self.nets.policy)),
             word("batch", self.batch),
+            flag("joint", self.joint.is_some()),
             word("tile_rows", self.tile_rows),
             word("actor_words", layers(&self.nets.actor)),
-            word("critic_words", layers(&self.nets.critic)),
+            word("critic_words", self.critic_words()),
             word("actor_at", self.actor_at()),
             word("critics_at", self.critics_at()),
             word("actor_before", self.actor_before()),
@@ -110,8 +128,13 @@ impl Launches<'_> {
     ) {
         let (which, l, way) = of;
         let mlp = self.net(which);
-        let (input, output, weight, _) = mlp.offsets()[l];
-        let words = |l: usize| mlp.hidden[..l].iter().sum::<usize>();
+        let (input, output, mut weight, _) = mlp.offsets()[l];
+        let mut copies = 1;
+        if let (Some(joint), Which::Critics(_)) = (self.soft.joint, which) {
+            weight = joint.places().nth(l).expect("a normalised net has the same layers").weight;
+            copies = self.soft.copies();
+        }
+        let words = |l: usize| copies * mlp.hidden[..l].iter().sum::<usize>();
         let flags = [(l == mlp.hidden.len(), LAST), (adds, ADDS_LOSSES), (which == Which::Actor, OF_ACTOR)];
         let fields = [
             word("start", self.soft.start),
@@ -146,32 +169,48 @@ impl Launches<'_> {
         self.lanes(entry, words.div_ceil(GATHERED), parts);
     }
 
+    /// A kernel with a block for so many units of a hidden layer.
+    pub fn columns(&mut self, entry: &str, (columns, lanes): (usize, usize), which: Which, l: usize) {
+        let tiles = self.net(which).hidden[l].div_ceil(columns);
+        self.launch(entry, (tiles, parts(which), 1), (which, l, Way::Ahead), false);
+        self.all.last_mut().expect("it was added just now").threads = lanes as u32;
+    }
+
     /// A net ahead: a launch per layer.
     pub fn ahead(&mut self, which: Which) {
-        let (blocks, parts) = (self.soft.batch.div_ceil(SIDE), parts(which));
-        let hidden = self.net(which).hidden.clone();
-        for (l, units) in hidden.iter().enumerate() {
+        (0..=self.net(which).hidden.len()).for_each(|l| self.layer_ahead(which, l));
+    }
+
+    /// One of its layers.
+    pub fn layer_ahead(&mut self, which: Which, l: usize) {
+        let (blocks, parts) = (self.soft.blocks(which), parts(which));
+        if let Some(units) = self.net(which).hidden.get(l) {
             let across = units.div_ceil(SIDE);
             self.launch("soft_forward", (blocks * across, parts, across), (which, l, Way::Ahead), false);
+        } else {
+            self.launch("soft_outputs", (blocks, parts, 1), (which, l, Way::Ahead), false);
         }
-        self.launch("soft_outputs", (blocks, parts, 1), (which, hidden.len(), Way::Ahead), false);
     }
 
     /// A net back, from slopes at its outputs to those at the units of its first layer; `weights` is the kernel of the
     /// gradients on the way, `None` where nobody asks for them.
     pub fn back(&mut self, which: Which, weights: Option<&str>) {
-        let (blocks, parts) = (self.soft.batch.div_ceil(SIDE), parts(which));
+        (0..=self.net(which).hidden.len()).rev().for_each(|l| self.layer_back(which, l, weights));
+    }
+
+    /// One of its layers.
+    pub fn layer_back(&mut self, which: Which, l: usize, weights: Option<&str>) {
+        let (blocks, parts) = (self.soft.blocks(which), parts(which));
         let tiles = self.soft.batch.div_ceil(self.soft.tile_rows);
         let all = self.net(which).offsets();
-        for (l, &(input, output, ..)) in all.iter().enumerate().rev() {
-            if let Some(entry) = weights {
-                let across = input.div_ceil(SIDE) * output.div_ceil(SIDE);
-                self.launch(entry, (tiles * across, parts, across), (which, l, Way::Back), l + 1 == all.len());
-            }
-            if l > 0 {
-                let across = input.div_ceil(SIDE);
-                self.launch("soft_backward", (blocks * across, parts, across), (which, l, Way::Back), false);
-            }
+        let (input, output, ..) = all[l];
+        if let Some(entry) = weights {
+            let across = input.div_ceil(SIDE) * output.div_ceil(SIDE);
+            self.launch(entry, (tiles * across, parts, across), (which, l, Way::Back), l + 1 == all.len());
+        }
+        if l > 0 {
+            let across = input.div_ceil(SIDE);
+            self.launch("soft_backward", (blocks * across, parts, across), (which, l, Way::Back), false);
         }
     }
 }
