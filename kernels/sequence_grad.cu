@@ -45,6 +45,7 @@ struct SequenceGradShape {
     u32 clip_value;
     u32 symlog;
     u32 normalize_targets;
+    u32 one_sided;
     u32 normalize_obs;
     // of kernels that go layer by layer
     u32 layer;

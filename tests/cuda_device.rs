@@ -149,6 +149,15 @@ fn soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu() {
 }
 
 #[test]
+fn self_imitation_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    on_cuda("self_imitation_ends_in_the_same_bits_and_begins_as_on_the_cpu", &[], |_| {
+        let [uniform, prioritized] = gpu::imitated();
+        gpu::ends_in_the_same_bits_with(&gpu::imitating_plan(800, &prioritized), cuda);
+        gpu::after_some_iterations_as_the_cpu(&gpu::imitating_plan(10_000, &uniform), 3, cuda);
+    });
+}
+
+#[test]
 fn recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu() {
     on_cuda("recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu", &[], |_| {
         gpu::ends_in_the_same_bits_with(&recurrent_plan(360, "PPO", "CartPole-v1", true), cuda);

@@ -276,7 +276,9 @@ ops!(
     fold,
     prioritize,
     target,
-    obs_moments
+    obs_moments,
+    episode_returns,
+    imitate
 );
 
 fn every_case(op: &str) {

@@ -42,6 +42,12 @@ fn ppo_balances_the_pole() {
 }
 
 #[test]
+fn ppo_that_imitates_itself_balances_the_pole() {
+    let (first, last) = learn("ppo_sil/ppo_sil_cartpole.json", 60_000);
+    assert!(first < 60.0 && last > 200.0, "{first} -> {last}");
+}
+
+#[test]
 fn a2c_improves() {
     let (first, last) = learn("a2c/a2c_cartpole.json", 60_000);
     assert!(first < 60.0 && last > 120.0, "{first} -> {last}");

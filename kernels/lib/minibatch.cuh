@@ -20,6 +20,7 @@ struct MinibatchGradShape {
     u32 clip_value;
     u32 symlog;
     u32 normalize_targets;
+    u32 one_sided;
     u32 normalize_obs;
     // of kernels that go layer by layer
     u32 layer;
@@ -132,7 +133,8 @@ template <class D, class A>
 __device__ __forceinline__ void row_losses(const D& d, const A& a, u32 s, const Part& part, const Numbers& n,
                                            const float* params, u32 m, const float* out, float* slopes, u32 out_row,
                                            LossSums& sums) {
-    Objective objective = {d.clipped, d.distance, d.beta, d.clip_value, d.symlog, d.normalize_targets};
+    Objective objective = {d.clipped, d.distance, d.beta, d.clip_value, d.symlog, d.normalize_targets,
+                           d.one_sided};
 #pragma unroll 1
     for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
     if (!part.is_critic) {

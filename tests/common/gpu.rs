@@ -132,6 +132,39 @@ fn soft_plan_with(max_frame: u64, algorithm: &str, env: &str, set: &[(&str, &str
     plan_of(&spec, set)
 }
 
+/// PPO that imitates itself, from a memory of these keys.
+pub fn imitating_plan(max_frame: u64, memory: &serde_json::Value) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    let agent = &mut spec["small"]["agent"];
+    agent["memory"] = serde_json::json!({ "name": "OnPolicyBatchReplay", "batch_size": 33, "max_size": 400 });
+    for (section, more) in [
+        ("memory", memory),
+        (
+            "algorithm",
+            &serde_json::json!({
+                "name": "PPOSIL",
+                "sil_policy_loss_coef": 0.8,
+                "sil_val_loss_coef": 0.1,
+                "training_iter": 2,
+                "training_batch_iter": 2,
+            }),
+        ),
+    ] {
+        for (key, value) in more.as_object().expect("an object") {
+            agent[section][key] = value.clone();
+        }
+    }
+    plan_of(&spec, &[])
+}
+
+/// Memories that it may imitate itself from.
+pub fn imitated() -> [serde_json::Value; 2] {
+    [
+        serde_json::json!({ "sil_replay_name": "Replay", "use_cer": true }),
+        serde_json::json!({ "sil_replay_name": "PrioritizedReplay", "alpha": 0.6, "epsilon": 1e-3 }),
+    ]
+}
+
 /// An agent with a GRU that both heads share, or with two LSTMs; an MLP in front of the one, the observation before the
 /// other.
 pub fn recurrent_plan(max_frame: u64, algorithm: &str, env: &str, shared: bool) -> Plan {
@@ -297,8 +330,9 @@ pub fn begins_as_the_cpu(open: impl Fn() -> Device) {
 
 /// After so many iterations everything that the next one reads is what the cpu has.
 pub fn after_some_iterations_as_the_cpu(plan: &Plan, iterations: usize, open: impl Fn() -> Device) {
-    let cpu = train(&mut cohort(plan, &[0, 1], Device::cpu(1)), 2, iterations);
-    let gpu = train(&mut cohort(plan, &[0, 1], open()), 2, iterations);
+    // as many sessions as elsewhere: a shader knows where the slices of a cohort lie, and is compiled for it
+    let cpu = train(&mut cohort(plan, &[0, 1, 2], Device::cpu(1)), 3, iterations);
+    let gpu = train(&mut cohort(plan, &[0, 1, 2], open()), 3, iterations);
     for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
         let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
         let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);

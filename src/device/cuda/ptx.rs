@@ -31,6 +31,8 @@ modules![
     "actor_grad",
     "crossq_grad",
     "fold",
+    "episode_returns",
+    "imitate",
     "minibatch_grad_32",
     "minibatch_grad_64",
     "minibatch_grad_128",

@@ -71,6 +71,7 @@ fn shape(d: &SequenceShape, layer: usize) -> Vec<Field> {
         flag("clip_value", rows.clip_value),
         flag("symlog", rows.symlog),
         flag("normalize_targets", rows.normalize_targets),
+        flag("one_sided", rows.one_sided),
         flag("normalize_obs", rows.normalize_obs),
         word("layer", layer),
     ]
