@@ -10,7 +10,8 @@ use slm_fast::device::{Device, Limits};
 use slm_fast::op::{ALL, Entry, NOT_ON_WGPU};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The adapter once more. A test that opens it often holds it, so that a kernel is compiled once for all cohorts that have it.
+/// The adapter once more. A test that opens it often holds it, so that a kernel is compiled once for all cohorts that
+/// have it.
 fn open() -> Device {
     Device::wgpu(0).expect("it was there a moment ago")
 }

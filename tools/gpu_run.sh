@@ -149,7 +149,7 @@ stage ops_wgpu 150 "$pack/benches/ops" --device wgpu
 stage training_wgpu 200 "$pack/benches/training" --device wgpu
 stage ratio 10 python3 tools/gpu_ratio.py "$SLM_FAST_BENCH_CSV"
 replay_ops="sample prioritize td_grad target critic_grad actor_grad crossq_grad fold"
-recurrent_ops="recurrent_rollout sequence_order sequence_grad"
+recurrent_ops="recurrent_rollout sequence_order sequence_grad sequence_td_grad imitate episode_returns"
 policy_ops="schedule rollout log advantage shuffle minibatch_grad optimize obs_moments"
 if command -v compute-sanitizer >/dev/null; then
     stage memcheck 240 bash -c "sanitize memcheck $replay_ops $recurrent_ops $policy_ops"

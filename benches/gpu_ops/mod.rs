@@ -3,6 +3,7 @@
 //! An op is in a queue several times and the queue is replayed, as in a training: a figure is the time from one launch's
 //! start to the next one's.
 
+mod recurrent;
 mod replay;
 
 use crate::common::{Gpu, Options, Report, human, median};
@@ -181,6 +182,7 @@ pub fn run(gpu: &Gpu, options: &Options) {
         b.training(SHAPES[0].0, SHAPES[0].1, 1);
         b.training(SHAPES[1].0, SHAPES[1].1, 1);
         b.replay(BATCHES[0].0, BATCHES[0].1);
+        b.recurrent(SHAPES[0].0, SHAPES[0].1);
         return;
     }
     for (n, t) in SHAPES {
@@ -192,6 +194,9 @@ pub fn run(gpu: &Gpu, options: &Options) {
     }
     for (batch, sessions) in BATCHES {
         b.replay(batch, sessions);
+    }
+    for (n, t) in &SHAPES[..2] {
+        b.recurrent(*n, *t);
     }
     let formats = |width| gpu.formats().iter().map(move |format| (width, *format));
     for (width, (format, precision)) in WIDTHS.into_iter().flat_map(formats) {

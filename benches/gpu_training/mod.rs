@@ -141,6 +141,10 @@ pub fn run(gpu: &Gpu, options: &Options) {
             b.rate(&format!("{name}.{sessions}_sessions"), &load(path, &LONG), sessions);
         }
     }
+    for sessions in [1, 64] {
+        let spec = load("specs/ppo/ppo_gru_cartpole_masked.json", &LONG[..2]);
+        b.rate(&format!("ppo_gru_cartpole_masked.{sessions}_sessions"), &spec, sessions);
+    }
     b.whole("ddqn_per_cartpole_10000_frames", &load(OFF_POLICY[0].1, &SHORT), SAMPLES);
     b.whole("sac_pendulum_sb3_3000_frames", &load(SB3_SAC, &[]), SAMPLES);
     for &(format, _) in gpu.formats() {

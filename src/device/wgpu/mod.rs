@@ -117,7 +117,7 @@ impl Wgpu {
         Ok(wgpu)
     }
 
-    /// Opens an adapter for one user alone, with a queue and pipelines of its own: a software driver compiles and runs kernels in
+    /// Opens an adapter for one user alone, with a queue and pipelines of its own: a software driver compiles kernels in
     /// the one thread of a queue.
     ///
     /// # Errors
