@@ -168,7 +168,7 @@ impl Records {
         let (n, o, a) = (plan.num_envs as usize, plan.env.obs_len, plan.nets.policy.action_len());
         // a ring outlives an iteration, and nothing in it is judged
         let (stored, next, judged, keep) = match plan.off_policy {
-            Some(off_policy) => (off_policy.ring, off_policy.ring, 0, off_policy.keep()),
+            Some(off_policy) => (off_policy.ring, off_policy.ring, 0, replay::keep(plan)),
             None => (t, 0, n, Keep::Scratch),
         };
         let mut f = |name: &str, shape: &[usize], keep| layout.buf(&format!("{prefix}{name}"), shape, keep);

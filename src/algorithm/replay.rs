@@ -36,6 +36,11 @@ pub struct ReplayBuffers {
     pub batches: Buf<u32>,
 }
 
+/// What becomes of a ring between two processes.
+pub(super) fn keep(plan: &Plan) -> Keep {
+    if plan.off_policy.is_none_or(|memory| memory.in_checkpoint) { Keep::Saved } else { Keep::Scratch }
+}
+
 impl ReplayBuffers {
     pub(super) fn new(plan: &Plan, layout: &mut Layout) -> ReplayBuffers {
         let memory = plan.off_policy;
@@ -44,7 +49,7 @@ impl ReplayBuffers {
         let drawn = drawn.or(plan.imitation.map(|m| (m.samples(), m.batch, true, m.ring)));
         let (samples, batch, prioritized, ring) = drawn.unwrap_or((0, 0, false, 0));
         let rows = prioritized.then_some(ring * plan.num_envs as usize);
-        let keep = memory.map_or(Keep::Saved, |memory| memory.keep());
+        let keep = keep(plan);
         let target = if memory.is_some_and(|memory| memory.has_target()) { plan.target_len() } else { 0 };
         ReplayBuffers {
             index: layout.buf("sample_index", &[samples], Keep::Scratch),

@@ -1,7 +1,6 @@
 //! What of a plan belongs to algorithms that learn step by step from a ring of transitions: value-based and off-policy.
 
 use super::{MAX_ROWS, activation};
-use crate::device::Keep;
 use crate::env::{ActionSpace, EnvSpec};
 use crate::error::{Error, Result};
 use crate::op::hyper;
@@ -221,11 +220,6 @@ impl OffPolicy {
     pub fn samples(&self) -> usize {
         // priorities move with every update, so those rows cannot be drawn ahead
         if self.drawing == Drawing::Prioritized { self.batch } else { self.batch * self.updates }
-    }
-
-    /// What becomes of the ring's buffers between two processes.
-    pub fn keep(&self) -> Keep {
-        if self.in_checkpoint { Keep::Saved } else { Keep::Scratch }
     }
 
     /// Whether rows have priorities.
