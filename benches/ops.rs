@@ -183,6 +183,7 @@ fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
         clipped: true,
         distance: Distance::Mse,
         clip_value: false,
+        one_sided: false,
         symlog: false,
         normalize_targets: false,
         normalize_obs: false,

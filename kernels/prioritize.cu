@@ -54,6 +54,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (u32 i = threadIdx.x; i < leaves; i += blockDim.x) tree[leaf_of(i)] = top > 1.0f ? top : 1.0f;
     __syncthreads();
     for (u32 i = threadIdx.x; i < d.batch; i += blockDim.x) {
+        // not to be drawn, whatever is learnt from it
+        if (tree[index[i]] == 0.0f) continue;
         float priority = trig::exp(alpha * trig::ln(error[i] + epsilon));
         tree[index[i]] = priority;
         // a priority that is no number is the largest of nothing

@@ -18,9 +18,11 @@ struct SampleShape {
     // rows of a batch, and the number of the first batch within its iteration
     u32 batch;
     u32 first;
-    // rows go by priority, or are the last ones in order, or any
+    // rows go by priority, or are the last ones in order, or sequences, or any
     u32 prioritized;
     u32 ordered;
+    // steps of sequences that are drawn whole, or 0
+    u32 sequence;
     u32 newest;
     u32 n_step;
     u32 begins;
@@ -77,27 +79,40 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     u32 now = a.clock.of(s)[Clock::CLOCK_STEP] + d.at, begin = a.clock.of(s)[Clock::CLOCK_RING];
     u32 filled = min(now - begin, d.c), latest = (now + d.c - 1) % d.c;
     u32 newest = k == 0 ? min(min(d.newest, d.batch), filled * d.n) : 0;
+    u32 draws = d.sequence ? d.batch / d.sequence : d.batch;
     float total = d.prioritized ? tree_total(d.levels, tree) : 0.0f;
     float scale = hyper[Hyper::REWARD_SCALE], gamma = hyper[Hyper::GAMMA];
     float low = hyper[Hyper::REWARD_CLIP_LOW], high = hyper[Hyper::REWARD_CLIP_HIGH];
     float least = __uint_as_float(0x7F800000u);
     for (u32 b = threadIdx.x; b < d.batch; b += blockDim.x) {
         u32 i = k * d.batch + b, row = 0;
-        u32 word = philox(Words{{b, now, Purpose::SAMPLE, d.first + k}}, seed[0], seed[1]).at[0];
+        u32 word = philox(Words{{b % draws, now, Purpose::SAMPLE, d.first + k}}, seed[0], seed[1]).at[0];
         bool there = true;
-        if (b + newest >= d.batch) {
-            // counted back from the newest row
+        bool is_new = b + newest >= d.batch;
+        if (is_new) {
+            // counted back from the newest row, where that may be drawn
             u32 back = d.batch - 1 - b;
             row = (now - 1 - back / d.n) % d.c * d.n + back % d.n;
-        } else if (d.prioritized) {
+            is_new = !d.prioritized || tree[row] > 0.0f;
+        }
+        if (!is_new && d.prioritized) {
             float part = (float(int(b)) + unit(word)) / float(int(d.batch));
             row = tree_find(d.levels, tree, part * total);
-        } else if (d.ordered) {
+        } else if (!is_new && d.ordered) {
             u32 back = d.batch / d.n + 1 - b / d.n;
             there = back <= now;
             row = there ? (now - back) % d.c * d.n + b % d.n : 0;
-        } else {
+        } else if (!is_new && d.sequence) {
+            // counted from the oldest row
+            u32 starts = filled < d.sequence ? 0 : (filled + 1 - d.sequence) * d.n, start = __umulhi(word, starts);
+            there = starts > 0;
+            row = there ? (now - filled + start / d.n + b / draws) % d.c * d.n + start % d.n : 0;
+        } else if (!is_new) {
             row = (begin % d.c * d.n + __umulhi(word, filled * d.n)) % rows;
+        }
+        if (d.prioritized) {
+            there = tree[row] > 0.0f;
+            least = there && tree[row] < least ? tree[row] : least;
         }
         a.index.of(s)[i] = row;
         a.weight.of(s)[i] = there ? 1.0f : 0.0f;
@@ -115,7 +130,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         a.last.of(s)[i] = at;
         a.returns.of(s)[i] = sum;
         a.discount.of(s)[i] = ended[at] & Ended::TERMINATED ? 0.0f : factor;
-        if (d.prioritized) least = tree[row] < least ? tree[row] : least;
     }
 
     float beta = a.schedule.of(s)[Scheduled::BETA];
@@ -123,6 +137,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     least = block_least(least, parts);
     for (u32 b = threadIdx.x; b < d.batch; b += blockDim.x) {
         u32 i = k * d.batch + b;
+        if (!(tree[a.index.of(s)[i]] > 0.0f)) continue;
         a.weight.of(s)[i] = trig::exp(-beta * trig::ln(tree[a.index.of(s)[i]] / least));
     }
 }

@@ -10,7 +10,7 @@
 // per minibatch, in a tree over chunks. Blocks and order are functions of the minibatch's size.
 
 #include "lib/core.cuh"
-#include "lib/rng.cuh"
+#include "lib/order.cuh"
 #include "lib/sums.cuh"
 
 struct ShuffleShape {
@@ -48,28 +48,6 @@ struct ChunkMoments {
     double m2;
 };
 
-__device__ __forceinline__ u32 hash(u32 x, u32 key) {
-    x = (x ^ key) * Feistel::FIRST_FACTOR;
-    x = ((x ^ (x >> 13)) + key) * Feistel::SECOND_FACTOR;
-    return x ^ (x >> 16);
-}
-
-// A keyed bijection of 0..2^bits.
-__device__ __forceinline__ u32 feistel(u32 x, u32 bits, const Words& keys) {
-    u32 low_bits = bits / 2, low_mask = (1u << low_bits) - 1, high_mask = (1u << (bits - low_bits)) - 1;
-    u32 low = x & low_mask, high = x >> low_bits;
-#pragma unroll
-    for (u32 round = 0; round < Feistel::ROUNDS; round++) {
-        u32 key = keys.at[round % 4] + round * Feistel::KEY_STEP;
-        if (round % 2 == 0) {
-            high ^= hash(low, key) & high_mask;
-        } else {
-            low ^= hash(high, key) & low_mask;
-        }
-    }
-    return high << low_bits | low;
-}
-
 // Rows of a minibatch; the last one may be smaller.
 __device__ __forceinline__ u32 rows_of(const ShuffleShape& d, u32 minibatch) {
     u32 left = d.m - minibatch * d.minibatch;
@@ -78,20 +56,8 @@ __device__ __forceinline__ u32 rows_of(const ShuffleShape& d, u32 minibatch) {
 
 // Writes shift and factor of a minibatch, counted through all epochs. One lane.
 __device__ void write_moments(const ShuffleShape& d, const ShuffleArgs& a, u32 s, u32 minibatch, double mean, double m2) {
-    float* moments = a.moments.of(s) + 2 * minibatch;
-    u32 rows = rows_of(d, minibatch % d.minibatches);
-    if (d.normalize == Normalizes::STANDARDIZE && rows > 1) {
-        moments[0] = float(mean);
-        moments[1] = float(1.0 / (sqrt(m2 / double(rows - 1)) + Standardize::EPSILON));
-        return;
-    }
-    moments[0] = 0.0f;
-    moments[1] = 1.0f;
-    if (d.normalize == Normalizes::PERCENTILE) {
-        const float* percentiles = a.percentiles.of(s);
-        float range = percentiles[Moments::HIGH] - percentiles[Moments::LOW];
-        moments[1] = 1.0f / (range > 1.0f ? range : 1.0f);
-    }
+    write_normalization(d.normalize, rows_of(d, minibatch % d.minibatches), mean, m2, a.percentiles.of(s),
+                        a.moments.of(s) + 2 * minibatch);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -99,15 +65,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                   __grid_constant__ const ShuffleArgs a) {
     u32 s;
     if (!sessions.of(blockIdx.y, s)) return;
-    const u32* seed = a.seed.of(s);
     const float* advantage = a.advantage.of(s);
     u32 chunk = blockIdx.x % d.chunks, through = blockIdx.x / d.chunks;
     u32 epoch = through / d.minibatches, minibatch = through % d.minibatches, rows = rows_of(d, minibatch);
     u32 first = chunk * d.chunk, here = first < rows ? (rows - first < d.chunk ? rows - first : d.chunk) : 0;
     u32* index = a.index.of(s) + epoch * d.m;
     bool standardize = d.normalize == Normalizes::STANDARDIZE;
-    Words keys =
-        philox(Words{{epoch, a.clock.of(s)[Clock::CLOCK_ITER], Purpose::SHUFFLE, 0}}, seed[0], seed[1]);
+    Words keys = keys_of(epoch, a.seed.of(s), a.clock.of(s));
 
     // every place alone
     float x[EACH] = {};
@@ -116,11 +80,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (u32 j = 0; j < EACH; j++) {
         u32 at = j * blockDim.x + threadIdx.x;
         if (at >= here) continue;
-        u32 place = minibatch * d.minibatch + first + at, row = place;
-        if (!d.ordered) {
-            do row = feistel(row, d.bits, keys);
-            while (row >= d.m);
-        }
+        u32 place = minibatch * d.minibatch + first + at;
+        u32 row = d.ordered ? place : row_at(place, d.m, d.bits, keys);
         index[place] = row;
         if (standardize) {
             x[j] = advantage[row];

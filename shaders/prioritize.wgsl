@@ -60,6 +60,8 @@ fn prioritize(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation
     workgroupBarrier();
     storageBarrier();
     for (var b = lane; b < launch.batch; b += THREADS) {
+        // not to be drawn, whatever is learnt from it
+        if (get_f(tree + get_u(index + b)) == 0.0) { continue; }
         let raised = get_f(error + b) + get_f(hyper + HYPER_PRIORITY_EPSILON);
         let priority = exp_of(get_f(hyper + HYPER_PRIORITY_ALPHA) * ln_of(raised));
         put(tree + get_u(index + b), priority);

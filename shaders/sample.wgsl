@@ -16,9 +16,11 @@ struct Shape {
     c: u32,
     n: u32,
     batch: u32,
-    // rows by priority; the last rollout in order; else all alike
+    // rows by priority; the last rollout in order; sequences; else all alike
     prioritized: bool,
     ordered: bool,
+    // steps of sequences that are drawn whole, or 0
+    sequence: u32,
     n_step: u32,
     children: u32,
     levels: Levels,
@@ -63,26 +65,38 @@ struct Row {
     known: bool,
 }
 
+// Draws of a batch.
+fn draws() -> u32 { return d.batch / max(d.sequence, 1u); }
+
 // Row `b` of batch `k` of this launch, when `now` vector steps were ever stored.
 fn drawn(s: u32, b: u32, k: u32, now: u32, word: u32) -> Row {
     let begin = get_u(a.clock.at + s * a.clock.stride + CLOCK_RING);
     let filled = min(now - begin, d.c);
     let newest = select(0u, min(min(launch.newest, d.batch), filled * d.n), k == 0u);
+    let tree = a.tree.at + s * a.tree.stride;
     if (b + newest >= d.batch) {
-        // counted back from the newest row
+        // counted back from the newest row, where that may be drawn
         let back = d.batch - 1u - b;
-        return Row((now - 1u - back / d.n) % d.c * d.n + back % d.n, true);
+        let row = (now - 1u - back / d.n) % d.c * d.n + back % d.n;
+        if (!d.prioritized) { return Row(row, true); }
+        if (get_f(tree + row) > 0.0) { return Row(row, true); }
     }
     if (d.prioritized) {
-        let tree = a.tree.at + s * a.tree.stride;
         // rounded as a division should be, so that the place is the definition's
         let part = narrow(wide_div(wide(keep(f32(b) + unit(word))), wide(f32(d.batch))));
-        return Row(tree_find(tree, keep(part * tree_total(tree))), true);
+        let row = tree_find(tree, keep(part * tree_total(tree)));
+        return Row(row, get_f(tree + row) > 0.0);
     }
     if (d.ordered) {
         let back = d.batch / d.n + 1u - b / d.n;
         if (back > now) { return Row(0u, false); }
         return Row((now - back) % d.c * d.n + b % d.n, true);
+    }
+    if (d.sequence > 0u) {
+        if (filled < d.sequence) { return Row(0u, false); }
+        // counted from the oldest row
+        let start = wide_product(word, (filled + 1u - d.sequence) * d.n).x;
+        return Row((now - filled + start / d.n + b / draws()) % d.c * d.n + start % d.n, true);
     }
     return Row((begin % d.c * d.n + wide_product(word, filled * d.n).x) % (d.c * d.n), true);
 }
@@ -125,12 +139,12 @@ fn sample(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
 
     for (var b = lane; b < d.batch; b += THREADS) {
         let i = k * d.batch + b;
-        let word = philox(vec4<u32>(b, now, PURPOSE_SAMPLE, launch.first + k), key).x;
+        let word = philox(vec4<u32>(b % draws(), now, PURPOSE_SAMPLE, launch.first + k), key).x;
         let row = drawn(s, b, k, now, word);
         put_u(index + i, row.index);
         put(weight + i, select(0.0, 1.0, row.known));
         follow(s, i, row.index, now);
-        if (d.prioritized) { atomicMin(&least, get_u(a.tree.at + s * a.tree.stride + row.index)); }
+        if (d.prioritized && row.known) { atomicMin(&least, get_u(a.tree.at + s * a.tree.stride + row.index)); }
     }
     if (!d.prioritized) { return; }
 
@@ -139,6 +153,6 @@ fn sample(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_ind
     for (var b = lane; b < d.batch; b += THREADS) {
         let i = k * d.batch + b;
         let leaf = get_f(a.tree.at + s * a.tree.stride + get_u(index + i));
-        if (beta > 0.0) { put(weight + i, exp_of(-beta * ln_of(leaf / smallest))); }
+        if (beta > 0.0 && leaf > 0.0) { put(weight + i, exp_of(-beta * ln_of(leaf / smallest))); }
     }
 }

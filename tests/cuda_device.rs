@@ -4,7 +4,7 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
-use common::gpu::{self, check, plan, q_plan, soft_plan, trained};
+use common::gpu::{self, check, plan, q_plan, recurrent_plan, soft_plan, trained};
 use common::ops::{Buffers, POISON, inputs};
 use common::{files, only_run, outcome, small_spec, table};
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
@@ -145,6 +145,27 @@ fn soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu() {
             }
         }
         gpu::after_some_iterations_as_the_cpu(&gpu::gumbel_plan(10_000), 3, cuda);
+    });
+}
+
+#[test]
+fn self_imitation_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    on_cuda("self_imitation_ends_in_the_same_bits_and_begins_as_on_the_cpu", &[], |_| {
+        let [uniform, prioritized] = gpu::imitated();
+        gpu::ends_in_the_same_bits_with(&gpu::imitating_plan(800, &prioritized), cuda);
+        gpu::after_some_iterations_as_the_cpu(&gpu::imitating_plan(10_000, &uniform), 3, cuda);
+    });
+}
+
+#[test]
+fn recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu() {
+    on_cuda("recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu", &[], |_| {
+        gpu::ends_in_the_same_bits_with(&recurrent_plan(360, "PPO", "CartPole-v1", true), cuda);
+        for (algorithm, env, shared) in
+            [("PPO", "CartPole-v1", true), ("ActorCritic", "Pendulum-v1", false), ("Reinforce", "Acrobot-v1", true)]
+        {
+            gpu::after_some_iterations_as_the_cpu(&recurrent_plan(10_000, algorithm, env, shared), 3, cuda);
+        }
     });
 }
 

@@ -260,10 +260,13 @@ macro_rules! ops {
 ops!(
     schedule,
     rollout,
+    recurrent_rollout,
     log,
     advantage,
     shuffle,
+    sequence_order,
     minibatch_grad,
+    sequence_grad,
     critic_grad,
     actor_grad,
     optimize,
@@ -273,7 +276,9 @@ ops!(
     fold,
     prioritize,
     target,
-    obs_moments
+    obs_moments,
+    episode_returns,
+    imitate
 );
 
 fn every_case(op: &str) {

@@ -6,6 +6,7 @@ use slm_fast::op::critic_grad::{self, CriticGrad, CriticGradShape};
 use slm_fast::op::crossq_grad::{self, CrossqGrad, CrossqShape};
 use slm_fast::op::minibatch_grad::{Args, MinibatchGrad, objective};
 use slm_fast::op::sequence_grad::{self, SequenceGrad, SequenceShape};
+use slm_fast::op::sequence_td_grad::{self, SequenceTdGrad, SequenceTdShape};
 use slm_fast::op::{Draw, Entry, Shape, minibatch_grad::GradShape};
 
 /// A case of an op with its definition's outputs.
@@ -166,6 +167,36 @@ fn sequence_grad_is_the_slope_of_its_objective_through_time() {
         let params = c.f("params");
         let objective = |params: &[f64]| sequence_grad::objective(shape, &args, params);
         check(&format!("sequence_grad case {case}"), &c.gradient(params.len()), params, objective);
+    }
+}
+
+/// Targets, and the states that a burn-in ends in, are constants of the gradient.
+#[test]
+fn sequence_td_grad_is_the_slope_of_its_objective_through_time() {
+    for (case, shape) in SequenceTdShape::cases().iter().enumerate() {
+        let c = Case::new(&SequenceTdGrad::ENTRY, case);
+        let args = sequence_td_grad::Args {
+            index: c.u("index"),
+            last: c.u("last"),
+            returns: c.f("returns"),
+            discount: c.f("discount"),
+            weight: c.f("weight"),
+            obs: c.f("obs"),
+            next_obs: c.f("next_obs"),
+            ended: c.u("ended"),
+            first_state: c.f("first_state"),
+            action: c.f("action"),
+            normalizer: c.f("normalizer"),
+            hyper: c.f("hyper"),
+            params: c.f("params"),
+            target: c.f("target"),
+            partial: &mut [],
+            partial_loss: &mut [],
+            error: &mut [],
+        };
+        let params = c.f("params");
+        let objective = |params: &[f64]| sequence_td_grad::objective(shape, &args, params);
+        check(&format!("sequence_td_grad case {case}"), &c.gradient(params.len()), params, objective);
     }
 }
 

@@ -42,6 +42,12 @@ fn ppo_balances_the_pole() {
 }
 
 #[test]
+fn ppo_that_imitates_itself_balances_the_pole() {
+    let (first, last) = learn("ppo_sil/ppo_sil_cartpole.json", 60_000);
+    assert!(first < 60.0 && last > 200.0, "{first} -> {last}");
+}
+
+#[test]
 fn a2c_improves() {
     let (first, last) = learn("a2c/a2c_cartpole.json", 60_000);
     assert!(first < 60.0 && last > 120.0, "{first} -> {last}");
@@ -81,5 +87,11 @@ fn sac_swings_the_pendulum_up() {
 #[test]
 fn sac_with_discrete_actions_balances_the_pole() {
     let (first, last) = learn_with("sac/sac_cartpole.json", 20_000, &SMALL);
+    assert!(first < 60.0 && last > 100.0, "{first} -> {last}");
+}
+
+#[test]
+fn sac_with_a_gumbel_softmax_balances_the_pole() {
+    let (first, last) = learn_with("sac/sac_gumbel_cartpole.json", 20_000, &SMALL);
     assert!(first < 60.0 && last > 100.0, "{first} -> {last}");
 }

@@ -225,6 +225,10 @@ fn what_does_not_fit_is_refused_with_its_place() {
     let mut without = change("/agent/net/cell_type", json!("LSTM"));
     without["agent"]["net"].as_object_mut().expect("an object").remove("rnn_hidden_size");
     assert_eq!(load(without).expect_err("no units").place, "agent.net.rnn_hidden_size");
+    let mut half = small("CartPole-v1", &ppo(), &json!({}));
+    half["meta"]["precision"] = json!("bf16");
+    let error = Plan::new(&load(half).expect("a spec that loads").spec).expect_err("bf16").to_string();
+    assert!(error.contains("meta.precision: bf16 is not built yet for RecurrentNet"), "{error}");
     let warnings = load(change("/agent/net/seq_len", json!(4))).expect("ignored").warnings;
     assert!(warnings.len() == 1 && warnings[0].starts_with("agent.net.seq_len: ignored"), "{warnings:?}");
 }

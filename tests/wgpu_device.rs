@@ -5,81 +5,73 @@ mod common;
 
 use common::gpu::{self, check, q_plan, soft_plan};
 use common::wgpu::adapter;
+use slm_fast::device::wgpu::Wgpu;
 use slm_fast::device::{Device, Limits};
 use slm_fast::op::{ALL, Entry, NOT_ON_WGPU};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// The adapter once more. A test that opens it often holds it, so that a kernel is compiled once for all cohorts that have it.
 fn open() -> Device {
     Device::wgpu(0).expect("it was there a moment ago")
 }
 
 #[test]
 fn every_op_equals_its_definition() {
-    if let Some(device) = adapter() {
-        every_op(&device);
-    }
-}
-
-#[test]
-fn every_op_equals_its_definition_within_the_limits_of_webgpu() {
-    if let Some(Device::Wgpu(wgpu)) = adapter() {
-        every_op(&Device::Wgpu(wgpu.within(Limits::WEBGPU)));
-    }
-}
-
-#[test]
-fn every_op_equals_its_definition_with_subgroups_and_without() {
     let Some(Device::Wgpu(wgpu)) = adapter() else { return };
     let has = wgpu.limits();
-    if !has.subgroups {
+    let mut limits = vec![has, Limits::WEBGPU];
+    if has.subgroups {
+        limits.extend([Limits { subgroups: true, ..Limits::WEBGPU }, Limits { subgroups: false, ..has }]);
+    } else {
         println!("skipped: {} has no subgroups", wgpu.describe());
-        return;
     }
-    // the two other tests have the rest
-    for limits in [Limits { subgroups: true, ..Limits::WEBGPU }, Limits { subgroups: false, ..has }] {
-        let device = Device::Wgpu(wgpu.clone().within(limits));
-        for_each_case(&device, |entry, case| {
-            let shaders = |subgroups| (entry.shaders)(case, &Limits { subgroups, ..limits });
-            if shaders(true) != shaders(false) {
-                check(entry, case, &device);
+    let work: Vec<(&Entry, usize)> = cases().collect();
+    // nearly all of the time goes into compiling kernels, which a software driver does in the one thread of a queue
+    let next = AtomicUsize::new(0);
+    let check_some = || {
+        let own = Wgpu::apart(wgpu.ordinal()).expect("it was there a moment ago");
+        while let Some(&(entry, case)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for limits in within(entry, case, &limits) {
+                check(entry, case, &Device::Wgpu(own.clone().within(limits)));
             }
-        });
-    }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(check_some))));
 }
 
-fn every_op(device: &Device) {
-    for_each_case(device, |entry, case| check(entry, case, device));
-}
-
-/// Every case that the device takes.
-fn for_each_case(device: &Device, check: impl Fn(&Entry, usize)) {
-    // one alone, while it is being written
+/// Every case of every op; of one alone, while it is being written.
+fn cases() -> impl Iterator<Item = (&'static Entry, usize)> {
     let only = std::env::var("OP").ok();
-    for entry in ALL.iter().filter(|entry| only.as_ref().is_none_or(|only| only == entry.name)) {
-        (0..(entry.cases)()).filter(|&case| has_kernels(device, entry, case)).for_each(|case| check(entry, case));
-    }
+    let all = ALL.iter().filter(move |entry| only.as_ref().is_none_or(|only| only == entry.name));
+    all.flat_map(|&entry| (0..(entry.cases)()).map(move |case| (entry, case)))
 }
 
-/// Whether the device takes a case. All that the cpu takes are taken; bf16 is not.
-fn has_kernels(device: &Device, entry: &Entry, case: usize) -> bool {
-    let Device::Wgpu(wgpu) = device else { unreachable!("an adapter is a wgpu device") };
-    let has = !(entry.shaders)(case, &wgpu.limits()).is_empty();
+/// Those of the limits at which a case has kernels of its own: where they are the same as at others, they are held once.
+/// The device takes all that the cpu takes; bf16 it does not.
+fn within(entry: &Entry, case: usize, limits: &[Limits]) -> Vec<Limits> {
     let expected = (entry.on_cpu)(case) && !NOT_ON_WGPU.contains(&entry.name);
-    assert!(has || !expected, "{} case {case} has no kernel", entry.name);
-    has
+    let (mut held, mut own) = (Vec::new(), Vec::new());
+    for &limits in limits {
+        let shaders = (entry.shaders)(case, &limits);
+        assert!(!shaders.is_empty() || !expected, "{} case {case} has no kernel, {limits:?}", entry.name);
+        if !shaders.is_empty() && !held.contains(&shaders) {
+            held.push(shaders);
+            own.push(limits);
+        }
+    }
+    own
 }
 
 #[test]
 fn training_ends_in_the_same_bits_again_alone_and_resumed() {
-    if adapter().is_some() {
-        gpu::ends_in_the_same_bits(open);
-    }
+    let Some(_held) = adapter() else { return };
+    gpu::ends_in_the_same_bits(open);
 }
 
 #[test]
 fn q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
-    if adapter().is_none() {
-        return;
-    }
+    let Some(_held) = adapter() else { return };
     gpu::ends_in_the_same_bits_with(&q_plan(1000, &[]), open);
     let others: [&[(&str, &str)]; 3] = [
         &[],
@@ -92,40 +84,48 @@ fn q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
         ],
         &[("agent.memory", r#"{ "name": "Replay", "batch_size": 33, "max_size": 400, "use_cer": false }"#)],
     ];
-    others.iter().for_each(|set| gpu::after_some_iterations_as_the_cpu(&q_plan(10_000, set), 3, open));
+    others.iter().for_each(|set| gpu::after_some_iterations_as_the_cpu(&q_plan(1000, set), 3, open));
 }
 
 #[test]
-fn soft_actor_critic_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
-    if adapter().is_none() {
-        return;
-    }
-    gpu::ends_in_the_same_bits_with(&soft_plan(1000, "SoftActorCritic", "Pendulum-v1"), open);
-    for env in ["Pendulum-v1", "CartPole-v1"] {
-        gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, "SoftActorCritic", env), 3, open);
+fn soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu() {
+    let Some(_held) = adapter() else { return };
+    for algorithm in ["SoftActorCritic", "CrossQ"] {
+        let plan = soft_plan(1000, algorithm, "Pendulum-v1");
+        gpu::ends_in_the_same_bits_with(&plan, open);
+        // the kernels are compiled already
+        gpu::after_some_iterations_as_the_cpu(&plan, 3, open);
+        gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, algorithm, "CartPole-v1"), 3, open);
     }
     gpu::after_some_iterations_as_the_cpu(&gpu::gumbel_plan(10_000), 3, open);
 }
 
 #[test]
-fn cohorts_train_side_by_side_in_threads_of_their_own() {
-    if adapter().is_some() {
-        gpu::trains_side_by_side(open);
+fn self_imitation_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    if adapter().is_none() {
+        return;
     }
+    let [uniform, prioritized] = gpu::imitated();
+    gpu::ends_in_the_same_bits_with(&gpu::imitating_plan(800, &prioritized), open);
+    gpu::after_some_iterations_as_the_cpu(&gpu::imitating_plan(10_000, &uniform), 3, open);
+}
+
+#[test]
+fn cohorts_train_side_by_side_in_threads_of_their_own() {
+    let Some(_held) = adapter() else { return };
+    gpu::trains_side_by_side(open);
 }
 
 #[test]
 fn the_first_iteration_is_that_of_the_cpu() {
-    if adapter().is_some() {
-        gpu::begins_as_the_cpu(open);
-    }
+    let Some(_held) = adapter() else { return };
+    gpu::begins_as_the_cpu(open);
 }
 
 #[test]
 fn it_learns_as_the_cpu_does() {
-    if adapter().is_some() {
-        gpu::learns_as_the_cpu(open);
-    }
+    let Some(_held) = adapter() else { return };
+    gpu::learns_as_the_cpu(open);
 }
 
 /// Runs the program in a folder with a small spec; its exit code and what it wrote.

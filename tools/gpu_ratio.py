@@ -12,7 +12,7 @@ def main():
     figures = {}
     with open(sys.argv[1], newline="") as file:
         for row in csv.DictReader(file):
-            if row["unit"] in ("ns", "frames/s", "steps/s"):
+            if row["unit"] in ("ns", "frames/s", "gradient steps/s", "steps/s"):
                 figures[row["name"], row["unit"]] = float(row["value"])
     shared = [(name, unit) for name, unit in figures if ".cuda" in name and (name.replace(".cuda", ".wgpu"), unit) in figures]
     print("| figure | cuda | wgpu | wgpu's speed / cuda's |\n| :-- | --: | --: | --: |")

@@ -2,17 +2,17 @@
 # Runs what `tools/gpu_pack.sh` packed on a machine with a GPU: needs the driver, this tree with the pack, and Python;
 # no Rust, no CUDA. Every stage has a time limit and an exit code of its own, and none stops the others.
 #
-#     tools/gpu_run.sh                               # every stage
+#     tools/gpu_run.sh                               # every stage, within half an hour
 #     tools/gpu_run.sh --limit 560 tests ops         # these, within 560 seconds together
 #
-# Options: --pack FOLDER (target/gpu), --out FOLDER (gpu-results), --limit SECONDS (all stages together; later ones are
-# left out), --soak SECONDS (of the stage soak). Stages, in order: devices tests memcheck racecheck initcheck wgpu ops
-# ops_wgpu trial agents search curves training training_wgpu ratio jax soak. In the folder: table.md with one line a
-# stage, log.txt with all their output, figures.csv of the benches, jax.jsonl.
+# Options: --pack FOLDER (target/gpu), --out FOLDER (gpu-results), --limit SECONDS (1800; all stages together, later ones
+# are left out), --soak SECONDS (60; of the stage soak). Stages, in order: devices tests specs specs_wgpu ops training
+# wgpu ops_wgpu training_wgpu ratio memcheck racecheck initcheck trial agents search curves jax soak. In the folder:
+# table.md with one line a stage, log.txt with all their output, a CSV with the figures of the benches, jax.jsonl.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-pack=target/gpu out=gpu-results limit=1000000 soak=120 wanted=()
+pack=target/gpu out=gpu-results limit=1800 soak=60 wanted=()
 while [ $# -gt 0 ]; do
     case $1 in
         --pack) pack=$2 && shift 2 ;;
@@ -73,6 +73,38 @@ absent() {
     echo "| $1 | skipped | | $2 |" >>"$out/table.md"
 }
 
+# every spec for some thousand frames on one device: which end well, which need an op that the device has no kernels for
+specs() {
+    local spec good=0 bad=0 refused=0
+    for spec in specs/*/*.json; do
+        case $spec in specs/suites/* | *_search.json) continue ;; esac
+        if timeout 60 "$pack/slm-fast" train "$spec" --device "$1" --quiet --data "$work/specs" --seed 1 \
+            --set env.max_frame=4000 --set meta.max_session=2 >"$work/spec.txt" 2>&1; then
+            good=$((good + 1))
+        elif grep -q 'is not built for the' "$work/spec.txt"; then
+            refused=$((refused + 1)) && echo "$spec: $(grep 'is not built for the' "$work/spec.txt")"
+        else
+            bad=$((bad + 1)) && echo "$spec:" && tail -n 5 "$work/spec.txt"
+        fi
+    done
+    echo "$good specs train on $1, $refused are refused, $bad fail"
+    [ "$bad" -eq 0 ]
+}
+
+# one tool on the cases of one op after the other, so that the report names the op: first those that came last. The tool
+# makes everything many times slower
+sanitize() {
+    local tool=$1 op failed=0
+    shift
+    for op in "$@"; do
+        echo "-- $tool: $op"
+        OP=$op timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$pack/tests/cuda_device" \
+            --test-threads 1 every_op_equals_its_definition || failed=$((failed + 1))
+    done
+    echo "$tool: $failed of $# ops failed"
+    [ "$failed" -eq 0 ]
+}
+
 train() {
     "$pack/slm-fast" train "$@" --device cuda --quiet --data "$work/data"
 }
@@ -103,32 +135,35 @@ devices() {
     nvidia-smi && "$pack/slm-fast" devices && cat "$pack/commit"
 }
 
-export -f train trial agents jax devices
+export -f specs sanitize train trial agents jax devices
 export pack out work
 
-stage devices 60 bash -c devices
-stage tests 300 "$pack/tests/cuda_device" --test-threads 4
+stage devices 30 bash -c devices
+stage tests 240 "$pack/tests/cuda_device" --test-threads 4
+stage specs 150 bash -c 'specs cuda'
+stage specs_wgpu 150 bash -c 'specs wgpu'
+stage ops 180 "$pack/benches/ops" --device cuda
+stage training 240 "$pack/benches/training" --device cuda
+for test in wgpu_lib wgpu_wide wgpu_lanes wgpu_device wgpu_loss; do SLM_REQUIRE=wgpu stage wgpu 200 "$pack/tests/$test"; done
+stage ops_wgpu 150 "$pack/benches/ops" --device wgpu
+stage training_wgpu 200 "$pack/benches/training" --device wgpu
+stage ratio 10 python3 tools/gpu_ratio.py "$SLM_FAST_BENCH_CSV"
+replay_ops="sample prioritize td_grad target critic_grad actor_grad crossq_grad fold"
+recurrent_ops="recurrent_rollout sequence_order sequence_grad"
+policy_ops="schedule rollout log advantage shuffle minibatch_grad optimize obs_moments"
 if command -v compute-sanitizer >/dev/null; then
-    # one op after the other, so that the report names it; the tool makes everything many times slower
-    for tool in memcheck racecheck initcheck; do
-        stage "$tool" 400 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 \
-            "$pack/tests/cuda_device" --test-threads 1 every_op_equals_its_definition
-    done
+    stage memcheck 240 bash -c "sanitize memcheck $replay_ops $recurrent_ops $policy_ops"
+    stage racecheck 200 bash -c "sanitize racecheck $replay_ops $recurrent_ops $policy_ops"
+    stage initcheck 120 bash -c "sanitize initcheck $replay_ops $recurrent_ops $policy_ops"
 else
     for tool in memcheck racecheck initcheck; do absent "$tool" "compute-sanitizer is not here"; done
 fi
-for test in wgpu_lib wgpu_wide wgpu_lanes wgpu_device wgpu_loss; do SLM_REQUIRE=wgpu stage wgpu 200 "$pack/tests/$test"; done
-stage ops 300 "$pack/benches/ops" --device cuda
-stage ops_wgpu 200 "$pack/benches/ops" --device wgpu
 stage trial 60 bash -c trial
 stage agents 90 bash -c agents
 # a search in one cohort against its trials one after another
 stage search 200 python3 tools/cohort.py --program "$pack/slm-fast" --device cuda --alone 8 specs/ppo/ppo_cartpole_search.json
 stage curves 300 python3 tools/gpu_curves.py --program "$pack/slm-fast" --sessions 10 specs/ppo/ppo_cartpole.json \
     specs/a2c/a2c_cartpole.json specs/ppo/ppo_pendulum.json
-stage training 400 "$pack/benches/training" --device cuda
-stage training_wgpu 300 "$pack/benches/training" --device wgpu
-stage ratio 10 python3 tools/gpu_ratio.py "$SLM_FAST_BENCH_CSV"
 if python3 -c 'import jax, flax, optax' 2>/dev/null; then
     stage jax 400 bash -c jax
 else

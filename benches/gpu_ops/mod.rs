@@ -3,6 +3,8 @@
 //! An op is in a queue several times and the queue is replayed, as in a training: a figure is the time from one launch's
 //! start to the next one's.
 
+mod replay;
+
 use crate::common::{Gpu, Options, Report, human, median};
 use crate::{ENVS, Launch, grad, launch, nets, optimize, rollout, small_nets, write};
 use slm_fast::device::{Device, Layout};
@@ -17,6 +19,11 @@ use slm_fast::op::optimize::Optimize;
 use slm_fast::op::rollout::{Rollout, RolloutShape};
 use slm_fast::op::schedule::{Schedule, ScheduleShape};
 use slm_fast::op::shuffle::{Normalize, Shuffle, ShuffleShape};
+
+/// Ops that read a few rows of a ring: what their arguments could hold says nothing about what they move.
+const FROM_RING: [&str; 6] = ["sample", "prioritize", "td_grad", "critic_grad", "actor_grad", "crossq_grad"];
+/// Rows of a batch from a ring, and sessions that learn from such.
+const BATCHES: [(usize, usize); 3] = [(64, 1), (256, 1), (256, 256)];
 
 /// Launches in a queue.
 const COPIES: usize = 8;
@@ -73,16 +80,19 @@ impl Bench<'_> {
             return;
         }
         let launch = launch(self.on(sessions));
-        let bytes = (launch.bytes() * sessions) as f64;
+        let bytes = (!FROM_RING.contains(&launch.op)).then(|| (launch.bytes() * sessions) as f64);
         let flops = launch.call.flops() * sessions as f64;
         let Some(seconds) = self.seconds(&name, sessions, launch) else { return };
-        let (gb, gflop) = (bytes / seconds / 1e9, flops / seconds / 1e9);
-        let mut line = format!("{name:48} {:>14} ns {gb:>9.2} GB/s", human(seconds * 1e9));
+        let gflop = flops / seconds / 1e9;
+        let mut line = format!("{name:48} {:>14} ns", human(seconds * 1e9));
         self.report.row(&name, seconds * 1e9, "ns");
-        self.report.row(&name, gb, "GB/s");
-        if let Some([copy, ..]) = self.ceilings {
-            line += &format!(" {:>5.1} % of a copy", gb / copy * 100.0);
-            self.report.row(&name, gb / copy, "share of copy");
+        if let Some(gb) = bytes.map(|bytes| bytes / seconds / 1e9) {
+            line += &format!(" {gb:>9.2} GB/s");
+            self.report.row(&name, gb, "GB/s");
+            if let Some([copy, ..]) = self.ceilings {
+                line += &format!(" {:>5.1} % of a copy", gb / copy * 100.0);
+                self.report.row(&name, gb / copy, "share of copy");
+            }
         }
         line += &format!(" {gflop:>10.2} GFLOP/s");
         if flops > 0.0 {
@@ -170,6 +180,7 @@ pub fn run(gpu: &Gpu, options: &Options) {
     if gpu.is_software() {
         b.training(SHAPES[0].0, SHAPES[0].1, 1);
         b.training(SHAPES[1].0, SHAPES[1].1, 1);
+        b.replay(BATCHES[0].0, BATCHES[0].1);
         return;
     }
     for (n, t) in SHAPES {
@@ -178,6 +189,9 @@ pub fn run(gpu: &Gpu, options: &Options) {
     // many sessions at once, each of the size that SLM Lab and PureJaxRL train
     for sessions in SESSIONS.into_iter().skip(1) {
         b.training(4, 128, sessions);
+    }
+    for (batch, sessions) in BATCHES {
+        b.replay(batch, sessions);
     }
     let formats = |width| gpu.formats().iter().map(move |format| (width, *format));
     for (width, (format, precision)) in WIDTHS.into_iter().flat_map(formats) {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::common::{Gpu, Options, Report, median};
-use crate::{PUREJAXRL, load, sizes};
+use crate::{PUREJAXRL, SB3_SAC, SHORT, load, sizes};
 use slm_fast::error::Result;
 use slm_fast::lab::cohort::Cohort;
 use slm_fast::plan::Plan;
@@ -16,6 +16,17 @@ const SECONDS: f64 = 0.5;
 const WARM_UP: usize = 4;
 /// Steps of a rollout of many environments.
 const STEPS: usize = 32;
+
+/// Algorithms that learn from a replay memory.
+const OFF_POLICY: [(&str, &str); 3] = [
+    ("ddqn_per_cartpole", "specs/ddqn/ddqn_per_cartpole.json"),
+    ("sac_pendulum_sb3", SB3_SAC),
+    ("crossq_pendulum", "specs/crossq/crossq_pendulum.json"),
+];
+/// What makes of these a training that goes on for as long as a rate is measured, with a ring that many sessions have
+/// room for.
+const LONG: [(&str, &str); 3] =
+    [("env.max_frame", "2000000000"), ("meta.log_frequency", "100000"), ("agent.memory.max_size", "50000")];
 
 struct Bench<'a> {
     gpu: &'a Gpu,
@@ -95,10 +106,18 @@ impl Bench<'_> {
                 cohort.iterate()?;
             }
             cohort.wait()?;
-            Ok((cohort.frame() - begins) as f64 * f64::from(sessions) / start.elapsed().as_secs_f64())
+            let frames = (cohort.frame() - begins) as f64 * f64::from(sessions);
+            // batches from a replay memory that one frame pays for
+            let updates = plan.off_policy.map(|memory| {
+                let frames = memory.horizon() * plan.num_envs as usize;
+                (memory.rounds * memory.updates * memory.repeats) as f64 / frames as f64
+            });
+            Ok((frames / start.elapsed().as_secs_f64(), updates))
         };
-        if let Some(rate) = Self::shown(&name, measured()) {
-            self.report.line(&name, rate, "frames/s");
+        let Some((rate, updates)) = Self::shown(&name, measured()) else { return };
+        self.report.line(&name, rate, "frames/s");
+        if let Some(updates) = updates {
+            self.report.line(&name, rate * updates, "gradient steps/s");
         }
     }
 }
@@ -110,12 +129,20 @@ pub fn run(gpu: &Gpu, options: &Options) {
     if gpu.is_software() {
         b.rate(&format!("f32.64x{STEPS}"), &many(64, STEPS, 64, "f32"), 1);
         b.rate("slm_lab.4_sessions", &load("specs/ppo/ppo_cartpole.json", &[]), 4);
+        OFF_POLICY.iter().for_each(|(name, path)| b.rate(&format!("{name}.1_sessions"), &load(path, &LONG), 1));
         return;
     }
     b.whole("ppo_cartpole_4x128_purejaxrl", &load(PUREJAXRL, &[]), SAMPLES);
     b.whole("ppo_cartpole_slm_lab_4_sessions", &load("specs/ppo/ppo_cartpole.json", &[]), SAMPLES);
     let agents = load(PUREJAXRL, &[("meta.max_session", "2048"), ("meta.log_frequency", "100000")]);
     b.whole("ppo_cartpole_4x128_purejaxrl_2048_sessions", &agents, 1);
+    for (name, path) in OFF_POLICY {
+        for sessions in [1, 4, 256] {
+            b.rate(&format!("{name}.{sessions}_sessions"), &load(path, &LONG), sessions);
+        }
+    }
+    b.whole("ddqn_per_cartpole_10000_frames", &load(OFF_POLICY[0].1, &SHORT), SAMPLES);
+    b.whole("sac_pendulum_sb3_3000_frames", &load(SB3_SAC, &[]), SAMPLES);
     for &(format, _) in gpu.formats() {
         for power in 1..=8 {
             let envs = 4_usize.pow(power);

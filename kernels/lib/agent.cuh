@@ -41,24 +41,28 @@ __device__ __forceinline__ u32 packed_words(const Net& net) {
     return words;
 }
 
-// Packs a net's parameters; `lane` counts `lanes` lanes from 0. No barrier.
+// Packs a layer's parameters; `lane` counts `lanes` lanes from 0. No barrier.
+__device__ __forceinline__ void pack_layer(Layer y, bool last, const float* params, float* packed, u32 lane,
+                                           u32 lanes) {
+    u32 rows = last ? y.output : y.input, cols = last ? y.input : y.output;
+    u32 wide = whole4(cols), words = whole4(rows) * wide;
+#pragma unroll 1
+    for (u32 at = lane; at < words; at += lanes) {
+        u32 row = at / wide, col = at - row * wide;
+        packed[at] = row < rows && col < cols ? params[y.weight + row * cols + col] : 0.0f;
+    }
+#pragma unroll 1
+    for (u32 at = lane; at < whole4(y.output); at += lanes) {
+        packed[words + at] = at < y.output ? params[y.bias + at] : 0.0f;
+    }
+}
+
+// Packs all layers of a net.
 __device__ __forceinline__ void pack(const Net& net, const float* params, float* packed, u32 lane, u32 lanes) {
 #pragma unroll 1
     for (u32 l = 0; l < net.layers; l++) {
-        Layer y = net.layer[l];
-        bool last = l + 1 == net.layers;
-        u32 rows = last ? y.output : y.input, cols = last ? y.input : y.output;
-        u32 wide = whole4(cols), words = whole4(rows) * wide;
-#pragma unroll 1
-        for (u32 at = lane; at < words; at += lanes) {
-            u32 row = at / wide, col = at - row * wide;
-            packed[at] = row < rows && col < cols ? params[y.weight + row * cols + col] : 0.0f;
-        }
-#pragma unroll 1
-        for (u32 at = lane; at < whole4(y.output); at += lanes) {
-            packed[words + at] = at < y.output ? params[y.bias + at] : 0.0f;
-        }
-        packed += packed_words(y);
+        pack_layer(net.layer[l], l + 1 == net.layers, params, packed, lane, lanes);
+        packed += packed_words(net.layer[l]);
     }
 }
 

@@ -184,6 +184,36 @@ __device__ __forceinline__ void forward_tile(const Layer& y, u32 activation, con
     store_tile(to + u64(at.row) * to_row + at.col, to_row, shared, pad4(cols), lane);
 }
 
+// A tile of a linear layer whose weight is [output, input]: to[row, col] = from weight^T + bias.
+template <class P>
+__device__ __forceinline__ void linear_tile(const Layer& y, const float* params, const float* from, float* to, Tile at,
+                                            float* shared, u32 lane) {
+    u32 from_row = pad4(y.input), to_row = pad4(y.output), cols = within(y.output, at.col);
+    P product(lane);
+    for (u32 k = 0; k < y.input; k += Fused::WIDTH) {
+        u32 depth = within(y.input, k);
+        __syncthreads();
+        product.load_left(shared, from + u64(at.row) * from_row + k, from_row, within(from_row, k));
+        product.load_weight(shared, params + y.weight + (at.col * y.input + k), y.input, cols, depth);
+        copies_done();
+        __syncthreads();
+        product.multiply_weight(shared, depth, true);
+    }
+    __syncthreads();
+    float* mine = shared + product.row * Fused::STRIDE + product.c;
+#pragma unroll
+    for (u32 j = 0; j < S::COLS; j++) {
+        u32 col = product.c + j * S::ACROSS;
+        float bias = col < cols ? params[y.bias + at.col + col] : 0.0f;
+#pragma unroll
+        for (u32 i = 0; i < S::TALL; i++) {
+            mine[i * S::DOWN * Fused::STRIDE + j * S::ACROSS] = product.sum[i][j] + bias;
+        }
+    }
+    __syncthreads();
+    store_tile(to + u64(at.row) * to_row + at.col, to_row, shared, pad4(cols), lane);
+}
+
 // Outputs of ROWS rows from `row` on into shared memory, rows of `out_row` words. `shared`: a tile, then
 // `pad4(y.output)` rows of weights and their bias. Outputs are few, so lanes multiply in f32 whatever P.
 template <class P>

@@ -14,6 +14,7 @@ struct Objective {
     u32 clip_value;
     u32 symlog;
     u32 normalize_targets;
+    u32 one_sided;
 };
 
 // The numbers of a session that a loss needs.
@@ -84,6 +85,7 @@ __device__ __forceinline__ float distance(const Objective& d, const Numbers& n, 
                                           float& d_value) {
     float scaled = value * n.target_scale;
     float e = d.symlog ? symlog(scaled) - symlog(target) : scaled - target;
+    e = d.one_sided && e > 0.0f ? 0.0f : e;
     float slope = d.symlog ? n.target_scale / (1.0f + fabsf(scaled)) : n.target_scale;
     float d_error, loss = error_loss(d.distance, d.beta, e, d_error);
     d_value = d_error * slope;

@@ -1,4 +1,4 @@
-// What the kernels of minibatch_grad share: their parameters, the gather of a chunk's rows, and a row's losses.
+// What the kernels of minibatch_grad share, with those of sequences: their parameters, the gather of a chunk's rows, and a row's losses.
 #pragma once
 
 #include "core.cuh"
@@ -20,6 +20,7 @@ struct MinibatchGradShape {
     u32 clip_value;
     u32 symlog;
     u32 normalize_targets;
+    u32 one_sided;
     u32 normalize_obs;
     // of kernels that go layer by layer
     u32 layer;
@@ -67,15 +68,17 @@ struct Part {
     bool owns_value_column;
     u32 value_at;
 
-    __device__ __forceinline__ Part(const MinibatchGradShape& d, u32 z) {
-        u32 actor_params = d.actor.params + free_params(d.policy);
+    // `body`: parameters of what each net stands on, which lie behind it
+    template <class D>
+    __device__ __forceinline__ Part(const D& d, u32 z, u32 body = 0) {
+        u32 actor_params = d.actor.params + free_params(d.policy) + body;
         bool separate = d.critic.layers > 0;
         is_critic = z == 1;
         const Net& net = is_critic ? d.critic : d.actor;
         outputs = net.layer[net.layers - 1].output;
         free = is_critic ? 0 : free_params(d.policy);
         offset = is_critic ? actor_params : 0;
-        params = actor_params + d.critic.params;
+        params = actor_params + (separate ? d.critic.params + body : 0);
         has_value = is_critic || (!separate && outputs > policy_outputs(d.policy));
         owns_value_column = is_critic || !separate;
         value_at = is_critic ? 0 : policy_outputs(d.policy);
@@ -87,8 +90,8 @@ struct Part {
 };
 
 // The numbers that the losses of a minibatch read beside its rows, into shared memory; no barrier.
-__device__ __forceinline__ void load_numbers(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
-                                             Numbers* numbers, u32 lane) {
+template <class D, class A>
+__device__ __forceinline__ void load_numbers(const D& d, const A& a, u32 s, Numbers* numbers, u32 lane) {
     if (lane != 0) return;
     const float* hyper = a.hyper.of(s);
     const float* schedule = a.schedule.of(s);
@@ -126,10 +129,12 @@ __device__ __forceinline__ void prefetch_row(const MinibatchGradShape& d, const 
 
 // Losses of row `m` of the rollout, whose outputs are `out`: adds to the sums; `slopes` gets `out_row` words, the slopes
 // at the outputs, then those of the free parameters, then zeros. `params` are the net's.
-__device__ __forceinline__ void row_losses(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
-                                           const Part& part, const Numbers& n, const float* params, u32 m,
-                                           const float* out, float* slopes, u32 out_row, LossSums& sums) {
-    Objective objective = {d.clipped, d.distance, d.beta, d.clip_value, d.symlog, d.normalize_targets};
+template <class D, class A>
+__device__ __forceinline__ void row_losses(const D& d, const A& a, u32 s, const Part& part, const Numbers& n,
+                                           const float* params, u32 m, const float* out, float* slopes, u32 out_row,
+                                           LossSums& sums) {
+    Objective objective = {d.clipped, d.distance, d.beta, d.clip_value, d.symlog, d.normalize_targets,
+                           d.one_sided};
 #pragma unroll 1
     for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
     if (!part.is_critic) {
@@ -150,9 +155,9 @@ __device__ __forceinline__ void row_losses(const MinibatchGradShape& d, const Mi
 }
 
 // Copies observations of ROWS rows as the nets see them; rows from `rows` on become zeros.
-template <u32 ROWS, u32 LANES>
-__device__ __forceinline__ void gather_obs(const MinibatchGradShape& d, const MinibatchGradArgs& a, u32 s,
-                                           const u32* index, u32 rows, float* x, u32 x_row, u32 lane) {
+template <u32 ROWS, u32 LANES, class D, class A>
+__device__ __forceinline__ void gather_obs(const D& d, const A& a, u32 s, const u32* index, u32 rows, float* x,
+                                           u32 x_row, u32 lane) {
     const float* hyper = a.hyper.of(s);
     Normalizing by = {d.normalize_obs, a.normalizer.of(s), hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH]};
     gather_rows<ROWS, LANES>(a.obs.of(s), d.obs, by, index, rows, x, x_row, lane);

@@ -59,6 +59,7 @@ fn value_distance(n: Numbers, value: f32, target_value: f32) -> vec2<f32> {
         e = symlog(scaled) - symlog(target_value);
         of_value = n.target_scale / (1.0 + abs(scaled));
     }
+    if (d.one_sided) { e = min(e, 0.0); }
     let far = distance_of(e);
     return vec2<f32>(far.x, far.y * of_value);
 }

@@ -18,6 +18,7 @@ struct Shape {
     clip_value: bool,
     symlog: bool,
     normalize_targets: bool,
+    one_sided: bool,
     normalize_obs: bool,
     // of the fused kernel: rows of a weight that it has in workgroup memory
     weight_rows: u32,

@@ -6,7 +6,7 @@ use crate::op::Shape;
 use crate::op::minibatch_grad::GradShape;
 use crate::op::recurrent_rollout::{RecurrentRollout, RecurrentShape};
 use crate::op::rollout::RolloutShape;
-use crate::op::sequence_grad::{SequenceGrad, SequenceShape};
+use crate::op::sequence_grad::{SequenceGrad, SequenceShape, tile};
 use crate::op::sequence_order::{OrderShape, SequenceOrder};
 use crate::plan::Plan;
 
@@ -90,7 +90,8 @@ impl Recorder<'_> {
         rows: GradShape,
     ) -> (usize, (Buf<f32>, Buf<f32>)) {
         let b = self.b;
-        let shape = SequenceShape { t: self.plan.horizon, rows };
+        let (t, kind) = (self.plan.horizon, self.layout.kind());
+        let shape = SequenceShape { t, tile: tile(kind, rows.len / t), rows };
         let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles, self.plan.params);
         SequenceGrad {

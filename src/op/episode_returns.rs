@@ -1,6 +1,7 @@
 //! A memory of whole episodes for self-imitation (Oh et al. 2018): the steps of the last rollout go to a ring, and every
 //! row of an episode that has ended gets its return, also rows of earlier rollouts.
 
+use crate::device::{Kernel, Limits, Shader};
 use crate::op::lib::envs::TRUNCATED;
 use crate::op::lib::{tree, trig};
 use crate::op::{Draw, Shape, advantage, hyper};
@@ -29,6 +30,14 @@ impl EpisodeShape {
 }
 
 impl Shape for EpisodeShape {
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::episode_returns::kernels(self)
+    }
+
+    fn shaders(&self, _: &Limits) -> Vec<Shader> {
+        super::shaders::episode_returns::shaders(self)
+    }
+
     fn cases() -> Vec<Self> {
         let case = |t, n, c, obs, action, prioritized| EpisodeShape { t, n, c, obs, action, groups: 1, prioritized };
         vec![

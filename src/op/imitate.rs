@@ -6,7 +6,7 @@ use super::lib::mlp::{Mlp, ROWS, exact, forward};
 use super::lib::nets::{Nets, PackedNet, cut, normalize};
 use super::lib::policy::Policy;
 use super::{Draw, Shape};
-use crate::device::Cx;
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// Sizes and choices of [`Imitate`].
 #[derive(Debug, Clone)]
@@ -51,6 +51,22 @@ impl Shape for ImitateShape {
 
     fn flops(&self) -> f64 {
         2.0 * (self.batch * self.critic().0.madds()) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        super::gpu::imitate::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        super::gpu::imitate::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::imitate::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::imitate::scratch(self)
     }
 
     fn cases() -> Vec<Self> {

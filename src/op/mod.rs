@@ -26,6 +26,7 @@ pub mod sample;
 pub mod schedule;
 pub mod sequence_grad;
 pub mod sequence_order;
+pub mod sequence_td_grad;
 pub mod shaders;
 pub mod shuffle;
 pub mod target;
@@ -386,6 +387,7 @@ pub static ALL: &[&Entry] = &[
     &optimize::Optimize::ENTRY,
     &sample::Sample::ENTRY,
     &td_grad::TdGrad::ENTRY,
+    &sequence_td_grad::SequenceTdGrad::ENTRY,
     &crossq_grad::CrossqGrad::ENTRY,
     &fold::Fold::ENTRY,
     &prioritize::Prioritize::ENTRY,
@@ -396,8 +398,6 @@ pub static ALL: &[&Entry] = &[
 ];
 
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] =
-    &["recurrent_rollout", "sequence_order", "sequence_grad", "episode_returns", "imitate"];
+pub const NOT_ON_CUDA: &[&str] = &["sequence_td_grad"];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] =
-    &["recurrent_rollout", "sequence_order", "sequence_grad", "episode_returns", "imitate"];
+pub const NOT_ON_WGPU: &[&str] = &["recurrent_rollout", "sequence_order", "sequence_grad", "sequence_td_grad"];

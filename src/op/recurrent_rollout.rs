@@ -8,8 +8,8 @@ use super::lib::mlp::ROWS;
 use super::lib::nets::Nets;
 use super::lib::recurrent::Body;
 use super::rollout::{self, RolloutShape, Store, define_steps, run_steps};
-use super::{Draw, Shape, schedule};
-use crate::device::Cx;
+use super::{Draw, Shape, gpu, schedule};
+use crate::device::{Cx, Kernel};
 
 /// What is fixed when a rollout of a recurrent agent is recorded.
 #[derive(Debug, Clone)]
@@ -19,11 +19,11 @@ pub struct RecurrentShape {
 }
 
 impl RecurrentShape {
-    fn nets(&self) -> &Nets {
+    pub(super) fn nets(&self) -> &Nets {
         self.rollout.nets.as_ref().expect("a recurrent agent has nets")
     }
 
-    fn body(&self) -> &Body {
+    pub(super) fn body(&self) -> &Body {
         self.nets().body.as_ref().expect("a recurrent agent has a body")
     }
 
@@ -48,6 +48,14 @@ impl Shape for RecurrentShape {
 
     fn on_cpu(&self) -> bool {
         self.rollout.on_cpu()
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        gpu::recurrent_rollout::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        gpu::recurrent_rollout::scratch(self)
     }
 
     fn cases() -> Vec<RecurrentShape> {

@@ -1,5 +1,5 @@
-//! Which rows of the replay ring a gradient step learns from: uniform, by priority (Schaul et al. 2016), or all of the
-//! last rollout in order; with n-step returns (Sutton 1988) and importance weights.
+//! Which rows of the replay ring a gradient step learns from: uniform, by priority (Schaul et al. 2016), whole sequences
+//! for recurrent nets, or all of the last rollout in order; with n-step returns (Sutton 1988) and importance weights.
 
 use crate::device::{Kernel, Limits, Shader};
 use crate::op::lib::envs::TERMINATED;
@@ -16,6 +16,9 @@ pub enum Drawing {
     Prioritized,
     /// The last `B / N` vector steps whose following action is known, in order.
     Ordered,
+    /// `B / steps` sequences of one environment's `steps` steps, with replacement, all starts alike that the ring holds a
+    /// whole sequence behind. A batch has the first rows of all its sequences, then their second rows, and so on.
+    Sequences { steps: usize },
 }
 
 /// Sizes and choices of [`Sample`].
@@ -49,6 +52,14 @@ impl SampleShape {
     }
     fn samples(&self) -> usize {
         self.batch * self.batches
+    }
+    /// Steps of a sequence; 0 where rows are drawn one by one.
+    pub fn sequence(&self) -> usize {
+        if let Drawing::Sequences { steps } = self.drawing { steps } else { 0 }
+    }
+    /// Draws of a batch.
+    fn draws(&self) -> usize {
+        self.batch / self.sequence().max(1)
     }
     fn tree(&self) -> usize {
         if self.drawing == Drawing::Prioritized { tree::len(self.rows()) } else { 0 }
@@ -91,6 +102,10 @@ impl Shape for SampleShape {
             SampleShape { at: 0, newest: 30, ..case(20, 3, 33, 2, prioritized) },
             SampleShape { at: 8, ..case(16, 3, 24, 1, Drawing::Ordered) },
             SampleShape { at: 1, n_step: 2, ..case(4, 2, 2, 1, Drawing::Ordered) },
+            case(40, 3, 7 * 5, 2, Drawing::Sequences { steps: 5 }),
+            SampleShape { n_step: 3, first: 2, ..case(16, 2, 300, 1, Drawing::Sequences { steps: 15 }) },
+            // no more than one start in a full ring
+            SampleShape { at: 5, ..case(6, 4, 12, 1, Drawing::Sequences { steps: 6 }) },
         ]
     }
 
@@ -159,8 +174,9 @@ fn define(d: &SampleShape, a: Args) {
         let batch = k * d.batch..(k + 1) * d.batch;
         let newest = if k == 0 { d.newest.min(d.batch).min(filled * d.n) } else { 0 };
         for (b, i) in batch.clone().enumerate() {
-            let word =
-                philox([b as u32, now as u32, Purpose::Sample as u32, (d.first + k) as u32], [a.seed[0], a.seed[1]])[0];
+            let (draw, step) = (b % d.draws(), b / d.draws());
+            let counter = [draw as u32, now as u32, Purpose::Sample as u32, (d.first + k) as u32];
+            let word = philox(counter, [a.seed[0], a.seed[1]])[0];
             // counted back from the newest row
             let back = d.batch - 1 - b;
             let latest = (back < newest).then(|| (now - 1 - back / d.n) % d.c * d.n + back % d.n);
@@ -178,6 +194,12 @@ fn define(d: &SampleShape, a: Args) {
                 Drawing::Ordered => {
                     let back = d.batch / d.n + 1 - b / d.n;
                     (back <= now).then(|| (now - back) % d.c * d.n + b % d.n)
+                }
+                Drawing::Sequences { steps } => {
+                    // counted from the oldest row
+                    let starts = (filled + 1).saturating_sub(steps) * d.n;
+                    let start = ((u64::from(word) * starts as u64) >> 32) as usize;
+                    (starts > 0).then(|| (now - filled + start / d.n + step) % d.c * d.n + start % d.n)
                 }
             };
             a.weight[i] = if drawn.is_some_and(counts) { 1.0 } else { 0.0 };

@@ -2,73 +2,88 @@
 //! losses, and back through time.
 //!
 //! The losses are those of `minibatch_grad`. A state becomes 0 where an episode ended, forward and on the way back, so
-//! nothing goes from one episode to another. What the layers in front of a cell give does not depend on its state, so it
-//! is computed for all steps in blocks; only the cells go step by step.
+//! nothing goes from one episode to another.
 
 use super::hyper::{self, update};
 use super::lib::losses::{Numbers, Records, Row, Work, define_loss, define_slopes};
 use super::lib::mlp::{ROWS, exact, forward, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::LANES;
-use super::lib::recurrent::{Body, PackedBody, Trace, add_gradient, slopes_below, unpack_body};
+use super::lib::recurrent::{Body, Trace, add_gradient, slopes_below, unpack_body};
+use super::lib::sequences::{Rows, Run, Sequences, clear};
 use super::minibatch_grad::GradShape;
-use super::{Draw, Shape, schedule};
-use crate::device::Cx;
-use crate::device::cpu::Isa;
+use super::{Draw, Shape, gpu, schedule};
+use crate::device::{Cx, Kernel, Kind};
 
 /// What is fixed when a minibatch of sequences is recorded.
 #[derive(Debug, Clone)]
 pub struct SequenceShape {
     /// Vector steps of the rollout, `T`: rows of a sequence.
     pub t: usize,
-    /// The losses, and the minibatch counted in rows: `start` and `len` are multiples of T. Its nets have a body.
+    /// The losses, and the minibatch counted in rows: `start` and `len` are multiples of T. Its nets have a body. Its
+    /// `tile_rows` mean nothing here.
     pub rows: GradShape,
+    /// Environments of a tile: [`tile`] of the device kind.
+    pub tile: usize,
 }
 
-/// Environments of a tile: their gates at all steps lie in scratch, and a step's product fills the registers.
+/// Environments of a tile on the cpu: their gates at all steps lie in scratch, and a step's product fills the registers.
 const TILE: usize = 32;
 
+/// Environments of a tile of a minibatch of so many: each kind of device cuts as its cores like it.
+pub fn tile(kind: Kind, envs: usize) -> usize {
+    if kind == Kind::Cuda { gpu::sequence_grad::tile(envs) } else { TILE }
+}
+
 impl SequenceShape {
-    fn nets(&self) -> &Nets {
+    pub(super) fn nets(&self) -> &Nets {
         &self.rows.nets
     }
 
-    fn body(&self) -> &Body {
+    pub(super) fn body(&self) -> &Body {
         self.nets().body.as_ref().expect("a recurrent agent has a body")
     }
 
     /// Places in `index` of this minibatch's environments: the first one, and how many.
-    fn envs(&self) -> (usize, usize) {
+    pub(super) fn envs(&self) -> (usize, usize) {
         (self.rows.start / self.t, self.rows.len / self.t)
     }
 
     /// Most environments of a tile of this minibatch.
-    fn tile(&self) -> usize {
-        TILE.min(self.envs().1)
+    fn most(&self) -> usize {
+        self.tile.min(self.envs().1)
     }
 }
 
 impl Shape for SequenceShape {
     fn tiles(&self) -> usize {
-        self.envs().1.div_ceil(TILE)
+        self.envs().1.div_ceil(self.tile)
     }
 
     fn scratch_words(&self) -> usize {
-        let (nets, body, envs) = (self.nets(), self.body(), self.tile());
+        let (nets, body, envs) = (self.nets(), self.body(), self.most());
         let heads: usize = std::iter::once(&nets.actor)
             .chain(&nets.critic)
             .map(|head| head.packed_grad_len() + ROWS * head.out_pad())
             .sum();
-        let each = body.packed_len()
-            + body.packed_grad_len()
-            + self.t * envs * 2 * (body.gates_pad() + body.state_pad())
-            + envs * body.state_pad();
-        nets.packed_len() + heads + nets.bodies() * each + body.front.slopes_len() + ROWS * self.rows.obs
+        nets.packed_len()
+            + heads
+            + nets.bodies() * Run::words(body, self.t, envs)
+            + body.front.slopes_len()
+            + ROWS * self.rows.obs
     }
 
     fn flops(&self) -> f64 {
         // forward once and the layers in front twice, backward twice as much
         2.0 * self.rows.len as f64 * (4 * self.nets().madds()) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        gpu::sequence_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        gpu::sequence_grad::scratch(self)
     }
 
     fn cases() -> Vec<SequenceShape> {
@@ -173,7 +188,7 @@ fn define(d: &SequenceShape, a: Args<'_>) {
     let (nets, body, n) = (d.nets(), d.body(), numbers(d, &a));
     let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
     let (first, count) = d.envs();
-    for (tile, envs) in a.index[first..first + count].chunks(TILE).enumerate() {
+    for (tile, envs) in a.index[first..first + count].chunks(d.tile).enumerate() {
         let mut grad = vec![0.0; nets.len()];
         let mut sums = [0.0; update::LOSSES];
         for &env in envs {
@@ -207,162 +222,6 @@ fn define(d: &SequenceShape, a: Args<'_>) {
     }
 }
 
-/// The sequences of a tile: which environments, and how their observations are seen.
-struct Sequences<'a> {
-    d: &'a SequenceShape,
-    envs: &'a [u32],
-    obs: &'a [f32],
-    normalizer: &'a [f32],
-    clip: (f32, f32),
-}
-
-impl Sequences<'_> {
-    /// Rows of the tile, step after step.
-    fn len(&self) -> usize {
-        self.d.t * self.envs.len()
-    }
-
-    /// Numbers in the rollout of [`ROWS`] rows of the tile, or what is left, from `row` on.
-    fn block(&self, row: usize, index: &mut [u32; ROWS]) -> usize {
-        let rows = ROWS.min(self.len() - row);
-        for (i, m) in index[..rows].iter_mut().enumerate() {
-            let (t, env) = ((row + i) / self.envs.len(), (row + i) % self.envs.len());
-            *m = (t * self.d.rows.envs) as u32 + self.envs[env];
-        }
-        rows
-    }
-
-    /// Observations of rows as the nets see them.
-    fn gather(&self, index: &[u32], x: &mut [f32]) {
-        let o = self.d.rows.obs;
-        for (x, &m) in x.chunks_exact_mut(o).zip(index) {
-            x.copy_from_slice(&self.obs[m as usize * o..][..o]);
-            if self.d.rows.normalize_obs {
-                x.iter_mut().enumerate().for_each(|(o, x)| *x = normalize(*x, o, self.normalizer, self.clip));
-            }
-        }
-    }
-}
-
-/// What one body of a tile keeps of all steps, row `t * envs + env`.
-struct Run<'a> {
-    packed: PackedBody<'a>,
-    /// Gates `[rows, G]`, then the slopes at what they got from the inputs, and from the states.
-    gates: &'a mut [f32],
-    recurrent: &'a mut [f32],
-    /// States before and after every step; the latter become the slopes there.
-    before: &'a mut [f32],
-    after: &'a mut [f32],
-    /// Slopes at the states of one step.
-    d_state: &'a mut [f32],
-    grad: &'a mut [f32],
-}
-
-impl<'a> Run<'a> {
-    fn new(body: &Body, params: &[f32], rows: usize, envs: usize, scratch: &mut &'a mut [f32]) -> Run<'a> {
-        let packed = PackedBody::new(body, params, scratch);
-        let mut words = |len: usize| {
-            let words = cut(scratch, len);
-            words.fill(0.0);
-            words
-        };
-        Run {
-            packed,
-            gates: words(rows * body.gates_pad()),
-            recurrent: words(rows * body.gates_pad()),
-            before: words(rows * body.state_pad()),
-            after: words(rows * body.state_pad()),
-            d_state: words(envs * body.state_pad()),
-            grad: words(body.packed_grad_len()),
-        }
-    }
-
-    /// All steps forward; `first` holds the states at the rollout's beginning and `ended` where one becomes 0.
-    fn forward(
-        &mut self,
-        isa: Isa,
-        q: &Sequences<'_>,
-        first: impl Fn(usize) -> &'a [f32],
-        ended: &[u32],
-        x: &mut [f32],
-    ) {
-        let (d, body, envs) = (q.d, q.d.body(), q.envs.len());
-        let (state, wide, mut index) = (body.state_pad(), body.gates_pad(), [0; ROWS]);
-        for row in (0..q.len()).step_by(ROWS) {
-            let rows = q.block(row, &mut index);
-            q.gather(&index[..rows], x);
-            self.packed.see(isa, body, (x, d.rows.obs), rows, &mut self.gates[row * wide..][..rows * wide]);
-        }
-        for (e, &env) in q.envs.iter().enumerate() {
-            let first = first(env as usize).chunks_exact(body.hidden);
-            let parts = self.before[e * state..][..state].chunks_exact_mut(body.h_pad());
-            for (to, from) in parts.zip(first) {
-                to[..body.hidden].copy_from_slice(from);
-            }
-        }
-        for t in 0..d.t {
-            let (at, gates_at) = (t * envs * state, t * envs * wide);
-            if t > 0 {
-                self.before[at..][..envs * state].copy_from_slice(&self.after[at - envs * state..][..envs * state]);
-                for (e, &env) in q.envs.iter().enumerate() {
-                    if ended[(t - 1) * d.rows.envs + env as usize] != 0 {
-                        self.before[at + e * state..][..state].fill(0.0);
-                    }
-                }
-            }
-            self.packed.step(
-                isa,
-                body,
-                envs,
-                &self.before[at..][..envs * state],
-                &mut self.gates[gates_at..][..envs * wide],
-                &mut self.recurrent[gates_at..][..envs * wide],
-                &mut self.after[at..][..envs * state],
-            );
-        }
-    }
-
-    /// All steps back; `after` holds the slopes of the losses at the cell's outputs, and 0 where no head looks.
-    fn backward(&mut self, isa: Isa, q: &Sequences<'_>, ended: &[u32], x: &mut [f32], slopes: &mut [f32]) {
-        let (d, body, envs) = (q.d, q.d.body(), q.envs.len());
-        let (state, wide, mut index) = (body.state_pad(), body.gates_pad(), [0; ROWS]);
-        for t in (0..d.t).rev() {
-            let (at, gates_at) = (t * envs * state, t * envs * wide);
-            for (e, &env) in q.envs.iter().enumerate() {
-                let d_state = &mut self.d_state[e * state..][..state];
-                if ended[t * d.rows.envs + env as usize] != 0 {
-                    d_state.fill(0.0);
-                }
-                d_state.iter_mut().zip(&self.after[at + e * state..]).for_each(|(d, here)| *d += here);
-            }
-            self.packed.step_back(
-                isa,
-                body,
-                envs,
-                &self.before[at..][..envs * state],
-                &mut self.gates[gates_at..][..envs * wide],
-                &mut self.recurrent[gates_at..][..envs * wide],
-                self.d_state,
-            );
-        }
-        for row in (0..q.len()).step_by(ROWS) {
-            let rows = q.block(row, &mut index);
-            q.gather(&index[..rows], x);
-            self.packed.gradient(
-                isa,
-                body,
-                (x, d.rows.obs),
-                rows,
-                &self.before[row * state..][..rows * state],
-                &self.gates[row * wide..][..rows * wide],
-                &self.recurrent[row * wide..][..rows * wide],
-                slopes,
-                self.grad,
-            );
-        }
-    }
-}
-
 fn run(d: &SequenceShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let (isa, tile, nets, body) = (cx.isa, cx.tile, d.nets(), d.body());
     let (p, loss) = (nets.len(), update::LOSSES);
@@ -371,21 +230,25 @@ fn run(d: &SequenceShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         unsafe { (a.partial.part(tile * p..(tile + 1) * p), a.partial_loss.part(tile * loss..(tile + 1) * loss)) };
     let n = Numbers::new(&d.rows, a.hyper, a.schedule, a.moments, a.value_moments);
     let (first, count) = d.envs();
+    let envs = &a.index[first + tile * d.tile..first + count.min((tile + 1) * d.tile)];
     let q = Sequences {
-        d,
-        envs: &a.index[first + tile * TILE..first + count.min((tile + 1) * TILE)],
+        body,
+        steps: d.t,
+        count: envs.len(),
+        rows: Rows { index: envs, next: [0, d.rows.envs] },
         obs: a.obs,
-        normalizer: a.normalizer,
+        ended: a.ended,
+        normalizer: d.rows.normalize_obs.then_some(a.normalizer),
         clip: (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]),
     };
     let mut scratch = &mut *cx.scratch;
     let mut heads = Packed::new(nets, a.params, &mut scratch);
     let x = cut(&mut scratch, ROWS * d.rows.obs);
     let state_at = |b: usize| b * body.state_len()..(b + 1) * body.state_len();
-    let of_env = |env: usize| &a.first_state[env * nets.state_len()..][..nets.state_len()];
+    let of_env = |i: usize| &a.first_state[envs[i] as usize * nets.state_len()..][..nets.state_len()];
     let mut one = |b: usize| {
-        let mut run = Run::new(body, &a.params[nets.body_at(b)], q.len(), q.envs.len(), &mut scratch);
-        run.forward(isa, &q, |env| &of_env(env)[state_at(b)], a.ended, x);
+        let mut run = Run::new(body, &a.params[nets.body_at(b)], d.t, q.count, &mut scratch);
+        run.forward(isa, &q, |i| &of_env(i)[state_at(b)], x);
         run
     };
     let mut actor = one(0);
@@ -405,7 +268,7 @@ fn run(d: &SequenceShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let records = Records { action, log_prob, value, advantage, returns };
     let (state, mut w, mut index) = (body.state_pad(), Work::new(), [0; ROWS]);
     for row in (0..q.len()).step_by(ROWS) {
-        let rows = q.block(row, &mut index);
+        let rows = q.block(row, q.len(), &mut index);
         let block = row * state..(row + rows) * state;
         let h = &mut actor.after[block.clone()];
         forward(isa, &nets.actor, heads.actor.packed, (h, state), rows, heads.actor.acts, heads.actor.out);
@@ -433,15 +296,8 @@ fn run(d: &SequenceShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         unpack_grad(head, grad_critic, &mut partial[nets.actor_len()..]);
     }
     for (b, run) in std::iter::once(&mut actor).chain(&mut critic).enumerate() {
-        run.backward(isa, &q, a.ended, x, scratch);
+        run.backward(isa, &q, 0..d.t, x, scratch);
         unpack_body(body, run.grad, &mut partial[nets.body_at(b)]);
     }
     w.finish(nets, partial, partial_loss);
-}
-
-/// States that become slopes: no head looks at an LSTM's `c`.
-fn clear(body: &Body, states: &mut [f32]) {
-    if body.state_len() > body.hidden {
-        states.fill(0.0);
-    }
 }

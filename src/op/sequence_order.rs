@@ -1,9 +1,10 @@
 //! The order of environments in an epoch of a recurrent agent, whose minibatches are whole sequences, and how the
 //! advantages of each minibatch are normalised.
 
+use crate::device::Kernel;
 use crate::op::lib::sums;
 use crate::op::shuffle::{Normalize, bits_of, keys_of, normalization, row_at};
-use crate::op::{Draw, Shape, hyper};
+use crate::op::{Draw, Shape, gpu, hyper};
 
 /// Sizes and choices of [`SequenceOrder`].
 #[derive(Debug, Clone)]
@@ -30,6 +31,10 @@ impl OrderShape {
 impl Shape for OrderShape {
     fn flops(&self) -> f64 {
         (self.epochs * (self.n * 120 + self.t * self.n * 4)) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        gpu::sequence_order::kernels(self)
     }
 
     fn cases() -> Vec<Self> {

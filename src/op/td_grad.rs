@@ -149,14 +149,37 @@ crate::op! {
 }
 
 /// Definition: values of the actions from the outputs of a net.
-fn define_values(d: &TdShape, out: &[f64]) -> Vec<f64> {
+pub(super) fn define_values(d: &TdShape, out: &[f64]) -> Vec<f64> {
     let advantages = &out[..d.actions];
     let mean = advantages.iter().sum::<f64>() / d.actions as f64;
     advantages.iter().map(|a| if d.dueling { out[d.actions] + a - mean } else { *a }).collect()
 }
 
+/// Definition: what the next state is worth, by the action values of the net itself and of the target net there.
+pub(super) fn define_value(
+    d: &TdShape,
+    own: impl Fn() -> Vec<f64>,
+    target: impl Fn() -> Vec<f64>,
+    next_action: impl Fn() -> usize,
+) -> f64 {
+    let best = |values: &[f64]| (1..d.actions).fold(0, |best, j| if values[j] > values[best] { j } else { best });
+    match d.backup {
+        Backup::Sarsa => own()[next_action()],
+        Backup::Own => own().into_iter().fold(f64::NEG_INFINITY, f64::max),
+        Backup::Target => target().into_iter().fold(f64::NEG_INFINITY, f64::max),
+        Backup::Double => target()[best(&own())],
+    }
+}
+
+/// Definition: the slopes at the outputs, given the slope at the value of the `chosen` action.
+pub(super) fn define_slopes(d: &TdShape, chosen: usize, slope: f64) -> Vec<f64> {
+    let share = if d.dueling { 1.0 / d.actions as f64 } else { 0.0 };
+    let of_action = |j| slope * (f64::from(u8::from(j == chosen)) - share);
+    (0..d.actions).map(of_action).chain(d.dueling.then_some(slope)).collect()
+}
+
 /// Definition: an observation as the net sees it.
-fn see(d: &TdShape, obs: &[f32], normalizer: &[f32], hyper: &[f32]) -> Vec<f64> {
+pub(super) fn see(d: &TdShape, obs: &[f32], normalizer: &[f32], hyper: &[f32]) -> Vec<f64> {
     let clip = (hyper[hyper::OBS_CLIP_LOW], hyper[hyper::OBS_CLIP_HIGH]);
     let seen = |(o, &x): (usize, &f32)| if d.normalize_obs { normalize(x, o, normalizer, clip) } else { x };
     obs.iter().enumerate().map(|x| seen(x).into()).collect()
@@ -175,13 +198,8 @@ fn define_error(d: &TdShape, a: &Args<'_>, params: &[f64], i: usize) -> (f64, Pa
         let out = d.net.define_forward(params, &next, exact).0.pop().expect("a net has an output layer");
         define_values(d, &out)
     };
-    let best = |values: &[f64]| (1..d.actions).fold(0, |best, j| if values[j] > values[best] { j } else { best });
-    let value = match d.backup {
-        Backup::Sarsa => values(&own)[a.action[(last + d.envs) % d.rows] as usize],
-        Backup::Own => values(&own).into_iter().fold(f64::NEG_INFINITY, f64::max),
-        Backup::Target => values(&target).into_iter().fold(f64::NEG_INFINITY, f64::max),
-        Backup::Double => values(&target)[best(&values(&own))],
-    };
+    let next_action = || a.action[(last + d.envs) % d.rows] as usize;
+    let value = define_value(d, || values(&own), || values(&target), next_action);
     let y = f64::from(a.returns[i]) + f64::from(a.discount[i]) * value;
     let passed = d.net.define_forward(params, &see(d, &a.obs[row * o..][..o], a.normalizer, a.hyper), exact);
     let out = passed.0.last().expect("a net has an output layer");
@@ -210,12 +228,7 @@ fn define(d: &TdShape, a: Args<'_>) {
             sum += weight * loss;
             let slope = weight * slope / d.batch as f64;
             let chosen = a.action[a.index[i] as usize] as usize;
-            let share = if d.dueling { 1.0 / d.actions as f64 } else { 0.0 };
-            let mut d_out: Vec<f64> =
-                (0..d.actions).map(|j| slope * (f64::from(u8::from(j == chosen)) - share)).collect();
-            if d.dueling {
-                d_out.push(slope);
-            }
+            let d_out = define_slopes(d, chosen, slope);
             d.net.define_backward(&params, &passed, &d_out, &mut grad, exact);
         }
         let partial = &mut a.partial[tile * d.net.len()..][..d.net.len()];
@@ -227,20 +240,39 @@ fn define(d: &TdShape, a: Args<'_>) {
 }
 
 /// 16 rows, one per lane.
-struct Work {
+pub(super) struct Work {
     /// Values by the net itself and by the target net, of one end of a transition.
-    own: [Lanes; OUTPUTS],
-    other: [Lanes; OUTPUTS],
-    d_out: [Lanes; OUTPUTS],
-    action: Lanes,
+    pub own: [Lanes; OUTPUTS],
+    pub other: [Lanes; OUTPUTS],
+    pub d_out: [Lanes; OUTPUTS],
+    pub action: Lanes,
     next_action: Lanes,
-    returns: Lanes,
-    discount: Lanes,
-    weight: Lanes,
+    pub returns: Lanes,
+    pub discount: Lanes,
+    pub weight: Lanes,
     /// What the next state is worth.
     value: Lanes,
-    error: Lanes,
-    loss: Lanes,
+    pub error: Lanes,
+    pub loss: Lanes,
+}
+
+impl Work {
+    pub fn new() -> Work {
+        let (none, zero) = ([[0.0; LANES]; OUTPUTS], [0.0; LANES]);
+        Work {
+            own: none,
+            other: none,
+            d_out: none,
+            action: zero,
+            next_action: zero,
+            returns: zero,
+            discount: zero,
+            weight: zero,
+            value: zero,
+            error: zero,
+            loss: zero,
+        }
+    }
 }
 
 fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
@@ -268,21 +300,7 @@ fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             }
         }
     };
-    let none = [[0.0; LANES]; OUTPUTS];
-    let zero = [0.0; LANES];
-    let mut w = Work {
-        own: none,
-        other: none,
-        d_out: none,
-        action: zero,
-        next_action: zero,
-        returns: zero,
-        discount: zero,
-        weight: zero,
-        value: zero,
-        error: zero,
-        loss: zero,
-    };
+    let (mut w, zero) = (Work::new(), [0.0; LANES]);
     let mut values = [zero; ROWS / LANES];
 
     let end = ((tile + 1) * d.tile_rows).min(d.batch);
@@ -360,7 +378,7 @@ fn to_values(d: &TdShape, out: &mut [Lanes; OUTPUTS]) {
 
 crate::per_isa! {
     /// What the next states of 16 rows are worth.
-    fn next_value(d: &TdShape, w: &mut Work) {
+    pub(super) fn next_value(d: &TdShape, w: &mut Work) {
         to_values(d, &mut w.own);
         to_values(d, &mut w.other);
         let (by, of) = match d.backup {
@@ -381,7 +399,7 @@ crate::per_isa! {
     }
 
     /// Errors and losses of 16 rows, and their slopes at the outputs. Lanes without a row have weight 0.
-    fn losses(d: &TdShape, w: &mut Work) {
+    pub(super) fn losses(d: &TdShape, w: &mut Work) {
         to_values(d, &mut w.own);
         let inv_batch = 1.0 / d.batch as f32;
         let share = if d.dueling { 1.0 / d.actions as f32 } else { 0.0 };

@@ -359,6 +359,7 @@ impl fmt::Display for Outline<'_> {
             Drawing::Uniform => "drawn uniformly",
             Drawing::Prioritized => "drawn by priority",
             Drawing::Ordered => "the last rollout in order",
+            Drawing::Sequences { .. } => "sequences drawn uniformly",
         };
         writeln!(f, "  memory        {} vector steps = {} transitions, {drawn}", p.ring, p.ring * n)?;
         writeln!(f, "  exploration   {:?}; {} frames before the first training", p.explore, p.warmup * n)?;

@@ -132,6 +132,81 @@ fn soft_plan_with(max_frame: u64, algorithm: &str, env: &str, set: &[(&str, &str
     plan_of(&spec, set)
 }
 
+/// PPO that imitates itself, from a memory of these keys.
+pub fn imitating_plan(max_frame: u64, memory: &serde_json::Value) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    let agent = &mut spec["small"]["agent"];
+    agent["memory"] = serde_json::json!({ "name": "OnPolicyBatchReplay", "batch_size": 33, "max_size": 400 });
+    for (section, more) in [
+        ("memory", memory),
+        (
+            "algorithm",
+            &serde_json::json!({
+                "name": "PPOSIL",
+                "sil_policy_loss_coef": 0.8,
+                "sil_val_loss_coef": 0.1,
+                "training_iter": 2,
+                "training_batch_iter": 2,
+            }),
+        ),
+    ] {
+        for (key, value) in more.as_object().expect("an object") {
+            agent[section][key] = value.clone();
+        }
+    }
+    plan_of(&spec, &[])
+}
+
+/// Memories that it may imitate itself from.
+pub fn imitated() -> [serde_json::Value; 2] {
+    [
+        serde_json::json!({ "sil_replay_name": "Replay", "use_cer": true }),
+        serde_json::json!({ "sil_replay_name": "PrioritizedReplay", "alpha": 0.6, "epsilon": 1e-3 }),
+    ]
+}
+
+/// An agent with a GRU that both heads share, or with two LSTMs; an MLP in front of the one, the observation before the
+/// other.
+pub fn recurrent_plan(max_frame: u64, algorithm: &str, env: &str, shared: bool) -> Plan {
+    let mut spec = small_spec(max_frame, 3, Some(11));
+    let cell = if shared { "GRU" } else { "LSTM" };
+    let layers: &[usize] = if shared { &[9] } else { &[] };
+    let net = &mut spec["small"]["agent"]["net"];
+    net.as_object_mut().expect("an object").remove("hid_layers");
+    for (key, value) in [
+        ("type", serde_json::json!("RecurrentNet")),
+        ("shared", shared.into()),
+        ("cell_type", cell.into()),
+        ("fc_hid_layers", layers.into()),
+        ("rnn_hidden_size", 10.into()),
+    ] {
+        net[key] = value;
+    }
+    if shared {
+        let net = net.as_object_mut().expect("an object");
+        let optim = net.remove("actor_optim_spec").expect("as `small_spec` writes it");
+        net.retain(|key, _| key != "critic_optim_spec" && key != "use_same_optim");
+        net.insert("optim_spec".into(), optim);
+    }
+    spec["small"]["agent"]["algorithm"] = match algorithm {
+        "PPO" => serde_json::json!({
+            "name": algorithm, "gamma": 0.98, "lam": 0.92, "time_horizon": 16, "minibatch_size": 48, "training_epoch": 2,
+            "clip_eps_spec": spec["small"]["agent"]["algorithm"]["clip_eps_spec"],
+        }),
+        _ => serde_json::json!({ "name": algorithm, "gamma": 0.98, "training_frequency": 16 }),
+    };
+    spec["small"]["agent"]["name"] = algorithm.into();
+    if algorithm == "ActorCritic" {
+        spec["small"]["agent"]["algorithm"]["lam"] = 0.92.into();
+    }
+    spec["small"]["env"]["name"] = env.into();
+    if env == "CartPole-v1" {
+        spec["small"]["env"]["normalize_obs"] = false.into();
+        spec["small"]["env"]["hide_obs"] = serde_json::json!([1, 3]);
+    }
+    plan_of(&spec, &[])
+}
+
 fn plan_of(spec: &serde_json::Value, set: &[(&str, &str)]) -> Plan {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(super::write_spec(folder.path(), spec));
@@ -255,8 +330,9 @@ pub fn begins_as_the_cpu(open: impl Fn() -> Device) {
 
 /// After so many iterations everything that the next one reads is what the cpu has.
 pub fn after_some_iterations_as_the_cpu(plan: &Plan, iterations: usize, open: impl Fn() -> Device) {
-    let cpu = train(&mut cohort(plan, &[0, 1], Device::cpu(1)), 2, iterations);
-    let gpu = train(&mut cohort(plan, &[0, 1], open()), 2, iterations);
+    // as many sessions as elsewhere: a shader knows where the slices of a cohort lie, and is compiled for it
+    let cpu = train(&mut cohort(plan, &[0, 1, 2], Device::cpu(1)), 3, iterations);
+    let gpu = train(&mut cohort(plan, &[0, 1, 2], open()), 3, iterations);
     for (ours, theirs) in gpu.state.iter().zip(&cpu.state) {
         let off = |(x, y): (&u32, &u32)| distance(ours.dtype, *x, *y);
         let worst = ours.words.iter().zip(&theirs.words).map(off).fold(0.0, f64::max);

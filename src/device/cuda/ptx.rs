@@ -19,6 +19,7 @@ modules![
     "log",
     "advantage",
     "shuffle",
+    "sequence_order",
     "optimize",
     "obs_moments",
     "sample",
@@ -30,6 +31,8 @@ modules![
     "actor_grad",
     "crossq_grad",
     "fold",
+    "episode_returns",
+    "imitate",
     "minibatch_grad_32",
     "minibatch_grad_64",
     "minibatch_grad_128",
@@ -38,6 +41,7 @@ modules![
     "minibatch_grad_bf16_128",
     "minibatch_grad_layered",
     "minibatch_grad_layered_bf16",
+    "sequence_grad",
     "rollout_cartpole",
     "rollout_cartpole_wide",
     "rollout_cartpole_bf16",
@@ -58,6 +62,11 @@ modules![
     "rollout_pendulum_wide",
     "rollout_pendulum_bf16",
     "rollout_pendulum_bf16_wide",
+    "recurrent_rollout_cartpole",
+    "recurrent_rollout_acrobot",
+    "recurrent_rollout_mountain_car",
+    "recurrent_rollout_mountain_car_continuous",
+    "recurrent_rollout_pendulum",
 ];
 
 /// The module of every kernel.

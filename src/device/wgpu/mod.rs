@@ -112,13 +112,23 @@ impl Wgpu {
         if let Some(shared) = open.iter().filter_map(Weak::upgrade).find(|shared| shared.ordinal == ordinal) {
             return Ok(Wgpu::new(shared));
         }
+        let wgpu = Wgpu::apart(ordinal)?;
+        open.push(Arc::downgrade(&wgpu.shared));
+        Ok(wgpu)
+    }
+
+    /// Opens an adapter for one user alone, with a queue and pipelines of its own: a software driver compiles and runs kernels in
+    /// the one thread of a queue.
+    ///
+    /// # Errors
+    /// As [`Wgpu::open`].
+    pub fn apart(ordinal: usize) -> Result<Wgpu> {
         let opened = survey::adapter(ordinal).and_then(|adapter| new_shared(ordinal, &adapter));
-        let shared = Arc::new(opened.map_err(|reason| {
+        let shared = opened.map_err(|reason| {
             Error::new("--device", format!("no wgpu device: {reason}"))
                 .hint("`slm-fast devices` lists what there is; use `--device cpu`")
-        })?);
-        open.push(Arc::downgrade(&shared));
-        Ok(Wgpu::new(shared))
+        })?;
+        Ok(Wgpu::new(Arc::new(shared)))
     }
 
     fn new(shared: Arc<Shared>) -> Wgpu {

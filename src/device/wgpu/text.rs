@@ -57,6 +57,8 @@ files![
     "shuffle",
     "target",
     "td_grad",
+    "episode_returns",
+    "imitate",
 ];
 
 /// Where to read shaders from instead, while they are being written.

@@ -86,6 +86,7 @@ fn shape(d: &GradShape, layer: usize) -> Vec<Field> {
         flag("clip_value", d.clip_value),
         flag("symlog", d.symlog),
         flag("normalize_targets", d.normalize_targets),
+        flag("one_sided", d.one_sided),
         flag("normalize_obs", d.normalize_obs),
         word("layer", layer),
     ]

@@ -22,6 +22,7 @@ pub fn kernels(d: &SampleShape) -> Vec<Kernel> {
             word("first", d.first),
             flag("prioritized", d.drawing == Drawing::Prioritized),
             flag("ordered", d.drawing == Drawing::Ordered),
+            word("sequence", d.sequence()),
             word("newest", d.newest),
             word("n_step", d.n_step),
             flag("begins", d.begins),

@@ -15,6 +15,15 @@ const EACH: usize = 4;
 const THREADS: usize = 1024;
 const CHUNK_THREADS: usize = 256;
 
+/// The code of a way to normalise.
+pub fn normalize(by: Normalize) -> u32 {
+    match by {
+        Normalize::Standardize => STANDARDIZE,
+        Normalize::Percentile => PERCENTILE,
+        Normalize::None => NONE,
+    }
+}
+
 /// Lanes of a block and blocks of a minibatch.
 fn cut(d: &ShuffleShape) -> (usize, usize) {
     let rows = d.minibatch.min(d.m);
@@ -27,11 +36,6 @@ fn cut(d: &ShuffleShape) -> (usize, usize) {
 
 pub fn kernels(d: &ShuffleShape) -> Vec<Kernel> {
     let ((threads, chunks), minibatches) = (cut(d), d.m.div_ceil(d.minibatch));
-    let normalize = match d.normalize {
-        Normalize::Standardize => STANDARDIZE,
-        Normalize::Percentile => PERCENTILE,
-        Normalize::None => NONE,
-    };
     let kernel = |entry: &str, tiles: usize, threads: usize| Kernel {
         entry: entry.into(),
         tiles: tiles as u32,
@@ -42,7 +46,7 @@ pub fn kernels(d: &ShuffleShape) -> Vec<Kernel> {
             word("m", d.m),
             word("minibatch", d.minibatch),
             word("epochs", d.epochs),
-            word("normalize", normalize as usize),
+            word("normalize", normalize(d.normalize) as usize),
             flag("ordered", d.ordered),
             word("bits", d.m.next_power_of_two().trailing_zeros() as usize),
             word("chunk", cut(d).0 * EACH),

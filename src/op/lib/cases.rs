@@ -14,6 +14,7 @@ use crate::op::minibatch_grad::{Distance, GradShape};
 use crate::op::recurrent_rollout::RecurrentShape;
 use crate::op::rollout::{Explore, RolloutShape, Store};
 use crate::op::sequence_grad::SequenceShape;
+use crate::op::sequence_td_grad::SequenceTdShape;
 use crate::op::td_grad::{Backup, TdShape};
 use crate::op::{Draw, hyper};
 
@@ -179,6 +180,7 @@ fn all_recurrent() -> Vec<Nets> {
 pub fn sequence_shapes() -> Vec<SequenceShape> {
     let case = |nets: Nets, t: usize, envs: usize, first: usize, len: usize| SequenceShape {
         t,
+        tile: [32, 4, 8][len % 3],
         rows: GradShape { rows: t * envs, envs, start: t * first, len: t * len, obs: nets.obs(), ..grad_base(nets) },
     };
     let mut all: Vec<SequenceShape> =
@@ -196,6 +198,16 @@ pub fn sequence_shapes() -> Vec<SequenceShape> {
     all.push(case(all_recurrent().swap_remove(3), 1, 6, 2, 4));
     all.push(case(all_recurrent().swap_remove(0), 4, 70, 3, 67));
     all.push(case(all_recurrent().swap_remove(2), 5, 13, 0, 13));
+    // more environments than a gpu goes through time with by fours; activations whose slopes need what they were given
+    all.extend(
+        [4, 5].map(|nets| SequenceShape { tile: 32, ..case(all_recurrent().swap_remove(nets), 2, 515, 0, 514) }),
+    );
+    // more than one tile of 64 in every matrix
+    let wide = Policy::Gaussian { n: 3, free_std: true, squashed: false };
+    all.push(case(recurrent(70, &[67], Cell::Lstm, 66, wide, Value::Own), 3, 9, 1, 7));
+    let mut before = with(2, &|_| {});
+    before.rows.nets.body.as_mut().expect("a body").front.activation = Activation::Gelu;
+    all.push(before);
     all
 }
 
@@ -369,6 +381,55 @@ pub fn td_shapes() -> Vec<TdShape> {
     all.push(wide(&[70, 130], relu, true, Backup::Double));
     all.push(wide(&[100], selu, false, Backup::Sarsa));
     all.push(TdShape { normalize_obs: true, ..wide(&[65, 20], Activation::Gelu, false, Backup::Target) });
+    all
+}
+
+/// Cases of `sequence_td_grad`: both cells, every backup, with and without burn-in and n-step returns, ragged tiles.
+pub fn sequence_td_shapes() -> Vec<SequenceTdShape> {
+    let case = |body: (usize, &[usize], Cell, usize), actions, dueling, backup, steps: [usize; 3], count| {
+        let (input, layers, cell, hidden) = body;
+        let rows = count * steps.iter().sum::<usize>();
+        let net = Mlp {
+            input: hidden,
+            hidden: Vec::new(),
+            activation: Activation::Tanh,
+            output: actions + usize::from(dueling),
+        };
+        let td = TdShape {
+            net,
+            actions,
+            dueling,
+            rows: 4 * 11,
+            envs: 4,
+            samples: rows + 9,
+            start: 5,
+            batch: count * steps[1],
+            backup,
+            distance: Distance::SmoothL1 { beta: 0.7 },
+            normalize_obs: false,
+            tile_rows: 0,
+        };
+        let body = Body::new(input, layers, Activation::Tanh, cell, hidden);
+        SequenceTdShape { td, body, burn_in: steps[0], learned: steps[1], ahead: steps[2] }
+    };
+    let mut all = vec![
+        case((4, &[9], Cell::Gru, 16), 2, false, Backup::Double, [0, 7, 0], 5),
+        case((3, &[], Cell::Lstm, 7), 3, false, Backup::Target, [3, 4, 0], 6),
+        case((2, &[20, 6], Cell::Gru, 13), 2, false, Backup::Own, [2, 5, 2], 4),
+        case((5, &[], Cell::Lstm, 17), 3, true, Backup::Double, [1, 6, 1], 3),
+        case((1, &[1], Cell::Gru, 1), 1, true, Backup::Target, [0, 9, 0], 1),
+        // one step; several tiles, the last one ragged, of more rows than a block
+        case((4, &[3], Cell::Lstm, 1), 2, false, Backup::Own, [0, 1, 0], 9),
+        case((4, &[9], Cell::Gru, 16), 2, false, Backup::Double, [2, 3, 1], 70),
+    ];
+    let with = |case: usize, change: &dyn Fn(&mut TdShape)| {
+        let mut shape = all[case].clone();
+        change(&mut shape.td);
+        shape
+    };
+    let more =
+        [with(0, &|d| (d.distance, d.normalize_obs) = (Distance::Mse, true)), with(3, &|d| d.normalize_obs = true)];
+    all.extend(more);
     all
 }
 

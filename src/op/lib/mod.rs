@@ -14,6 +14,7 @@ pub mod policy;
 pub mod recurrent;
 pub mod renorm;
 pub mod rng;
+pub mod sequences;
 pub mod simd;
 pub mod soft;
 pub mod sums;

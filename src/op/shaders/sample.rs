@@ -16,6 +16,7 @@ pub fn shaders(d: &SampleShape) -> Vec<Shader> {
         word("batch", d.batch),
         flag("prioritized", d.drawing == Drawing::Prioritized),
         flag("ordered", d.drawing == Drawing::Ordered),
+        word("sequence", d.sequence()),
         word("n_step", d.n_step),
     ];
     shape.extend(tree(d.rows()));
