@@ -89,3 +89,9 @@ fn sac_with_discrete_actions_balances_the_pole() {
     let (first, last) = learn_with("sac/sac_cartpole.json", 20_000, &SMALL);
     assert!(first < 60.0 && last > 100.0, "{first} -> {last}");
 }
+
+#[test]
+fn sac_with_a_gumbel_softmax_balances_the_pole() {
+    let (first, last) = learn_with("sac/sac_gumbel_cartpole.json", 20_000, &SMALL);
+    assert!(first < 60.0 && last > 100.0, "{first} -> {last}");
+}
