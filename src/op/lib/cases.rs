@@ -250,6 +250,13 @@ pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
         shape.rollout.params = nets;
         all.push(shape);
     }
+    // more environments than a gpu takes by fours; more units than a block of it has lanes for
+    all.push(case("CartPole-v1", discrete(2), Cell::Gru, Value::Shared, 2, 513));
+    all.push(case("Acrobot-v1", discrete(3), Cell::Lstm, Value::Own, 2, 515));
+    let mut wide = all[1].clone();
+    let nets = recurrent(6, &[70, 6], Cell::Lstm, 70, discrete(3), Value::Own);
+    wide.rollout = RolloutShape { t: 3, n: 5, params: nets.len(), nets: Some(nets), ..wide.rollout };
+    all.push(wide);
     // into a ring that the steps go round in, a part of the way into an iteration; more parameters than the nets'
     let explored = [Explore::EpsilonGreedy, Explore::Boltzmann, Explore::Greedy, Explore::Sample, Explore::Uniform];
     for (explore, case) in explored.into_iter().zip([4, 5, 1, 2, 0]) {
