@@ -26,7 +26,7 @@ const OFF_POLICY: [(&str, &str); 3] = [
 /// What makes of these a training that goes on for as long as a rate is measured, with a ring that many sessions have
 /// room for.
 const LONG: [(&str, &str); 3] =
-    [("env.max_frame", "2000000000"), ("meta.log_frequency", "100000"), ("agent.memory.max_size", "50000")];
+    [("env.max_frame", "200000000"), ("meta.log_frequency", "100000"), ("agent.memory.max_size", "50000")];
 
 struct Bench<'a> {
     gpu: &'a Gpu,
@@ -129,7 +129,10 @@ pub fn run(gpu: &Gpu, options: &Options) {
     if gpu.is_software() {
         b.rate(&format!("f32.64x{STEPS}"), &many(64, STEPS, 64, "f32"), 1);
         b.rate("slm_lab.4_sessions", &load("specs/ppo/ppo_cartpole.json", &[]), 4);
-        OFF_POLICY.iter().for_each(|(name, path)| b.rate(&format!("{name}.1_sessions"), &load(path, &LONG), 1));
+        let small = [("agent.net.hid_layers", "[16, 16]"), ("agent.memory.batch_size", "16")];
+        for (name, path) in OFF_POLICY {
+            b.rate(&format!("{name}_2x16.1_sessions"), &load(path, &[&LONG[..], &small].concat()), 1);
+        }
         return;
     }
     b.whole("ppo_cartpole_4x128_purejaxrl", &load(PUREJAXRL, &[]), SAMPLES);
