@@ -3,9 +3,11 @@
 mod imitation;
 mod off_policy;
 mod seen;
+mod sequences;
 
 pub use imitation::Imitation;
 pub use off_policy::{Method, OffPolicy, explore};
+pub use sequences::Sequence;
 
 use crate::device::Precision;
 use crate::device::cpu::Isa;
@@ -96,7 +98,7 @@ impl Plan {
             .hint("lower `env.num_envs` or the horizon")
         })?;
         let minibatch = minibatch.min(rows);
-        if nets.body.is_some() && !minibatch.is_multiple_of(horizon) {
+        if nets.body.is_some() && off_policy.is_none() && !minibatch.is_multiple_of(horizon) {
             let place = "agent.algorithm.minibatch_size";
             let what = format!("{minibatch} rows are no whole sequences of the horizon, {horizon} steps");
             return Err(Error::new(place, what).hint(format!(
@@ -199,6 +201,7 @@ impl Plan {
         match self.off_policy.map(|off_policy| off_policy.method) {
             None if self.nets.body.is_some() => "sequence_grad",
             None => "minibatch_grad",
+            Some(Method::Q { .. }) if self.nets.body.is_some() => "sequence_td_grad",
             Some(Method::Q { .. }) => "td_grad",
             Some(Method::Soft { .. }) if group < 2 => "actor_grad",
             Some(Method::Soft { crossed: true, .. }) => "crossq_grad",

@@ -69,6 +69,22 @@ fn recurrent_nets_remember_what_they_do_not_see() {
 }
 
 #[test]
+fn a_recurrent_q_net_remembers_what_it_does_not_see() {
+    let small = [
+        ("agent.net.fc_hid_layers", "[16]"),
+        ("agent.net.rnn_hidden_size", "32"),
+        ("agent.net.seq_len", "10"),
+        ("agent.net.burn_in", "4"),
+        ("agent.net.optim_spec.lr", "0.002"),
+        ("agent.memory.batch_size", "16"),
+        ("agent.algorithm.explore_var_spec.end_step", "10000"),
+    ];
+    // an MLP of the same budget stays at 45
+    let (first, last) = learn_with("dqn/dqn_gru_cartpole_masked.json", 30_000, &small);
+    assert!(first < 60.0 && last > 90.0, "{first} -> {last}");
+}
+
+#[test]
 fn ppo_swings_the_pendulum_up() {
     let (first, last) = learn("ppo/ppo_pendulum.json", 100_000);
     assert!(first < -900.0 && last > first + 300.0, "{first} -> {last}");

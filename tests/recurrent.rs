@@ -40,6 +40,18 @@ fn a2c() -> Value {
     json!({ "name": "ActorCritic", "gamma": 0.95, "lam": 0.9, "training_frequency": 13 })
 }
 
+/// A Q net that learns from sequences out of a memory that goes round.
+fn replayed(algorithm: &str, net: &Value) -> Value {
+    let keys = json!({ "name": algorithm, "gamma": 0.95, "training_batch_iter": 2, "training_iter": 2,
+        "training_frequency": 10, "num_step_returns": 2, "action_policy": "epsilon_greedy", "action_pdtype": "Argmax",
+        "explore_var_spec": { "name": "linear_decay", "start_val": 1.0, "end_val": 0.1, "end_step": 1000 } });
+    let mut spec = small("CartPole-v1", &keys, &json!({ "seq_len": 5, "burn_in": 3, "update_frequency": 100 }));
+    spec["agent"]["memory"] = json!({ "name": "Replay", "batch_size": 6, "max_size": 300 });
+    spec["agent"]["net"].as_object_mut().expect("an object").remove("shared");
+    merge(&mut spec["agent"]["net"], net);
+    spec
+}
+
 fn load(spec: Value) -> slm_fast::error::Result<Loaded> {
     spec::from_value(spec, "small", &[])
 }
@@ -60,6 +72,12 @@ fn plans() -> Vec<Plan> {
             &json!({ "name": "Reinforce", "gamma": 0.95, "training_frequency": 20 }),
             &json!({}),
         )),
+        plan(replayed("DoubleDQN", &json!({}))),
+        plan(replayed(
+            "DQN",
+            &json!({ "cell_type": "LSTM", "fc_hid_layers": [], "update_type": "polyak", "polyak_coef": 0.1 }),
+        )),
+        plan(replayed("VanillaDQN", &json!({ "seq_len": 1, "burn_in": 0 }))),
     ]
 }
 
@@ -229,6 +247,44 @@ fn what_does_not_fit_is_refused_with_its_place() {
     half["meta"]["precision"] = json!("bf16");
     let error = Plan::new(&load(half).expect("a spec that loads").spec).expect_err("bf16").to_string();
     assert!(error.contains("meta.precision: bf16 is not built yet for RecurrentNet"), "{error}");
-    let warnings = load(change("/agent/net/seq_len", json!(4))).expect("ignored").warnings;
-    assert!(warnings.len() == 1 && warnings[0].starts_with("agent.net.seq_len: ignored"), "{warnings:?}");
+    for key in ["seq_len", "burn_in"] {
+        let warnings = load(change(&format!("/agent/net/{key}"), json!(4))).expect("ignored").warnings;
+        assert!(warnings.len() == 1 && warnings[0].starts_with(&format!("agent.net.{key}: ignored")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_memory_without_room_for_a_sequence_is_refused_with_its_place() {
+    let change = |place: &str, value: Value| {
+        let mut spec = replayed("DQN", &json!({}));
+        let (section, key) = place.rsplit_once('/').expect("a place");
+        spec.pointer_mut(section).expect("a section")[key] = value;
+        spec
+    };
+    let priorities =
+        json!({ "name": "PrioritizedReplay", "batch_size": 6, "max_size": 300, "alpha": 0.6, "epsilon": 0.01 });
+    for (place, value, what) in [
+        ("/agent/net/seq_len", Value::Null, "agent.net.seq_len: missing key"),
+        ("/agent/net/burn_in", json!(60), "agent.memory.max_size: 300 rows are 60 vector steps, and a sequence has 66"),
+        ("/agent/net/burn_in", json!(usize::MAX), "agent.memory.batch_size"),
+        ("/agent/memory/max_size", json!(40), "agent.memory.max_size: 40 rows are 8 vector steps"),
+        ("/agent/algorithm/training_start_step", json!(44), "44 frames are 8 vector steps, and a sequence has 9"),
+        ("/agent/memory/use_cer", json!(true), "agent.memory.use_cer"),
+        ("/agent/memory", priorities, "agent.memory.name: priorities of sequences are not built yet"),
+    ] {
+        let loaded = load(change(place, value)).expect("a spec that loads");
+        let error = Plan::new(&loaded.spec).expect_err(what).to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let mut without = replayed("DQN", &json!({ "type": "MLPNet", "hid_layers": [9] }));
+    for key in ["cell_type", "fc_hid_layers", "rnn_hidden_size", "seq_len"] {
+        without["agent"]["net"].as_object_mut().expect("an object").remove(key);
+    }
+    let warnings = load(without).expect("ignored").warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("agent.net.burn_in: ignored"), "{warnings:?}");
+    assert_eq!(load(change("/agent/net/seq_len", json!(0))).expect_err("no step").place, "agent.net.seq_len");
+    let plan = plan(replayed("DQN", &json!({})));
+    assert_eq!(plan.warmup(), 9, "a whole sequence, where the spec does not say");
+    let text = plan.to_string();
+    assert!(text.contains("2 batches of 6 sequences of 5 steps behind 3 others"), "{text}");
 }

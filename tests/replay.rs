@@ -23,6 +23,7 @@ struct Ring {
     last: Buf<u32>,
     returns: Buf<f32>,
     discount: Buf<f32>,
+    weight: Buf<f32>,
     error: Buf<f32>,
     tree: Buf<f32>,
     top: Buf<f32>,
@@ -115,6 +116,7 @@ impl Ring {
             last,
             returns,
             discount,
+            weight,
             error,
             tree,
             top,
@@ -123,6 +125,12 @@ impl Ring {
 
     fn at(&mut self, step: usize) {
         self.memory.write(self.clock, 0)[CLOCK_STEP] = step as u32;
+    }
+
+    /// Other draws at the same step.
+    fn seed(&mut self, seed: usize) {
+        let key = self.memory.layout().entries().iter().position(|e| e.name == "seed").expect("it has a seed");
+        self.memory.words_mut(key, 0)[1] = seed as u32;
     }
 
     fn draw(&mut self) -> &[u32] {
@@ -176,13 +184,45 @@ fn uniform_rows_are_drawn_equally_often_from_what_is_there() {
         for step in 0..10_000 {
             // while the ring fills, the clock has to stand still, and the seed moves instead
             ring.at(if begin == 20 { begin } else { begin + step });
-            let key = ring.memory.layout().entries().iter().position(|e| e.name == "seed").expect("it has a seed");
-            ring.memory.words_mut(key, 0)[1] = step as u32;
+            ring.seed(step);
             ring.draw().iter().for_each(|&row| counts[row as usize] += 1);
         }
         let (found, bound) = chi_square(&counts, &vec![1.0; rows]);
         assert!(found < bound, "{found} for at most {bound}");
     }
+}
+
+#[test]
+fn sequences_are_steps_of_one_environment_one_after_another_and_all_are_drawn_equally_often() {
+    let (c, n, steps, sequences) = (20, 3, 6, 7);
+    let drawing = Drawing::Sequences { steps };
+    let mut ring = Ring::new(Size { c, n, batch: steps * sequences, n_step: 2, newest: 0, drawing });
+    // 11 vector steps are there, then all, with the seam in the middle
+    for (newest, filled) in [(10, 11), (1_000_006, c)] {
+        let mut counts = vec![0; (filled + 1 - steps) * n];
+        let oldest = newest + 1 - filled;
+        for seed in 0..10_000 {
+            ring.at(newest);
+            ring.seed(seed);
+            let index = ring.draw();
+            for i in 0..sequences {
+                let row = |t: usize| index[t * sequences + i] as usize;
+                let start = (row(0) / n + c - oldest % c) % c;
+                for t in 0..steps {
+                    assert_eq!(row(t), (oldest + start + t) % c * n + row(0) % n, "step {t} behind {start}");
+                }
+                // a start that does not fit is out of bounds
+                counts[start * n + row(0) % n] += 1;
+            }
+            assert!(ring.memory.read(ring.weight, 0).iter().all(|&weight| weight == 1.0));
+        }
+        let (found, bound) = chi_square(&counts, &vec![1.0; counts.len()]);
+        assert!(found < bound, "{found} for at most {bound}");
+    }
+    // one step less than a sequence
+    ring.at(steps - 2);
+    ring.draw();
+    assert!(ring.memory.read(ring.weight, 0).iter().all(|&weight| weight == 0.0));
 }
 
 #[test]

@@ -237,7 +237,7 @@ impl<'a> Recorder<'a> {
         let states = recurrent::States::new(plan, layout);
         let imitation = imitation::Records::new(plan, layout);
         // recurrent nets learn from whole sequences: what has an order is the environments
-        let ordered = if states.is_some() { n } else { m };
+        let ordered = if states.is_some() && t > 0 { n } else { m };
         let index = layout.buf("index", &[plan.epochs, ordered], Keep::Scratch);
         // what is read back at a log point lies side by side, so that it comes as one copy
         let clock = layout.buf("clock", &[hyper::CLOCK_LEN], Keep::Saved);

@@ -1,4 +1,5 @@
-//! What recurrent nets have in place of other ops: rollouts with a state, minibatches of whole sequences.
+//! What recurrent nets have in place of other ops: rollouts with a state, minibatches of whole sequences, batches of
+//! sequences out of a replay ring.
 
 use super::{Buffers, Recorder};
 use crate::device::{Buf, Keep, Layout, Queue};
@@ -8,6 +9,8 @@ use crate::op::recurrent_rollout::{RecurrentRollout, RecurrentShape};
 use crate::op::rollout::RolloutShape;
 use crate::op::sequence_grad::{SequenceGrad, SequenceShape, tile};
 use crate::op::sequence_order::{OrderShape, SequenceOrder};
+use crate::op::sequence_td_grad::{SequenceTdGrad, SequenceTdShape};
+use crate::op::td_grad::TdShape;
 use crate::plan::Plan;
 
 /// Buffers of a cohort with recurrent nets.
@@ -15,7 +18,7 @@ use crate::plan::Plan;
 pub struct States {
     /// `[N, bodies, ..]` what every environment's bodies carry from step to step.
     pub state: Buf<f32>,
-    /// The same at the rollout's beginning.
+    /// `[1, N, ..]` the same at the rollout's beginning; `[C, N, ..]` before the step of every slot of a replay ring.
     pub first_state: Buf<f32>,
 }
 
@@ -23,10 +26,12 @@ impl States {
     /// Those of a plan whose nets are recurrent.
     pub(super) fn new(plan: &Plan, layout: &mut Layout) -> Option<States> {
         plan.nets.body.as_ref()?;
-        let shape = [plan.num_envs as usize, plan.nets.state_len()];
+        let (n, len) = (plan.num_envs as usize, plan.nets.state_len());
+        let (kept, keep) =
+            plan.off_policy.map_or((1, Keep::Scratch), |memory| (memory.ring, super::replay::keep(plan)));
         Some(States {
-            state: layout.buf("state", &shape, Keep::Saved),
-            first_state: layout.buf("first_state", &shape, Keep::Scratch),
+            state: layout.buf("state", &[n, len], Keep::Saved),
+            first_state: layout.buf("first_state", &[kept, n, len], keep),
         })
     }
 }
@@ -113,6 +118,43 @@ impl Recorder<'_> {
             params: b.params,
             partial,
             partial_loss,
+        }
+        .record(self.layout, q);
+        (tiles, (partial, partial_loss))
+    }
+
+    /// The gradient of a batch of sequences: tiles, and the partial gradients and losses.
+    pub(super) fn sequences_td(&mut self, q: &mut Queue, states: States, td: TdShape) -> (usize, (Buf<f32>, Buf<f32>)) {
+        let (p, b, memory) = (self.plan, self.b, self.memory());
+        let sequence = memory.sequence.expect("a recurrent net learns from sequences");
+        let shape = SequenceTdShape {
+            td: TdShape { batch: memory.learned(), ..td },
+            body: p.nets.body.clone().expect("a recurrent net has a body"),
+            burn_in: sequence.burn_in,
+            learned: sequence.learned,
+            ahead: sequence.ahead,
+        };
+        let tiles = shape.tiles();
+        let (partial, partial_loss) = self.gradient(tiles, p.params);
+        SequenceTdGrad {
+            shape,
+            index: b.replay.index,
+            last: b.replay.last,
+            returns: b.replay.returns,
+            discount: b.replay.discount,
+            weight: b.replay.weight,
+            obs: b.obs,
+            next_obs: b.next_obs,
+            ended: b.ended,
+            first_state: states.first_state,
+            action: b.action,
+            normalizer: b.normalizer,
+            hyper: b.hyper,
+            params: b.params,
+            target: b.replay.target,
+            partial,
+            partial_loss,
+            error: b.replay.error,
         }
         .record(self.layout, q);
         (tiles, (partial, partial_loss))

@@ -1,7 +1,7 @@
 //! The words of algorithms that learn from a ring of transitions: gather, sample, prioritize, a temporal-difference step,
 //! a target net that follows.
 
-use super::{Recorder, Records, rollout};
+use super::{Recorder, Records, record_rollout};
 use crate::device::{Buf, Keep, Layout, Queue};
 use crate::op::Shape;
 use crate::op::lib::acting::Explore;
@@ -44,7 +44,7 @@ pub(super) fn keep(plan: &Plan) -> Keep {
 impl ReplayBuffers {
     pub(super) fn new(plan: &Plan, layout: &mut Layout) -> ReplayBuffers {
         let memory = plan.off_policy;
-        let drawn = memory.map(|m| (m.samples(), m.batch, m.prioritized(), m.ring));
+        let drawn = memory.map(|m| (m.samples(), m.learned(), m.prioritized(), m.ring));
         // rows of episodes that go on are not to be drawn, so what is imitated has priorities always
         let drawn = drawn.or(plan.imitation.map(|m| (m.samples(), m.batch, true, m.ring)));
         let (samples, batch, prioritized, ring) = drawn.unwrap_or((0, 0, false, 0));
@@ -83,7 +83,7 @@ pub(super) fn fill(
     let memory = r.memory();
     r.begin(&mut queue, steps);
     let store = Store::Ring { steps: memory.ring, at: 0, of: steps };
-    rollout(&b, RolloutShape { explore, store, ..r.rollout_shape(steps) }).record(r.layout, &mut queue);
+    record_rollout(&b, RolloutShape { explore, store, ..r.rollout_shape(steps) }, r.layout, &mut queue);
     if memory.prioritized() {
         r.priorities(&mut queue, steps, steps, 0, 0);
     }
@@ -105,8 +105,8 @@ impl Recorder<'_> {
     pub(super) fn gather(&mut self, q: &mut Queue, round: usize) {
         let (memory, b) = (self.memory(), self.b);
         let store = Store::Ring { steps: memory.ring, at: round * memory.every, of: self.plan.horizon };
-        rollout(&b, RolloutShape { explore: memory.explore, store, ..self.rollout_shape(memory.every) })
-            .record(self.layout, q);
+        let shape = RolloutShape { explore: memory.explore, store, ..self.rollout_shape(memory.every) };
+        record_rollout(&b, shape, self.layout, q);
         if memory.prioritized() {
             self.priorities(q, self.gathered(round), memory.every, 0, 0);
         }
@@ -175,8 +175,22 @@ impl Recorder<'_> {
             normalize_obs: p.filters_obs(),
             tile_rows: tile_rows(self.layout.kind(), &p.nets.actor, memory.batch),
         };
-        let tiles = shape.tiles();
-        let (partial, partial_loss) = self.gradient(tiles, p.params);
+        let (tiles, (partial, partial_loss)) = match b.states {
+            None => self.transitions(q, shape),
+            Some(states) => self.sequences_td(q, states, shape),
+        };
+        self.optimize(
+            q,
+            OptimizeShape::new(p.params, tiles, memory.learned(), p.groups.clone()),
+            partial,
+            partial_loss,
+        );
+    }
+
+    /// The gradient of a batch of transitions: tiles, and the partial gradients and losses.
+    fn transitions(&mut self, q: &mut Queue, shape: TdShape) -> (usize, (Buf<f32>, Buf<f32>)) {
+        let (b, tiles) = (self.b, shape.tiles());
+        let (partial, partial_loss) = self.gradient(tiles, self.plan.params);
         TdGrad {
             shape,
             index: b.replay.index,
@@ -196,7 +210,7 @@ impl Recorder<'_> {
             error: b.replay.error,
         }
         .record(self.layout, q);
-        self.optimize(q, OptimizeShape::new(p.params, tiles, memory.batch, p.groups.clone()), partial, partial_loss);
+        (tiles, (partial, partial_loss))
     }
 
     /// A step of the optimiser.

@@ -1,6 +1,6 @@
 //! What of a plan belongs to algorithms that learn step by step from a ring of transitions: value-based and off-policy.
 
-use super::{MAX_ROWS, activation};
+use super::{MAX_ROWS, Sequence, activation};
 use crate::env::{ActionSpace, EnvSpec};
 use crate::error::{Error, Result};
 use crate::op::hyper;
@@ -35,6 +35,8 @@ pub struct OffPolicy {
     /// Rows of a batch, `B`.
     pub batch: usize,
     pub drawing: Drawing,
+    /// What a batch is made of where the net is recurrent.
+    pub sequence: Option<Sequence>,
     /// Whether the ring is in the resumable checkpoint; without, a resumed run fills it before it learns on.
     pub in_checkpoint: bool,
     /// Newest rows that take the last places of the first batch of a training.
@@ -92,6 +94,7 @@ impl OffPolicy {
                 repeats: 1,
                 batch: a.training_frequency * n,
                 drawing: Drawing::Ordered,
+                sequence: None,
                 in_checkpoint,
                 newest: 0,
                 n_step: 1,
@@ -115,6 +118,7 @@ impl OffPolicy {
                     repeats: a.training_batch_iter,
                     batch,
                     drawing,
+                    sequence: None,
                     in_checkpoint,
                     newest: if newest { every * n } else { 0 },
                     n_step: a.num_step_returns,
@@ -153,6 +157,7 @@ impl OffPolicy {
                     repeats: 1,
                     batch,
                     drawing,
+                    sequence: None,
                     in_checkpoint,
                     newest: if newest { every * n } else { 0 },
                     n_step: 1,
@@ -167,7 +172,7 @@ impl OffPolicy {
             _ => return Ok(None),
         };
         plan.check(spec)?;
-        Ok(Some(plan))
+        plan.with_sequences(spec).map(Some)
     }
 
     /// Numbers that no launch could take.
@@ -357,14 +362,15 @@ impl fmt::Display for Outline<'_> {
         };
         writeln!(f, "  memory        {} vector steps = {} transitions, {drawn}", p.ring, p.ring * n)?;
         writeln!(f, "  exploration   {:?}; {} frames before the first training", p.explore, p.warmup * n)?;
-        let per_frame = p.steps_per_frame(n);
+        let (per_frame, frames, updates, repeats) = (p.steps_per_frame(n), p.every * n, p.updates, p.repeats);
+        let batch = match p.sequence {
+            None => format!("{} rows", p.batch),
+            Some(s) => format!("{} sequences of {} steps behind {} others", p.batch / s.steps(), s.learned, s.burn_in),
+        };
         writeln!(
             f,
-            "  learning      every {} frames {} batches of {} rows, {} gradient steps each: {per_frame} a frame",
-            p.every * n,
-            p.updates,
-            p.batch,
-            p.repeats
+            "  learning      every {frames} frames {updates} batches of {batch}, {repeats} gradient steps each: {per_frame} a \
+             frame"
         )
     }
 }

@@ -145,6 +145,7 @@ fn net(place: &str, net: &Net) -> Result<()> {
         above(&at(key), norm.unwrap_or(1.0), 0.0)?;
     }
     counted(&at("rnn_hidden_size"), net.rnn_hidden_size.unwrap_or(1), MAX_WIDTH)?;
+    positive(&at("seq_len"), net.seq_len.unwrap_or(1))?;
     if let Some(a) = &net.batch_renorm {
         let at = |inner: &str| at(&format!("batch_renorm.{inner}"));
         within(&at("momentum"), a.momentum, 0.0, 1.0)?;

@@ -48,6 +48,10 @@ pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
         if algorithm == "Reinforce" {
             drop_keys(spec, section, &["shared", "use_same_optim"], "Reinforce has one net", warnings);
         }
+        if net_type != "RecurrentNet" {
+            let why = format!("{net_type} has no state to bring up to date");
+            drop_keys(spec, section, &["burn_in"], &why, warnings);
+        }
         match net_type.as_str() {
             "MLPNet" => {
                 let why = "MLPNet does not scale observations; see env.normalize_obs";
@@ -62,8 +66,10 @@ pub(super) fn take_out(spec: &mut Value, warnings: &mut Vec<String>) {
                 }
             }
             "RecurrentNet" => {
-                let why = "states are carried through rollouts, and sequences are as long as the rollout";
-                drop_keys(spec, section, &["seq_len"], why, warnings);
+                if family != Family::OneNet {
+                    let why = "states are carried through rollouts, and sequences are as long as the rollout";
+                    drop_keys(spec, section, &["seq_len", "burn_in"], why, warnings);
+                }
                 let layers = object(spec, section).and_then(|net| net.get("hid_layers").and_then(Value::as_array));
                 if layers.is_some_and(|l| !l.is_empty()) {
                     let why = "RecurrentNet has the layers of `fc_hid_layers` before its cell, and none behind";

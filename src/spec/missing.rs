@@ -30,14 +30,8 @@ impl Spec {
         list.algorithm(&self.agent.algorithm);
         list.memory(&self.agent.algorithm, &self.agent.memory);
         list.net("agent.net", &self.agent.net);
-        if self.agent.net.kind == NetType::RecurrentNet
-            && !matches!(self.agent.algorithm, Algorithm::Reinforce(_) | Algorithm::ActorCritic(_) | Algorithm::PPO(_))
-        {
-            let name = self.agent.algorithm.name();
-            list.add(
-                "agent.net.type",
-                format!("RecurrentNet is not built yet for {name}; for Reinforce, ActorCritic and PPO it is"),
-            );
+        if self.agent.net.kind == NetType::RecurrentNet {
+            list.remembering(&self.agent);
         }
         list.critics(&self.agent);
         if self.agent.net.kind == NetType::RecurrentNet && self.meta.precision == Precision::Bf16 {
@@ -166,6 +160,30 @@ impl List {
                 "agent.algorithm.lam",
                 "returns of whole episodes are not built yet; set `lam` or `num_step_returns`",
             );
+        }
+    }
+
+    /// Who learns with a recurrent net, and from which memory.
+    fn remembering(&mut self, agent: &Agent) {
+        use Algorithm::{ActorCritic, DQN, DQNBase, DoubleDQN, PPO, Reinforce, VanillaDQN};
+        match &agent.algorithm {
+            Reinforce(_) | ActorCritic(_) | PPO(_) => {}
+            VanillaDQN(_) | DQNBase(_) | DQN(_) | DoubleDQN(_) => match &agent.memory {
+                Memory::PrioritizedReplay(_) => {
+                    let what = "priorities of sequences are not built yet; for a RecurrentNet Replay is";
+                    self.add("agent.memory.name", what);
+                }
+                Memory::Replay(a) if a.use_cer => {
+                    let what = "the newest sequences in every batch are not built yet; for a RecurrentNet `false` is";
+                    self.add("agent.memory.use_cer", what);
+                }
+                _ => {}
+            },
+            other => {
+                let built = "Reinforce, ActorCritic, PPO, VanillaDQN, DQN and DoubleDQN";
+                let what = format!("RecurrentNet is not built yet for {}; for {built} it is", other.name());
+                self.add("agent.net.type", what);
+            }
         }
     }
 

@@ -289,9 +289,14 @@ pub struct Net {
     /// RecurrentNet: run the cell both ways; not built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bidirectional: Option<bool>,
-    /// States of one sequence in SLM Lab's RecurrentNet; not read, since sequences are as long as the rollout.
+    /// RecurrentNet that learns from a replay memory: steps of a sequence that are learnt from; `batch_size` counts
+    /// sequences. Not read by algorithms that learn from rollouts, whose sequences are as long as the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq_len: Option<usize>,
+    /// RecurrentNet that learns from a replay memory: steps before those that are learnt from, which only bring the state
+    /// that was stored with the sequence up to date; null: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn_in: Option<usize>,
 }
 
 /// What one net (a policy, a critic, or the shared body) is made of.
