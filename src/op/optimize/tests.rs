@@ -130,7 +130,7 @@ fn groups_are_clipped_apart_and_losses_are_means() {
 fn the_first_number_that_is_not_finite_stops_the_session() {
     let fine = [1.0; 10];
     let mut bench = two_groups();
-    bench.memory.write(bench.clock, 0).copy_from_slice(&[70, 0, 0, 0]);
+    bench.memory.write(bench.clock, 0)[hyper::CLOCK_STEP] = 70;
     bench.step(&fine);
     let before = bench.memory.read(bench.params, 0).to_vec();
     let mut bad = fine;
