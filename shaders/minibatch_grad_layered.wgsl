@@ -100,27 +100,8 @@ fn minibatch_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local
     // a lane per row
     if (row + lane >= d.len) { return; }
     let mine = side.here + (row + lane) * side.out_row;
-    let bias = side.bias;
-    let m = row_of(s, row + lane);
-    let n = numbers_of(s);
-    var losses = LossSums();
-    if (is_critic) {
-        put(mine, value_row(s, m, n, get_f(mine) + get_f(bias), &losses));
-    } else {
-        var out: Outputs;
-        var slopes: Outputs;
-        for (var j = 0u; j < POLICY_OUTPUTS; j++) { out[j] = get_f(mine + j) + get_f(bias + j); }
-        load_free(s, &out);
-        actor_row(s, m, n, &out, &slopes, &losses);
-        if (SHARED_VALUE) {
-            let value = get_f(mine + POLICY_OUTPUTS) + get_f(bias + POLICY_OUTPUTS);
-            put(mine + POLICY_OUTPUTS, value_row(s, m, n, value, &losses));
-        }
-        for (var j = 0u; j < POLICY_WORDS; j++) { put(mine + place(j), slopes[j]); }
-    }
-    for (var c = 0u; c < SUMS_LOSSES; c++) {
-        if (owns(is_critic, c)) { put(scratch_of(s, d.losses) + c * d.len + row + lane, losses[c]); }
-    }
+    let losses = scratch_of(s, d.losses) + row + lane;
+    judge_row(s, is_critic, row_of(s, row + lane), mine, side.bias, losses);
 }
 
 // Losses of a tile of rows, by one block.

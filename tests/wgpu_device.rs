@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::gpu::{self, check, q_plan, soft_plan};
+use common::gpu::{self, check, q_plan, recurrent_plan, soft_plan};
 use common::wgpu::adapter;
 use slm_fast::device::wgpu::Wgpu;
 use slm_fast::device::{Device, Limits};
@@ -99,6 +99,15 @@ fn soft_actor_critic_and_crossq_end_in_the_same_bits_and_begin_as_on_the_cpu() {
         gpu::after_some_iterations_as_the_cpu(&soft_plan(10_000, algorithm, "CartPole-v1"), 3, open);
     }
     gpu::after_some_iterations_as_the_cpu(&gpu::gumbel_plan(10_000), 3, open);
+}
+
+#[test]
+fn recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu() {
+    let Some(_held) = adapter() else { return };
+    gpu::ends_in_the_same_bits_with(&recurrent_plan(360, "PPO", "CartPole-v1", true), open);
+    for (algorithm, env, shared) in [("ActorCritic", "Pendulum-v1", false), ("Reinforce", "Acrobot-v1", true)] {
+        gpu::after_some_iterations_as_the_cpu(&recurrent_plan(10_000, algorithm, env, shared), 2, open);
+    }
 }
 
 #[test]

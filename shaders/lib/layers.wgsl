@@ -52,23 +52,26 @@ fn layer_forward(z: u32, side: Side, rows: u32, row: u32, col: u32, lane: u32) {
     }
 }
 
-// Outputs of the rows from `row` on, without their bias.
-fn layer_outputs(side: Side, rows: u32, row: u32, lane: u32) {
-    let here = side.here + row * side.out_row;
-    for (var col = 0u; col < side.output; col += SIDE) {
-        var sums = TileSums();
-        let left = Matrix(side.below + row * side.input, side.input, 1u, rows - row, side.input);
-        let weight = side.weight + col * side.input;
-        multiply(left, Matrix(weight, side.input, 1u, side.output - col, side.input), lane, &sums);
-        for (var half = 0u; half < 2u; half++) {
-            keep_half(half, lane, &sums);
-            let first = row + half * HALF_SIDE;
-            for (var i = 0u; i < min(max(rows, first) - first, HALF_SIDE); i++) {
-                let word = (half * HALF_SIDE + i) * side.out_row + col + lane;
-                if (col + lane < side.output) { put(here + word, kept(i, lane)); }
-            }
+// Outputs without their bias: the tile from (row, col) on.
+fn layer_tile(side: Side, rows: u32, row: u32, col: u32, lane: u32) {
+    if (col >= side.output) { return; }
+    var sums = TileSums();
+    let left = Matrix(side.below + row * side.input, side.input, 1u, rows - row, side.input);
+    let weight = side.weight + col * side.input;
+    multiply(left, Matrix(weight, side.input, 1u, side.output - col, side.input), lane, &sums);
+    for (var half = 0u; half < 2u; half++) {
+        keep_half(half, lane, &sums);
+        let first = row + half * HALF_SIDE;
+        for (var i = 0u; i < min(max(rows, first) - first, HALF_SIDE); i++) {
+            let word = side.here + (first + i) * side.out_row + col + lane;
+            if (col + lane < side.output) { put(word, kept(i, lane)); }
         }
     }
+}
+
+// All outputs of the rows from `row` on, without their bias.
+fn layer_outputs(side: Side, rows: u32, row: u32, lane: u32) {
+    for (var col = 0u; col < side.output; col += SIDE) { layer_tile(side, rows, row, col, lane); }
 }
 
 // Gradient of the weights of a layer, of `count` rows from `begin` on: the tile `place`, from word `grad` on, where the

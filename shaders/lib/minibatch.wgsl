@@ -1,54 +1,12 @@
-// What the kernels of minibatch_grad share: their parameters, what a block works for, and the numbers of a row.
+// What the kernels of minibatch_grad and sequence_grad share: the numbers of a minibatch and its losses. The op has in
+// its shape `actor` and `critic`, nets that end in the policy's outputs and the value.
 
-#import lib/activation
 #import lib/core
 #import lib/losses
 #import lib/trig
 
-struct Shape {
-    actor: Net,
-    critic: Net,
-    policy: Policy,
-    obs: u32,
-    len: u32,
-    tile_rows: u32,
-    clipped: bool,
-    distance: u32,
-    beta: f32,
-    clip_value: bool,
-    symlog: bool,
-    normalize_targets: bool,
-    one_sided: bool,
-    normalize_obs: bool,
-    // of the fused kernel: rows of a weight that it has in workgroup memory
-    weight_rows: u32,
-    // of the others: words per row of scratch before the losses, [LOSSES, len]
-    losses: u32,
-}
-
-struct Args {
-    index: ReadU,          // [epochs * M]
-    moments: ReadF,        // [epochs * minibatches, 2]
-    obs: ReadF,            // [M, O]
-    normalizer: ReadF,     // [2, O]
-    action: ReadF,         // [M, A]
-    log_prob: ReadF,       // [M]
-    value: ReadF,          // [M + N]
-    advantage: ReadF,      // [M]
-    returns: ReadF,        // [M]
-    value_moments: ReadF,  // [4]
-    hyper: ReadF,          // [LEN + groups * GROUP_LEN]
-    schedule: ReadF,       // [LEN + groups]
-    params: ReadF,         // [P]
-    partial: WriteF,       // [tiles, P]
-    partial_loss: WriteF,  // [tiles, LOSSES]
-    scratch: UpdateF,
-}
-
-// Parameters of the policy behind the actor's net, of the actor, and of both nets.
+// Parameters of the policy behind the actor's net.
 const FREE = d.policy.n * d.policy.free_std;
-const ACTOR_PARAMS = d.actor.params + FREE;
-const PARAMS = ACTOR_PARAMS + d.critic.params;
 const SEPARATE = d.critic.layers > 0u;
 const ACTOR_OUTPUTS = d.actor.layer[d.actor.layers - 1u].output;
 // Whether the actor's net gives the value, behind the policy's outputs.
@@ -58,26 +16,6 @@ const SHARED_VALUE = !SEPARATE && ACTOR_OUTPUTS > POLICY_OUTPUTS;
 // but for the value's where the critic is a net of its own.
 fn owns(is_critic: bool, column: u32) -> bool {
     return is_critic == (SEPARATE && column == SUMS_VALUE);
-}
-
-// Both nets have one activation function as a rule: then the choice is a constant.
-const ONE_ACTIVATION = !SEPARATE || d.actor.activation == d.critic.activation;
-
-fn activation_of(z: u32) -> u32 {
-    if (ONE_ACTIVATION || z == 0u) { return d.actor.activation; }
-    return d.critic.activation;
-}
-
-fn unit_of(z: u32, x: f32) -> f32 {
-    if (ONE_ACTIVATION) { return activate(d.actor.activation, x); }
-    if (z == 0u) { return activate(d.actor.activation, x); }
-    return activate(d.critic.activation, x);
-}
-
-fn unit_slope(z: u32, y: f32) -> f32 {
-    if (ONE_ACTIVATION) { return slope(d.actor.activation, y); }
-    if (z == 0u) { return slope(d.actor.activation, y); }
-    return slope(d.critic.activation, y);
 }
 
 fn numbers_of(s: u32) -> Numbers {
@@ -96,11 +34,6 @@ fn numbers_of(s: u32) -> Numbers {
     n.scale = get_f(moments + 1u);
     n.inv_len = 1.0 / f32(d.len);
     return n;
-}
-
-// The rollout's row that is row `i` of the minibatch.
-fn row_of(s: u32, i: u32) -> u32 {
-    return get_u(a.index.at + s * a.index.stride + launch.start + i);
 }
 
 // Word `o` of row `m`'s observation, normalized where asked.
@@ -141,4 +74,28 @@ fn value_row(s: u32, m: u32, n: Numbers, value: f32, sums: ptr<function, LossSum
 // them, then free parameters.
 fn place(j: u32) -> u32 {
     return select(ACTOR_OUTPUTS + j - POLICY_OUTPUTS, j, j < POLICY_OUTPUTS);
+}
+
+// Losses of row `m` of the rollout, whose outputs without their bias lie from word `mine` on, and become their slopes.
+// The bias lies from word `bias` on; the losses go to columns `d.len` words apart, the first one at word `losses_at`.
+fn judge_row(s: u32, is_critic: bool, m: u32, mine: u32, bias: u32, losses_at: u32) {
+    let n = numbers_of(s);
+    var losses = LossSums();
+    if (is_critic) {
+        put(mine, value_row(s, m, n, get_f(mine) + get_f(bias), &losses));
+    } else {
+        var out: Outputs;
+        var slopes: Outputs;
+        for (var j = 0u; j < POLICY_OUTPUTS; j++) { out[j] = get_f(mine + j) + get_f(bias + j); }
+        load_free(s, &out);
+        actor_row(s, m, n, &out, &slopes, &losses);
+        if (SHARED_VALUE) {
+            let value = get_f(mine + POLICY_OUTPUTS) + get_f(bias + POLICY_OUTPUTS);
+            put(mine + POLICY_OUTPUTS, value_row(s, m, n, value, &losses));
+        }
+        for (var j = 0u; j < POLICY_WORDS; j++) { put(mine + place(j), slopes[j]); }
+    }
+    for (var c = 0u; c < SUMS_LOSSES; c++) {
+        if (owns(is_critic, c)) { put(losses_at + c * d.len, losses[c]); }
+    }
 }

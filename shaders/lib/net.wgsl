@@ -9,8 +9,8 @@
 // it.
 //
 // The op has `d.actor` and `d.critic`; `d.actor_acts`, `d.critic_acts`: fours of units in the first and the second of
-// the buffers that hidden layers take in turns; `d.seen`: inputs, rounded up to fours; `d.spilled`: activations are in
-// scratch.
+// the buffers that hidden layers take in turns; `d.kept`: activations that the op keeps behind those;
+// `d.seen`: inputs, rounded up to fours; `d.spilled`: activations are in scratch.
 
 #import lib/activation
 
@@ -20,7 +20,9 @@ const LAST_OUTPUTS = d.actor_outputs + d.critic_outputs;
 // Activations of a net and of both, in `vec4`s, and where the second buffer of a net begins.
 const ACTOR_ACTS = (d.actor_acts[0] + d.actor_acts[1]) * 4u * QUADS;
 const CRITIC_ACTS = (d.critic_acts[0] + d.critic_acts[1]) * 4u * QUADS;
-const ACTS = ACTOR_ACTS + CRITIC_ACTS;
+// What stays from step to step lies behind them.
+const KEPT_AT = ACTOR_ACTS + CRITIC_ACTS;
+const ACTS = KEPT_AT + d.kept * QUADS;
 
 // Activations [net][layer in turns][unit][quad], four rows each.
 var<workgroup> acts: array<vec4<f32>, max(select(ACTS, 0u, d.spilled), 1u)>;

@@ -9,7 +9,7 @@ use super::lib::nets::Nets;
 use super::lib::recurrent::Body;
 use super::rollout::{self, RolloutShape, Store, define_steps, run_steps};
 use super::{Draw, Shape, gpu, schedule};
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// What is fixed when a rollout of a recurrent agent is recorded.
 #[derive(Debug, Clone)]
@@ -40,6 +40,14 @@ impl Shape for RecurrentShape {
 
     fn scratch_words(&self) -> usize {
         Recurrent::scratch_words(self.nets(), self.body()) + 3 * ROWS * self.rollout.obs()
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::recurrent_rollout::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::recurrent_rollout::scratch(self)
     }
 
     fn flops(&self) -> f64 {

@@ -13,7 +13,7 @@ use super::lib::recurrent::{Body, Trace, add_gradient, slopes_below, unpack_body
 use super::lib::sequences::{Rows, Run, Sequences, clear};
 use super::minibatch_grad::GradShape;
 use super::{Draw, Shape, gpu, schedule};
-use crate::device::{Cx, Kernel, Kind};
+use crate::device::{Cx, Kernel, Kind, Limits, Shader};
 
 /// What is fixed when a minibatch of sequences is recorded.
 #[derive(Debug, Clone)]
@@ -71,6 +71,14 @@ impl Shape for SequenceShape {
             + nets.bodies() * Run::words(body, self.t, envs)
             + body.front.slopes_len()
             + ROWS * self.rows.obs
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::sequence_grad::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::sequence_grad::scratch(self)
     }
 
     fn flops(&self) -> f64 {

@@ -1,7 +1,7 @@
 //! The order of environments in an epoch of a recurrent agent, whose minibatches are whole sequences, and how the
 //! advantages of each minibatch are normalised.
 
-use crate::device::Kernel;
+use crate::device::{Kernel, Limits, Shader};
 use crate::op::lib::sums;
 use crate::op::shuffle::{Normalize, bits_of, keys_of, normalization, row_at};
 use crate::op::{Draw, Shape, gpu, hyper};
@@ -37,6 +37,14 @@ impl Shape for OrderShape {
         gpu::sequence_order::kernels(self)
     }
 
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::sequence_order::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::sequence_order::scratch(self)
+    }
+
     fn cases() -> Vec<Self> {
         let case =
             |t, n, minibatch, epochs, normalize, ordered| OrderShape { t, n, minibatch, epochs, normalize, ordered };
@@ -47,6 +55,8 @@ impl Shape for OrderShape {
             case(4, 70, 33, 2, Normalize::Percentile, false),
             case(3, 6, 6, 1, Normalize::None, false),
             case(5, 11, 11, 1, Normalize::Standardize, true),
+            // several blocks of a gpu for a minibatch
+            case(700, 17, 13, 2, Normalize::Standardize, false),
         ]
     }
 

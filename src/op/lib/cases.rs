@@ -205,6 +205,8 @@ pub fn sequence_shapes() -> Vec<SequenceShape> {
     // more than one tile of 64 in every matrix
     let wide = Policy::Gaussian { n: 3, free_std: true, squashed: false };
     all.push(case(recurrent(70, &[67], Cell::Lstm, 66, wide, Value::Own), 3, 9, 1, 7));
+    // more units than a block of a gpu has the memory for
+    all.push(case(recurrent(3, &[], Cell::Lstm, 172, Policy::Categorical { n: 2 }, Value::Shared), 2, 3, 0, 3));
     let mut before = with(2, &|_| {});
     before.rows.nets.body.as_mut().expect("a body").front.activation = Activation::Gelu;
     all.push(before);
@@ -250,13 +252,17 @@ pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
         shape.rollout.params = nets;
         all.push(shape);
     }
+    // more units than a block of a gpu has the memory for
+    let env = all[0].rollout.env;
+    let wide = recurrent(env.spec.obs_len, &[], Cell::Lstm, 172, discrete(2), Value::Own);
+    all.push(RecurrentShape { rollout: RolloutShape { limit: 4, ..RolloutShape::new(env, Some(wide), 2, 3) } });
     // more environments than a gpu takes by fours; more units than a block of it has lanes for
     all.push(case("CartPole-v1", discrete(2), Cell::Gru, Value::Shared, 2, 513));
     all.push(case("Acrobot-v1", discrete(3), Cell::Lstm, Value::Own, 2, 515));
-    let mut wide = all[1].clone();
+    let mut wider = all[1].clone();
     let nets = recurrent(6, &[70, 6], Cell::Lstm, 70, discrete(3), Value::Own);
-    wide.rollout = RolloutShape { t: 3, n: 5, params: nets.len(), nets: Some(nets), ..wide.rollout };
-    all.push(wide);
+    wider.rollout = RolloutShape { t: 3, n: 5, params: nets.len(), nets: Some(nets), ..wider.rollout };
+    all.push(wider);
     // into a ring that the steps go round in, a part of the way into an iteration; more parameters than the nets'
     let explored = [Explore::EpsilonGreedy, Explore::Boltzmann, Explore::Greedy, Explore::Sample, Explore::Uniform];
     for (explore, case) in explored.into_iter().zip([4, 5, 1, 2, 0]) {

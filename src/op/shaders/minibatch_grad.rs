@@ -64,12 +64,18 @@ fn weight_rows(nets: &Nets, limits: &Limits) -> Option<usize> {
     if fused(nets) { [SIDE, SIDE / 2].into_iter().find(fits) } else { None }
 }
 
-/// Members of `struct Shape`.
-fn shape(d: &GradShape, weight_rows: usize) -> Vec<Field> {
-    let (distance, beta) = match d.distance {
+/// What `shaders/lib/distance.wgsl` asks of a shape.
+pub(super) fn distance(distance: Distance) -> [Field; 2] {
+    let (code, beta) = match distance {
         Distance::Mse => (MSE, 1.0),
         Distance::SmoothL1 { beta } => (SMOOTH_L1, beta),
     };
+    [word("distance", code as usize), number("beta", beta)]
+}
+
+/// Members of `struct Shape`.
+fn shape(d: &GradShape, weight_rows: usize) -> Vec<Field> {
+    let [distance, beta] = distance(d.distance);
     vec![
         net("actor", Some(&d.nets.actor)),
         net("critic", d.nets.critic.as_ref()),
@@ -78,8 +84,8 @@ fn shape(d: &GradShape, weight_rows: usize) -> Vec<Field> {
         word("len", d.len),
         word("tile_rows", d.tile_rows),
         flag("clipped", d.clipped),
-        word("distance", distance as usize),
-        number("beta", beta),
+        distance,
+        beta,
         flag("clip_value", d.clip_value),
         flag("symlog", d.symlog),
         flag("normalize_targets", d.normalize_targets),

@@ -17,13 +17,18 @@ fn cut(d: &ShuffleShape) -> (usize, usize) {
     (rows.next_power_of_two().clamp(LEAST, THREADS), rows.div_ceil(THREADS * EACH))
 }
 
-pub fn shaders(d: &ShuffleShape, limits: &Limits) -> Vec<Shader> {
-    let ((threads, chunks), minibatches) = (cut(d), d.m.div_ceil(d.minibatch));
-    let normalize = match d.normalize {
+/// The code of a choice.
+pub(super) fn code(normalize: Normalize) -> usize {
+    let code = match normalize {
         Normalize::Standardize => STANDARDIZE,
         Normalize::Percentile => PERCENTILE,
         Normalize::None => NONE,
     };
+    code as usize
+}
+
+pub fn shaders(d: &ShuffleShape, limits: &Limits) -> Vec<Shader> {
+    let ((threads, chunks), minibatches) = (cut(d), d.m.div_ceil(d.minibatch));
     let shader = |entry: &str, tiles: usize, threads: usize| Shader {
         entry: entry.into(),
         swaps: super::lanes(limits),
@@ -33,7 +38,7 @@ pub fn shaders(d: &ShuffleShape, limits: &Limits) -> Vec<Shader> {
         shape: vec![
             word("m", d.m),
             word("minibatch", d.minibatch),
-            word("normalize", normalize as usize),
+            word("normalize", code(d.normalize)),
             flag("ordered", d.ordered),
             word("bits", d.m.next_power_of_two().trailing_zeros() as usize),
             word("chunk", cut(d).0 * EACH),

@@ -2,8 +2,7 @@
 
 use crate::device::{Field, Shader};
 use crate::op::Shape;
-use crate::op::gpu::{MSE, SMOOTH_L1, flag, net, number, word};
-use crate::op::minibatch_grad::Distance;
+use crate::op::gpu::{flag, net, word};
 use crate::op::td_grad::{Backup, TdShape};
 
 /// Lanes of a block, rows and columns of its tile of a product.
@@ -50,10 +49,7 @@ fn losses(d: &TdShape) -> usize {
 
 /// Members of `struct Shape`.
 fn shape(d: &TdShape) -> Vec<Field> {
-    let (distance, beta) = match d.distance {
-        Distance::Mse => (MSE, 1.0),
-        Distance::SmoothL1 { beta } => (SMOOTH_L1, beta),
-    };
+    let [distance, beta] = super::minibatch_grad::distance(d.distance);
     vec![
         net("net", Some(&d.net)),
         word("actions", d.actions),
@@ -64,8 +60,8 @@ fn shape(d: &TdShape) -> Vec<Field> {
         flag("sarsa", d.backup == Backup::Sarsa),
         flag("asks_itself", asks_itself(d)),
         flag("asks_target", asks_target(d)),
-        word("distance", distance as usize),
-        number("beta", beta),
+        distance,
+        beta,
         flag("normalize_obs", d.normalize_obs),
         word("tile_rows", d.tile_rows),
         word("layers_words", layers(d)),
