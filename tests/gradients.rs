@@ -4,10 +4,10 @@ use slm_fast::device::Precision;
 use slm_fast::op::actor_grad::{self, ActorGrad, ActorGradShape};
 use slm_fast::op::critic_grad::{self, CriticGrad, CriticGradShape};
 use slm_fast::op::crossq_grad::{self, CrossqGrad, CrossqShape};
-use slm_fast::op::minibatch_grad::{Args, MinibatchGrad, objective};
+use slm_fast::op::minibatch_grad::{self, GradShape, MinibatchGrad};
 use slm_fast::op::sequence_grad::{self, SequenceGrad, SequenceShape};
 use slm_fast::op::sequence_td_grad::{self, SequenceTdGrad, SequenceTdShape};
-use slm_fast::op::{Draw, Entry, Shape, minibatch_grad::GradShape};
+use slm_fast::op::{Draw, Entry, Shape};
 
 /// A case of an op with its definition's outputs.
 struct Case {
@@ -40,6 +40,19 @@ impl Case {
     }
 }
 
+/// Arguments of an op: words and numbers of the case by their names, and outputs, which an objective does not write.
+macro_rules! args {
+    ($op:ident, $case:ident, u [$($word:ident),*], f [$($number:ident),*], out [$($nowhere:ident),*]
+        $(, $output:ident: $to:expr)*) => {
+        $op::Args {
+            $($word: $case.u(stringify!($word)),)*
+            $($number: $case.f(stringify!($number)),)*
+            $($nowhere: &mut [],)*
+            $($output: $to,)*
+        }
+    };
+}
+
 /// Holds a gradient against central differences of what is minimised at `at`: every parameter of small nets, a spread of
 /// those of large ones.
 fn check(name: &str, grad: &[f64], at: &[f32], objective: impl Fn(&[f64]) -> f64) {
@@ -63,26 +76,13 @@ fn check(name: &str, grad: &[f64], at: &[f32], objective: impl Fn(&[f64]) -> f64
 fn critic_grad_is_the_slope_of_its_objective() {
     for (case, shape) in CriticGradShape::cases().iter().enumerate() {
         let c = Case::new(&CriticGrad::ENTRY, case);
-        let args = critic_grad::Args {
-            index: c.u("index"),
-            last: c.u("last"),
-            returns: c.f("returns"),
-            discount: c.f("discount"),
-            weight: c.f("weight"),
-            obs: c.f("obs"),
-            next_obs: c.f("next_obs"),
-            action: c.f("action"),
-            normalizer: c.f("normalizer"),
-            hyper: c.f("hyper"),
-            schedule: c.f("schedule"),
-            seed: c.u("seed"),
-            clock: c.u("clock"),
-            params: c.f("params"),
-            target: c.f("target"),
-            partial: &mut [],
-            partial_loss: &mut [],
-            error: &mut [],
-        };
+        let args = args!(
+            critic_grad,
+            c,
+            u [index, last, seed, clock],
+            f [returns, discount, weight, obs, next_obs, action, normalizer, hyper, schedule, params, target],
+            out [partial, partial_loss, error]
+        );
         let critics = &c.f("params")[shape.nets.critic_at(0)..];
         let objective = |critics: &[f64]| critic_grad::objective(shape, &args, critics);
         check(&format!("critic_grad case {case}"), &c.gradient(critics.len()), critics, objective);
@@ -93,19 +93,13 @@ fn critic_grad_is_the_slope_of_its_objective() {
 fn actor_grad_is_the_slope_of_its_objective() {
     for (case, shape) in ActorGradShape::cases().iter().enumerate() {
         let c = Case::new(&ActorGrad::ENTRY, case);
-        let args = actor_grad::Args {
-            index: c.u("index"),
-            obs: c.f("obs"),
-            normalizer: c.f("normalizer"),
-            hyper: c.f("hyper"),
-            schedule: c.f("schedule"),
-            seed: c.u("seed"),
-            clock: c.u("clock"),
-            params: c.f("params"),
-            target: c.f("target"),
-            partial: &mut [],
-            partial_loss: &mut [],
-        };
+        let args = args!(
+            actor_grad,
+            c,
+            u [index, seed, clock],
+            f [obs, normalizer, hyper, schedule, params, target],
+            out [partial, partial_loss]
+        );
         let moved = &c.f("params")[..shape.moved()];
         let objective = |moved: &[f64]| actor_grad::objective(shape, &args, moved);
         check(&format!("actor_grad case {case}"), &c.gradient(moved.len()), moved, objective);
@@ -119,24 +113,15 @@ fn minibatch_grad_is_the_slope_of_its_objective() {
     let smooth = |(_, shape): &(usize, &GradShape)| shape.precision == Precision::F32;
     for (case, shape) in GradShape::cases().iter().enumerate().filter(smooth) {
         let c = Case::new(&entry, case);
-        let args = Args {
-            index: c.u("index"),
-            moments: c.f("moments"),
-            obs: c.f("obs"),
-            normalizer: c.f("normalizer"),
-            action: c.f("action"),
-            log_prob: c.f("log_prob"),
-            value: c.f("value"),
-            advantage: c.f("advantage"),
-            returns: c.f("returns"),
-            value_moments: c.f("value_moments"),
-            hyper: c.f("hyper"),
-            schedule: c.f("schedule"),
-            params: c.f("params"),
-            partial: &mut [],
-            partial_loss: &mut [],
-        };
-        let objective = |params: &[f64]| objective(shape, &args, params);
+        let args = args!(
+            minibatch_grad,
+            c,
+            u [index],
+            f [moments, obs, normalizer, action, log_prob, value, advantage, returns, value_moments, hyper,
+                schedule, params],
+            out [partial, partial_loss]
+        );
+        let objective = |params: &[f64]| minibatch_grad::objective(shape, &args, params);
         check(&format!("minibatch_grad case {case}"), &c.gradient(shape.nets.len()), c.f("params"), objective);
     }
 }
@@ -145,25 +130,14 @@ fn minibatch_grad_is_the_slope_of_its_objective() {
 fn sequence_grad_is_the_slope_of_its_objective_through_time() {
     for (case, shape) in SequenceShape::cases().iter().enumerate() {
         let c = Case::new(&SequenceGrad::ENTRY, case);
-        let args = sequence_grad::Args {
-            index: c.u("index"),
-            moments: c.f("moments"),
-            obs: c.f("obs"),
-            normalizer: c.f("normalizer"),
-            ended: c.u("ended"),
-            first_state: c.f("first_state"),
-            action: c.f("action"),
-            log_prob: c.f("log_prob"),
-            value: c.f("value"),
-            advantage: c.f("advantage"),
-            returns: c.f("returns"),
-            value_moments: c.f("value_moments"),
-            hyper: c.f("hyper"),
-            schedule: c.f("schedule"),
-            params: c.f("params"),
-            partial: &mut [],
-            partial_loss: &mut [],
-        };
+        let args = args!(
+            sequence_grad,
+            c,
+            u [index, ended],
+            f [moments, obs, normalizer, first_state, action, log_prob, value, advantage, returns, value_moments,
+                hyper, schedule, params],
+            out [partial, partial_loss]
+        );
         let params = c.f("params");
         let objective = |params: &[f64]| sequence_grad::objective(shape, &args, params);
         check(&format!("sequence_grad case {case}"), &c.gradient(params.len()), params, objective);
@@ -175,25 +149,13 @@ fn sequence_grad_is_the_slope_of_its_objective_through_time() {
 fn sequence_td_grad_is_the_slope_of_its_objective_through_time() {
     for (case, shape) in SequenceTdShape::cases().iter().enumerate() {
         let c = Case::new(&SequenceTdGrad::ENTRY, case);
-        let args = sequence_td_grad::Args {
-            index: c.u("index"),
-            last: c.u("last"),
-            returns: c.f("returns"),
-            discount: c.f("discount"),
-            weight: c.f("weight"),
-            obs: c.f("obs"),
-            next_obs: c.f("next_obs"),
-            ended: c.u("ended"),
-            first_state: c.f("first_state"),
-            action: c.f("action"),
-            normalizer: c.f("normalizer"),
-            hyper: c.f("hyper"),
-            params: c.f("params"),
-            target: c.f("target"),
-            partial: &mut [],
-            partial_loss: &mut [],
-            error: &mut [],
-        };
+        let args = args!(
+            sequence_td_grad,
+            c,
+            u [index, last, ended],
+            f [returns, discount, weight, obs, next_obs, first_state, action, normalizer, hyper, params, target],
+            out [partial, partial_loss, error]
+        );
         let params = c.f("params");
         let objective = |params: &[f64]| sequence_td_grad::objective(shape, &args, params);
         check(&format!("sequence_td_grad case {case}"), &c.gradient(params.len()), params, objective);
@@ -210,27 +172,14 @@ fn crossq_grad_is_the_slope_of_its_objective() {
         c.words = (CrossqGrad::ENTRY.sample)(case, &mut Draw::new(7 + case as u32));
         let (mut again, mut partial_loss) = (vec![0.0; partial.len()], c.f("partial_loss").to_vec());
         let (mut error, mut norm, mut batches) = (c.f("error").to_vec(), c.f("norm").to_vec(), c.u("batches").to_vec());
-        let args = crossq_grad::Args {
-            index: c.u("index"),
-            last: c.u("last"),
-            returns: c.f("returns"),
-            discount: c.f("discount"),
-            weight: c.f("weight"),
-            obs: c.f("obs"),
-            next_obs: c.f("next_obs"),
-            action: c.f("action"),
-            normalizer: c.f("normalizer"),
-            hyper: c.f("hyper"),
-            schedule: c.f("schedule"),
-            seed: c.u("seed"),
-            clock: c.u("clock"),
-            params: c.f("params"),
-            partial: &mut again,
-            partial_loss: &mut partial_loss,
-            error: &mut error,
-            norm: &mut norm,
-            batches: &mut batches,
-        };
+        let args = args!(
+            crossq_grad,
+            c,
+            u [index, last, seed, clock],
+            f [returns, discount, weight, obs, next_obs, action, normalizer, hyper, schedule, params],
+            out [], partial: &mut again, partial_loss: &mut partial_loss, error: &mut error, norm: &mut norm,
+            batches: &mut batches
+        );
         let held = crossq_grad::define_held(shape, args);
         assert_eq!((&again, &norm), (&partial, &running), "what is held is what the definition used");
         let grad: Vec<f64> = partial.iter().map(|&g| g.into()).collect();
