@@ -3,7 +3,7 @@
 //! while all rows of a tile pass.
 
 use super::hyper::{self, update};
-use super::lib::mlp::{ROWS, backward, exact, forward, pack, pack_forward, unpack_grad};
+use super::lib::mlp::{Activation, ROWS, backward, exact, forward, pack, pack_forward, unpack_grad};
 use super::lib::nets::cut;
 use super::lib::policy::Policy;
 use super::lib::policy::{LANES, Lanes, OUTPUTS, log_sum_exp};
@@ -104,8 +104,11 @@ impl Shape for CriticGradShape {
             |d| d.symlog = true,
             |d| d.normalize_obs = true,
             |d| (d.samples, d.start, d.batch, d.groups) = (1, 0, 1, 3),
-            // several tiles, the last one ragged
-            |d| (d.rows, d.samples, d.start, d.batch) = (33, 700, 13, 601),
+            // several tiles, the last one ragged; of so many rows one would lie where rounding decides whether a ReLU is on
+            |d| {
+                (d.rows, d.samples, d.start, d.batch) = (33, 700, 13, 601);
+                (d.nets.actor.activation, d.nets.critic.activation) = (Activation::Silu, Activation::Silu);
+            },
         ];
         for change in changes {
             all.extend([0, 1].map(|nets| {
