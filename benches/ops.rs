@@ -17,8 +17,9 @@ use criterion::Criterion;
 use slm_fast::device::{self, Call, Device, Layout, Memory, Precision, Queue};
 use slm_fast::env;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
+use slm_fast::op::lib::activation::Activation;
 use slm_fast::op::lib::envs::EnvFns;
-use slm_fast::op::lib::mlp::{Activation, Mlp};
+use slm_fast::op::lib::mlp::Mlp;
 use slm_fast::op::lib::nets::Nets;
 use slm_fast::op::lib::policy::Policy;
 use slm_fast::op::log::{Log, LogShape};
@@ -153,7 +154,7 @@ impl Bench {
 
 /// Two separate nets of two layers.
 fn nets(input: usize, hidden: usize, activation: Activation, policy: Policy) -> Nets {
-    let mlp = |output| Mlp { input, hidden: vec![hidden, hidden], activation, output };
+    let mlp = |output| Mlp { input, hidden: vec![hidden, hidden], activation, output, precision: Precision::F32 };
     Nets { actor: mlp(policy.outputs()), critic: Some(mlp(1)), policy, body: None }
 }
 
@@ -171,7 +172,7 @@ fn rollout(env: &str, t: usize, n: usize) -> RolloutShape {
 fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
     GradShape {
         obs: nets.actor.input,
-        tile_rows: tile_rows(kind, &nets, Precision::F32, len),
+        tile_rows: tile_rows(kind, &nets, len),
         nets,
         rows: 4 * len,
         envs,
@@ -187,7 +188,6 @@ fn grad(kind: device::Kind, nets: Nets, envs: usize, len: usize) -> GradShape {
         symlog: false,
         normalize_targets: false,
         normalize_obs: false,
-        precision: Precision::F32,
     }
 }
 

@@ -15,8 +15,9 @@ use crate::env::{self, ActionSpace, EnvSpec};
 use crate::error::{Error, Result};
 use crate::op::advantage::Mode;
 use crate::op::hyper;
+use crate::op::lib::activation::Activation;
 use crate::op::lib::critic::Critic;
-use crate::op::lib::mlp::{Activation, Mlp};
+use crate::op::lib::mlp::Mlp;
 use crate::op::lib::nets::Nets;
 use crate::op::lib::policy::{OUTPUTS, Policy};
 use crate::op::minibatch_grad::Distance;
@@ -51,8 +52,6 @@ pub struct Plan {
     pub imitation: Option<Imitation>,
     /// All parameters, `P`; those that act come first, as `nets` has them.
     pub params: usize,
-    /// Number format of the nets' matrix products.
-    pub precision: Precision,
     /// The per-session table of numbers, `hyper`.
     pub hyper: Vec<f32>,
 }
@@ -78,6 +77,11 @@ const MAX_WIDTH: usize = 1 << 16;
 const MAX_ROWS: usize = 1 << 31;
 
 impl Plan {
+    /// Number format of the nets' matrix products.
+    pub fn precision(&self) -> Precision {
+        self.nets.precision()
+    }
+
     /// Makes the plan of a spec.
     ///
     /// # Errors
@@ -141,10 +145,6 @@ impl Plan {
             nets,
             groups,
             learning,
-            precision: match spec.meta.precision {
-                spec::Precision::F32 => Precision::F32,
-                spec::Precision::Bf16 => Precision::Bf16,
-            },
             spec: spec.clone(),
         };
         // the clock of a session is 32-bit words
@@ -170,7 +170,7 @@ impl Plan {
         let shape = |p: &Plan| {
             (
                 (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
-                (p.horizon, p.minibatch, p.epochs, p.learning, p.precision, p.hyper.len()),
+                (p.horizon, p.minibatch, p.epochs, p.learning, p.precision(), p.hyper.len()),
                 (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward, p.off_policy, p.params),
                 p.imitation,
                 std::mem::discriminant(&p.spec.agent.algorithm),
@@ -305,6 +305,10 @@ fn nets(spec: &Spec, env: &EnvSpec) -> Result<Nets> {
         hidden: if body.is_some() { Vec::new() } else { tower.hid_layers.to_vec() },
         activation: activation(tower.activation),
         output,
+        precision: match spec.meta.precision {
+            spec::Precision::F32 => Precision::F32,
+            spec::Precision::Bf16 => Precision::Bf16,
+        },
     };
     // a dueling net gives the state's value beside those of the actions
     let value = shared || (is_q && net.kind == spec::NetType::DuelingMLPNet);
@@ -592,7 +596,7 @@ impl fmt::Display for Plan {
             other => other.to_string(),
         };
         write!(f, "  sessions      {}, in one cohort, on {device}", self.max_session)?;
-        if self.precision == Precision::Bf16 {
+        if self.precision() == Precision::Bf16 {
             write!(f, ", matrix products in bf16")?;
         }
         Ok(())

@@ -287,7 +287,8 @@ fn every_case(op: &str) {
     }
     let entry = ALL.iter().find(|entry| entry.name == op).expect("an op of the list");
     let only = std::env::var("CASE").ok().map(|case| case.parse::<usize>().expect("CASE is a number"));
-    for case in (0..(entry.cases)()).filter(|case| only.is_none_or(|only| only == *case)) {
+    let asked = |case: &usize| only.is_none_or(|only| only == *case) && (entry.on)(*case, Kind::Cuda);
+    for case in (0..(entry.cases)()).filter(asked) {
         check(entry, case);
     }
 }

@@ -110,7 +110,7 @@ fn actor_grad_is_the_slope_of_its_objective() {
 fn minibatch_grad_is_the_slope_of_its_objective() {
     let entry = MinibatchGrad::ENTRY;
     // rounded operands make steps of the objective
-    let smooth = |(_, shape): &(usize, &GradShape)| shape.precision == Precision::F32;
+    let smooth = |(_, shape): &(usize, &GradShape)| shape.precision() == Precision::F32;
     for (case, shape) in GradShape::cases().iter().enumerate().filter(smooth) {
         let c = Case::new(&entry, case);
         let args = args!(

@@ -6,7 +6,8 @@ use slm_fast::lab::cohort::Cohort;
 use slm_fast::op::episode_returns::{EpisodeReturns, EpisodeShape};
 use slm_fast::op::hyper::{self, CLOCK_STEP, update};
 use slm_fast::op::imitate::{Imitate, ImitateShape};
-use slm_fast::op::lib::mlp::{Activation, Mlp, exact};
+use slm_fast::op::lib::activation::Activation;
+use slm_fast::op::lib::mlp::Mlp;
 use slm_fast::op::lib::nets::Nets;
 use slm_fast::op::lib::policy::Policy;
 use slm_fast::op::minibatch_grad::{Distance, GradShape, MinibatchGrad};
@@ -200,8 +201,13 @@ fn the_newest_rows_are_the_newest_that_have_a_return() {
 }
 
 fn small_nets(shared: bool, policy: Policy) -> Nets {
-    let mlp =
-        |hidden: &[usize], output| Mlp { input: 3, hidden: hidden.to_vec(), activation: Activation::Tanh, output };
+    let mlp = |hidden: &[usize], output| Mlp {
+        input: 3,
+        hidden: hidden.to_vec(),
+        activation: Activation::Tanh,
+        output,
+        precision: Precision::F32,
+    };
     let actor = mlp(&[5], policy.outputs() + usize::from(shared));
     Nets { actor, critic: (!shared).then(|| mlp(&[4], 1)), policy, body: None }
 }
@@ -249,7 +255,6 @@ fn a_step_that_imitates_follows_the_slope_of_both_losses() {
                 normalize_targets: false,
                 normalize_obs: false,
                 tile_rows: 256,
-                precision: Precision::F32,
             },
             index: op.order,
             moments: op.moments,
@@ -284,12 +289,12 @@ fn a_step_that_imitates_follows_the_slope_of_both_losses() {
         let plain: Vec<f64> = memory.read(params, 0).iter().map(|&p| p.into()).collect();
         let see = |row: usize| -> Vec<f64> { memory.read(obs, 0)[3 * row..][..3].iter().map(|&x| x.into()).collect() };
         let better = |row: usize, params: &[f64]| {
-            (f64::from(memory.read(returns, 0)[row]) - nets.define(params, &see(row), exact).1).max(0.0)
+            (f64::from(memory.read(returns, 0)[row]) - nets.define(params, &see(row)).1).max(0.0)
         };
         let loss = |params: &[f64]| -> f64 {
             let of = |b: usize| {
                 let row = memory.read(index, 0)[b] as usize;
-                let out = nets.define(params, &see(row), exact).0;
+                let out = nets.define(params, &see(row)).0;
                 let log_prob = policy.define(&out, &memory.read(action, 0)[len * row..][..len]).0;
                 let policy = -log_prob * better(row, &plain);
                 let value = 0.5 * better(row, params).powi(2);

@@ -5,7 +5,7 @@ mod common;
 
 use common::ops::{Buffers, POISON, distance, inputs, queue};
 use slm_fast::device::cpu::{Cpu, Isa};
-use slm_fast::device::{Device, Layout};
+use slm_fast::device::{Device, Kind, Layout};
 use slm_fast::op::{ALL, Arg, Entry, Role};
 
 /// More than the threads of some runs and fewer than those of others, so that both ways of sharing work are met.
@@ -68,7 +68,7 @@ fn check(entry: &Entry, case: usize, isa: Isa) -> Vec<Buffers> {
 #[test]
 fn every_op_equals_its_definition() {
     for entry in ALL {
-        for case in (0..(entry.cases)()).filter(|&case| (entry.on_cpu)(case)) {
+        for case in (0..(entry.cases)()).filter(|&case| (entry.on)(case, Kind::Cpu)) {
             for isa in Isa::available() {
                 check(entry, case, isa);
             }
@@ -81,7 +81,7 @@ fn ops_without_nets_give_the_same_bits_on_every_instruction_set() {
     // nets may fuse multiply-adds where the machine has them
     let exact = ["schedule", "log", "advantage", "shuffle", "optimize", "obs_moments"];
     for entry in ALL.iter().filter(|entry| exact.contains(&entry.name)) {
-        for case in (0..(entry.cases)()).filter(|&case| (entry.on_cpu)(case)) {
+        for case in (0..(entry.cases)()).filter(|&case| (entry.on)(case, Kind::Cpu)) {
             let bits: Vec<Vec<Buffers>> = Isa::available().into_iter().map(|isa| check(entry, case, isa)).collect();
             assert!(bits.windows(2).all(|pair| pair[0] == pair[1]), "{} case {case}", entry.name);
         }

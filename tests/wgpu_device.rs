@@ -46,12 +46,12 @@ fn cases() -> impl Iterator<Item = (&'static Entry, usize)> {
     let only = std::env::var("OP").ok();
     let all = ALL.iter().filter(move |entry| only.as_ref().is_none_or(|only| only == entry.name));
     all.flat_map(|&entry| (0..(entry.cases)()).map(move |case| (entry, case)))
+        .filter(|(entry, case)| (entry.on)(*case, Kind::Wgpu))
 }
 
 /// Those of the limits at which a case has kernels of its own: where they are the same as at others, they are held once.
-/// The device takes all that the cpu takes; bf16 it does not.
 fn within(entry: &Entry, case: usize, limits: &[Limits]) -> Vec<Limits> {
-    let expected = (entry.on_cpu)(case) && !NOT_ON_WGPU.contains(&entry.name);
+    let expected = !NOT_ON_WGPU.contains(&entry.name);
     let (mut held, mut own) = (Vec::new(), Vec::new());
     for &limits in limits {
         let shaders = (entry.shaders)(case, &limits);

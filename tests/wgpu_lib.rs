@@ -7,7 +7,7 @@ mod common;
 use common::wgpu::{Probe, is_required};
 use slm_fast::device::wgpu::read_shaders_from;
 use slm_fast::device::{Buf, Device, Field, Keep, Layout, Queue, Shader};
-use slm_fast::op::lib::mlp::Activation;
+use slm_fast::op::lib::activation::Activation;
 use slm_fast::op::lib::trig;
 use std::f64::consts::{LN_2, TAU};
 

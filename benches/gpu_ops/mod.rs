@@ -11,10 +11,10 @@ use crate::{ENVS, Launch, grad, launch, nets, optimize, rollout, small_nets, wri
 use slm_fast::device::{Device, Layout};
 use slm_fast::op::Shape;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
-use slm_fast::op::lib::mlp::Activation;
+use slm_fast::op::lib::activation::Activation;
 use slm_fast::op::lib::policy::Policy;
 use slm_fast::op::log::{Log, LogShape};
-use slm_fast::op::minibatch_grad::{GradShape, MinibatchGrad};
+use slm_fast::op::minibatch_grad::MinibatchGrad;
 use slm_fast::op::obs_moments::{ObsMoments, ObsMomentsShape};
 use slm_fast::op::optimize::Optimize;
 use slm_fast::op::rollout::{Rollout, RolloutShape};
@@ -141,8 +141,9 @@ impl Bench<'_> {
         let tiles = gradient.tiles();
         let op = |op: &str| format!("{op}.{size}");
         for &(format, precision) in self.gpu.formats() {
-            let rollout = || RolloutShape { precision, ..rollout("CartPole-v1", t, n) };
-            let gradient = || GradShape { precision, ..gradient.clone() };
+            let nets = || small_nets().with_precision(precision);
+            let rollout = || RolloutShape { nets: Some(nets()), ..rollout("CartPole-v1", t, n) };
+            let gradient = || grad(self.gpu.kind(), nets(), n, minibatch);
             self.op(&op(&format!("rollout.cartpole_{format}")), sessions, |on| launch!(Rollout, rollout(), on));
             self.op(&op(&format!("minibatch_grad.2x64_{format}")), sessions, |on| {
                 launch!(MinibatchGrad, gradient(), on)
@@ -200,14 +201,9 @@ pub fn run(gpu: &Gpu, options: &Options) {
     }
     let formats = |width| gpu.formats().iter().map(move |format| (width, *format));
     for (width, (format, precision)) in WIDTHS.into_iter().flat_map(formats) {
-        let wide = || nets(4, width, Activation::Tanh, Policy::Categorical { n: 2 });
-        let shape = || RolloutShape {
-            nets: Some(wide()),
-            params: wide().len(),
-            precision,
-            ..rollout("CartPole-v1", 32, 2_048)
-        };
-        let gradient = || GradShape { precision, ..grad(gpu.kind(), wide(), 2_048, 16_384) };
+        let wide = || nets(4, width, Activation::Tanh, Policy::Categorical { n: 2 }).with_precision(precision);
+        let shape = || RolloutShape { nets: Some(wide()), params: wide().len(), ..rollout("CartPole-v1", 32, 2_048) };
+        let gradient = || grad(gpu.kind(), wide(), 2_048, 16_384);
         b.op(&format!("rollout.cartpole_2x{width}_{format}.2048x32"), 1, |on| launch!(Rollout, shape(), on));
         let name = format!("minibatch_grad.2x{width}_{format}.16384_rows");
         b.op(&name, 1, |on| launch!(MinibatchGrad, gradient(), on));

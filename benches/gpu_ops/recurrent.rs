@@ -2,9 +2,11 @@
 
 use super::Bench;
 use crate::{grad, launch, small_nets};
+use slm_fast::device::Precision;
 use slm_fast::env;
+use slm_fast::op::lib::activation::Activation;
 use slm_fast::op::lib::envs::EnvFns;
-use slm_fast::op::lib::mlp::{Activation, Mlp};
+use slm_fast::op::lib::mlp::Mlp;
 use slm_fast::op::lib::nets::Nets;
 use slm_fast::op::lib::policy::Policy;
 use slm_fast::op::lib::recurrent::{Body, Cell};
@@ -20,7 +22,8 @@ const UNITS: usize = 64;
 fn nets(cell: Cell) -> Nets {
     let policy = Policy::Categorical { n: 2 };
     let activation = Activation::Tanh;
-    let actor = Mlp { input: UNITS, hidden: Vec::new(), activation, output: policy.outputs() + 1 };
+    let actor =
+        Mlp { input: UNITS, hidden: Vec::new(), activation, output: policy.outputs() + 1, precision: Precision::F32 };
     Nets { actor, critic: None, policy, body: Some(Body::new(4, &[UNITS], activation, cell, UNITS)) }
 }
 

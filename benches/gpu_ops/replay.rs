@@ -3,12 +3,14 @@
 
 use super::Bench;
 use crate::launch;
+use slm_fast::device::Precision;
 use slm_fast::op::Shape;
 use slm_fast::op::actor_grad::{ActorGrad, ActorGradShape};
 use slm_fast::op::critic_grad::{CriticGrad, CriticGradShape};
 use slm_fast::op::crossq_grad::{CrossqGrad, CrossqShape};
 use slm_fast::op::fold::{Fold, FoldShape};
-use slm_fast::op::lib::mlp::{Activation, Mlp};
+use slm_fast::op::lib::activation::Activation;
+use slm_fast::op::lib::mlp::Mlp;
 use slm_fast::op::lib::policy::Policy;
 use slm_fast::op::lib::renorm::Renorm;
 use slm_fast::op::lib::soft;
@@ -27,7 +29,7 @@ const RING: usize = 8_192;
 const GROUPS: usize = 4;
 
 fn mlp(input: usize, hidden: [usize; 2], activation: Activation, output: usize) -> Mlp {
-    Mlp { input, hidden: hidden.to_vec(), activation, output }
+    Mlp { input, hidden: hidden.to_vec(), activation, output, precision: Precision::F32 }
 }
 
 /// Nets of 2 x 256 units on Pendulum.

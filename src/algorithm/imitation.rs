@@ -2,7 +2,7 @@
 //! now expects, from a ring of its own episodes.
 
 use super::Recorder;
-use crate::device::{Buf, Keep, Layout, Queue};
+use crate::device::{Buf, Keep, Layout, Precision, Queue};
 use crate::op::Shape;
 use crate::op::episode_returns::{EpisodeReturns, EpisodeShape};
 use crate::op::hyper;
@@ -171,7 +171,8 @@ impl Recorder<'_> {
         let (p, b, len) = (self.plan, self.b, plan.batch);
         Imitate {
             shape: ImitateShape {
-                nets: p.nets.clone(),
+                // which rows are worth imitating is said in f32
+                nets: p.nets.clone().with_precision(Precision::F32),
                 obs: p.env.obs_len,
                 rows: plan.ring * p.num_envs as usize,
                 samples: plan.samples(),
@@ -215,8 +216,7 @@ impl Recorder<'_> {
             symlog: false,
             normalize_targets: false,
             normalize_obs: p.filters_obs(),
-            tile_rows: tile_rows(self.layout.kind(), &p.nets, p.precision, len),
-            precision: p.precision,
+            tile_rows: tile_rows(self.layout.kind(), &p.nets, len),
         };
         let tiles = shape.tiles();
         let (partial, partial_loss) = self.gradient(tiles, p.params);

@@ -312,7 +312,6 @@ impl<'a> Recorder<'a> {
             groups: p.groups.len(),
             limit: p.time_limit(),
             normalize_obs: p.filters_obs(),
-            precision: p.precision,
             ..RolloutShape::new(EnvFns::new(p.env), Some(p.nets.clone()), t, p.num_envs as usize)
         }
     }
@@ -413,8 +412,7 @@ impl<'a> Recorder<'a> {
             symlog: p.learning.symlog,
             normalize_targets: p.learning.normalize_targets,
             normalize_obs: p.filters_obs(),
-            tile_rows: tile_rows(self.layout.kind(), &p.nets, p.precision, len),
-            precision: p.precision,
+            tile_rows: tile_rows(self.layout.kind(), &p.nets, len),
         };
         let (tiles, (partial, partial_loss)) = match b.states {
             None => self.rows(q, shape),

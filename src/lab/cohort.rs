@@ -2,7 +2,7 @@
 
 use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
-use crate::device::{Device, Keep, Kind, Memory, Precision, Queue, Times};
+use crate::device::{Device, Keep, Kind, Memory, Queue, Times};
 use crate::error::{Error, Result};
 use crate::lab::device::{require, require_kernels};
 use crate::net;
@@ -82,7 +82,7 @@ impl Cohort {
     pub fn of(members: &[Member], device: Device) -> Result<Cohort> {
         let plan = members[0].plan;
         assert!(members.iter().all(|member| member.plan.has_shape_of(plan)), "a cohort has one shape");
-        require(plan.precision, &device)?;
+        require(&plan, &device)?;
         let (layout, program) = algorithm::record(plan, device.kind(), members.len());
         require_kernels(&program, device.kind())?;
         let mut memory = layout.allocate_on(&device)?;
@@ -422,7 +422,6 @@ impl Player {
             num_envs: 1,
             horizon: 1,
             minibatch: 1,
-            precision: Precision::F32,
             off_policy: None,
             imitation: None,
             critics: None,

@@ -4,7 +4,7 @@
 
 use super::hyper::{self, update};
 use super::lib::input_grad::{backward_input, define_input_slopes, first_column, input_row};
-use super::lib::mlp::{ROWS, backward, exact, forward, pack, pack_forward, unpack_grad};
+use super::lib::mlp::{ROWS, backward, forward, pack, pack_forward, unpack_grad};
 use super::lib::nets::cut;
 use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy, log_sum_exp};
 use super::lib::rng::Purpose;
@@ -12,7 +12,7 @@ use super::lib::simd::sum16;
 use super::lib::soft::{self, Noise, Relaxed, Seen, SoftNets, Squashed, WORDS, to_lanes};
 use super::lib::trig;
 use super::{Draw, Shape, schedule};
-use crate::device::{Cx, Kernel, Limits, Shader};
+use crate::device::{Cx, Kernel, Kind, Limits, Precision, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -54,6 +54,13 @@ impl ActorGradShape {
     }
 }
 
+impl ActorGradShape {
+    /// Of the products of its nets.
+    fn precision(&self) -> Precision {
+        self.nets.actor.precision
+    }
+}
+
 impl Shape for ActorGradShape {
     fn tiles(&self) -> usize {
         self.batch.div_ceil(self.tile_rows)
@@ -74,6 +81,15 @@ impl Shape for ActorGradShape {
         let first = actor.input * actor.hidden.first().unwrap_or(&actor.output);
         let judge = if self.nets.choices().is_some() { critic.madds() } else { 2 * critic.madds() };
         2.0 * self.batch as f64 * (3 * actor.madds() - first + 2 * judge) as f64
+    }
+
+    fn on(&self, kind: Kind) -> bool {
+        kind == Kind::Cpu || self.precision() == Precision::F32
+    }
+
+    // as of `minibatch_grad`
+    fn tolerance(&self, declared: f64) -> f64 {
+        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -126,6 +142,10 @@ impl Shape for ActorGradShape {
         let relaxed = base(soft::all_nets().swap_remove(10));
         let many = ActorGradShape { rows: 33, samples: 400, start: 13, batch: 301, learned: false, ..relaxed.clone() };
         all.extend([many, ActorGradShape { folded: true, params: relaxed.params + 7, ..relaxed }]);
+        let half =
+            |d: &ActorGradShape| ActorGradShape { nets: d.nets.clone().with_precision(Precision::Bf16), ..d.clone() };
+        let halves: Vec<ActorGradShape> = all.iter().map(half).collect();
+        all.extend(halves);
         all
     }
 
@@ -183,7 +203,7 @@ fn define_smaller(d: &ActorGradShape, critics: &[f64], x: &[f64], action: &[f64]
 fn define_ask(d: &ActorGradShape, critics: &[f64], x: &[f64], action: &[f64]) -> Vec<f64> {
     let (net, (k, _)) = (&d.nets.critic, define_smaller(d, critics, x, action));
     let params = &critics[k * net.len()..];
-    let (_, hidden) = net.define_forward(params, &[x, action].concat(), exact);
+    let (_, hidden) = net.define_forward(params, &[x, action].concat());
     define_input_slopes(net, params, &hidden, &[1.0])[x.len()..].to_vec()
 }
 
@@ -280,12 +300,12 @@ fn define(d: &ActorGradShape, a: Args<'_>) {
         let (mut grad, mut losses) = (vec![0.0; d.moved()], [0.0; update::LOSSES]);
         for row in tile * d.tile_rows..((tile + 1) * d.tile_rows).min(d.batch) {
             let (x, drawn) = (seen.define(a.obs, a.index[d.start + row]), d.nets.define_drawn(noise, row));
-            let acts = d.nets.actor.define_forward(&params, &x, exact);
+            let acts = d.nets.actor.define_forward(&params, &x);
             let out = acts.0.last().expect("a net has an output layer");
             let (loss, log_prob) = define_loss(d, &critics, alpha, &x, out, &drawn);
             let slopes = define_slopes(d, &critics, alpha, &x, out, &drawn);
             let d_out: Vec<f64> = slopes.iter().map(|slope| slope / d.batch as f64).collect();
-            d.nets.actor.define_backward(&params, &acts, &d_out, &mut grad, exact);
+            d.nets.actor.define_backward(&params, &acts, &d_out, &mut grad);
             if d.learned {
                 grad[log_alpha] -= alpha * (log_prob + entropy) / d.batch as f64;
             }
@@ -353,7 +373,7 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     // what the actor does
     let seen = Seen::new(nets.obs(), d.normalize_obs, a.normalizer, a.hyper);
     seen.rows(a.obs, &a.index[d.start + begin..][..rows], x, width);
-    pack(actor, &a.params[..actor.len()], packed_actor);
+    pack(isa, actor, &a.params[..actor.len()], packed_actor);
     let pad = actor.out_pad();
     for (at, rows) in blocks() {
         let acts = &mut acts_actor[at / ROWS * actor.acts_len()..][..actor.acts_len()];
@@ -379,9 +399,9 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     for (k, params) in critics(d, a.params, a.target).chunks_exact(critic.len()).enumerate() {
         let wide = critic.out_pad();
         if nets.choices().is_some() {
-            pack_forward(critic, params, packed);
+            pack_forward(isa, critic, params, packed);
         } else {
-            pack(critic, params, packed);
+            pack(isa, critic, params, packed);
         }
         for (at, rows) in blocks() {
             forward(isa, critic, packed, (&x[at * width..], width), rows, acts, out);

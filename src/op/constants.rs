@@ -1,8 +1,8 @@
 //! The numbers that the twins of an op share, once: from here they are written into `kernels/lib/constants.cuh` and
 //! `shaders/lib/constants.wgsl`.
 
+use super::lib::activation::{Activation, LEAK, SELU_ALPHA, SELU_SCALE};
 use super::lib::envs::{TERMINATED, TRUNCATED};
-use super::lib::mlp::{Activation, LEAK, SELU_ALPHA, SELU_SCALE};
 use super::lib::policy::{HALF_LN_2PI, LOG_RATIO, LOG_STD, OUTPUTS};
 use super::lib::rng::Purpose;
 use super::{advantage, gpu, hyper, log, minibatch_grad, obs_moments, optimize, schedule, shuffle};

@@ -3,7 +3,8 @@
 //! while all rows of a tile pass.
 
 use super::hyper::{self, update};
-use super::lib::mlp::{Activation, ROWS, backward, exact, forward, pack, pack_forward, unpack_grad};
+use super::lib::activation::Activation;
+use super::lib::mlp::{ROWS, backward, forward, pack, pack_forward, unpack_grad};
 use super::lib::nets::cut;
 use super::lib::policy::Policy;
 use super::lib::policy::{LANES, Lanes, OUTPUTS, log_sum_exp};
@@ -13,7 +14,7 @@ use super::lib::soft::{self, Noise, Relaxed, Seen, SoftNets, Squashed, to_lanes}
 use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
-use crate::device::{Cx, Kernel, Limits, Shader};
+use crate::device::{Cx, Kernel, Kind, Limits, Precision, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -44,6 +45,13 @@ impl CriticGradShape {
     }
 }
 
+impl CriticGradShape {
+    /// Of the products of its nets.
+    fn precision(&self) -> Precision {
+        self.nets.actor.precision
+    }
+}
+
 impl Shape for CriticGradShape {
     fn tiles(&self) -> usize {
         self.batch.div_ceil(self.tile_rows)
@@ -65,6 +73,15 @@ impl Shape for CriticGradShape {
         let (actor, critic) = (&self.nets.actor, &self.nets.critic);
         let first = critic.input * critic.hidden.first().unwrap_or(&critic.output);
         2.0 * self.batch as f64 * (actor.madds() + 2 * (4 * critic.madds() - first)) as f64
+    }
+
+    fn on(&self, kind: Kind) -> bool {
+        kind == Kind::Cpu || self.precision() == Precision::F32
+    }
+
+    // as of `minibatch_grad`
+    fn tolerance(&self, declared: f64) -> f64 {
+        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -120,6 +137,10 @@ impl Shape for CriticGradShape {
         let relaxed = base(soft::all_nets().swap_remove(10));
         let many = CriticGradShape { rows: 33, samples: 400, start: 13, batch: 301, learned: false, ..relaxed.clone() };
         all.extend([many, CriticGradShape { samples: 1, start: 0, batch: 1, ..relaxed }]);
+        let half =
+            |d: &CriticGradShape| CriticGradShape { nets: d.nets.clone().with_precision(Precision::Bf16), ..d.clone() };
+        let halves: Vec<CriticGradShape> = all.iter().map(half).collect();
+        all.extend(halves);
         all
     }
 
@@ -252,12 +273,12 @@ fn define(d: &CriticGradShape, a: Args<'_>) {
             let mut smaller = f64::INFINITY;
             for k in 0..2 {
                 let params = &params[d.nets.critic_at(k)..];
-                let acts = critic.define_forward(params, &x, exact);
+                let acts = critic.define_forward(params, &x);
                 let value = acts.0.last().expect("a net has an output layer")[output];
                 let (loss, slope) = define_loss(d, value, y);
                 let mut d_out = vec![0.0; critic.output];
                 d_out[output] = weight * slope / d.batch as f64;
-                critic.define_backward(params, &acts, &d_out, &mut grad[k * critic.len()..], exact);
+                critic.define_backward(params, &acts, &d_out, &mut grad[k * critic.len()..]);
                 sum += weight * loss;
                 smaller = smaller.min(value);
             }
@@ -309,7 +330,7 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
 
     // what the actor does at the next observations
     seen.rows(a.next_obs, &a.last[samples.clone()], x, width);
-    pack_forward(actor, &a.params[..actor.len()], packed);
+    pack_forward(isa, actor, &a.params[..actor.len()], packed);
     for (at, rows) in blocks() {
         forward(isa, actor, packed, (&x[at * width..], width), rows, acts, out);
         for row in (at..at + rows).step_by(LANES) {
@@ -334,7 +355,7 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
 
     // what the target critics say to that
     for (k, params) in a.target.chunks_exact(critic.len()).enumerate() {
-        pack_forward(critic, params, packed);
+        pack_forward(isa, critic, params, packed);
         for (at, rows) in blocks() {
             forward(isa, critic, packed, (&x[at * width..], width), rows, acts, out);
             for row in (at..at + rows).step_by(LANES) {
@@ -369,7 +390,7 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let mut sum = [0.0; LANES];
     for (k, partial) in partial.chunks_exact_mut(critic.len()).enumerate() {
         let pad = critic.out_pad();
-        pack(critic, &a.params[nets.critic_at(k)..][..critic.len()], packed);
+        pack(isa, critic, &a.params[nets.critic_at(k)..][..critic.len()], packed);
         grad.fill(0.0);
         for (at, rows) in blocks() {
             let x = (&x[at * width..], width);

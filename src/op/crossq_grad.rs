@@ -7,7 +7,7 @@
 //! expectation over `a'` is then exact, of the mean of the two critics instead of the lesser one.
 
 use super::hyper::{self, update};
-use super::lib::mlp::{Mlp, ROWS, exact, forward, pack_forward};
+use super::lib::mlp::{Mlp, ROWS, forward, pack_forward};
 use super::lib::nets::cut;
 use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy, log_sum_exp};
 use super::lib::renorm::{self, Renorm};
@@ -208,7 +208,7 @@ fn define_joint(d: &CrossqShape, a: &Args<'_>) -> (Vec<Vec<f64>>, Vec<Vec<f64>>)
     for b in 0..d.batch {
         let (index, last) = (a.index[d.start + b], a.last[d.start + b]);
         let (mut row, mut after) = (seen.define(a.obs, index), seen.define(a.next_obs, last));
-        let out = d.actor.define_forward(&params, &after, exact).0.pop().expect("a net has an output layer");
+        let out = d.actor.define_forward(&params, &after).0.pop().expect("a net has an output layer");
         if let Policy::Gaussian { n, .. } = d.policy {
             row.extend(a.action[index as usize * n..][..n].iter().map(|&x| f64::from(x)));
             let (action, log_prob) = soft::define_squashed(&out, &noise.define(b, n));
@@ -306,7 +306,7 @@ fn run(d: &CrossqShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let mut critics = [0, 1].map(|critic| {
         let params = &a.params[d.critics() + critic * len..][..len];
         let packed = cut(&mut scratch, d.critic.mlp.packed_len());
-        renorm::pack(&d.critic, params, packed);
+        renorm::pack(isa, &d.critic, params, packed);
         let kept = cut(&mut scratch, d.critic.batch_len(rows));
         Critic { params, packed, kept, out: cut(&mut scratch, rows * pad) }
     });
@@ -359,7 +359,7 @@ fn joint(d: &CrossqShape, isa: Isa, a: &Tile<'_>, x: &mut [f32], log_probs: &mut
         to[d.obs()..][..words].copy_from_slice(&a.action[m as usize * d.policy.action_len()..][..words]);
     }
     let packed = cut(&mut scratch, d.actor.packed_len());
-    pack_forward(&d.actor, &a.params[..d.actor.len()], packed);
+    pack_forward(isa, &d.actor, &a.params[..d.actor.len()], packed);
     let acts = cut(&mut scratch, d.actor.acts_len());
     let out = cut(&mut scratch, ROWS * d.actor.out_pad());
     // lanes without a row stay finite

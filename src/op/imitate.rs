@@ -2,7 +2,7 @@
 //! that were drawn become a batch of their own, with how much better each was in the place of an advantage.
 
 use super::hyper;
-use super::lib::mlp::{Mlp, ROWS, exact, forward};
+use super::lib::mlp::{Mlp, ROWS, forward};
 use super::lib::nets::{Nets, PackedNet, cut, normalize};
 use super::lib::policy::Policy;
 use super::{Draw, Shape};
@@ -131,7 +131,7 @@ fn define(d: &ImitateShape, a: Args<'_>) {
         a.taken[b * d.action()..][..d.action()].copy_from_slice(&a.action[row * d.action()..][..d.action()]);
         let see = |(o, &x): (usize, &f32)| if d.normalize_obs { normalize(x, o, a.normalizer, clip) } else { x };
         let x: Vec<f64> = obs.iter().enumerate().map(|x| see(x).into()).collect();
-        let value = net.define_forward(&params, &x, exact).0.pop().expect("a net has an output layer")[output];
+        let value = net.define_forward(&params, &x).0.pop().expect("a net has an output layer")[output];
         let better = (f64::from(a.returns[row]) - value).max(0.0);
         let gain = f64::from(a.weight[d.start + b]) * better;
         a.value[b] = value as f32;
@@ -163,7 +163,7 @@ fn run(d: &ImitateShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     log_prob.fill(0.0);
     let (mlp, at, output) = d.critic();
     let mut scratch = &mut *cx.scratch;
-    let net = PackedNet::ahead(mlp, &a.params[at..at + mlp.len()], &mut scratch);
+    let net = PackedNet::ahead(isa, mlp, &a.params[at..at + mlp.len()], &mut scratch);
     let x = cut(&mut scratch, ROWS * d.obs);
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let drawn = d.start + own.start..d.start + own.end;

@@ -6,7 +6,7 @@
 
 use super::hyper::{self, update};
 use super::lib::losses::{Numbers, Records, Row, Work, define_loss, define_slopes};
-use super::lib::mlp::{Mlp, ROWS, Round, backward, exact, forward, to_bf16, unpack_grad};
+use super::lib::mlp::{Mlp, ROWS, backward, forward, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, OUTPUTS};
 use super::{Draw, Shape, gpu, schedule};
@@ -78,8 +78,6 @@ pub struct GradShape {
     pub normalize_obs: bool,
     /// Rows of a tile: [`tile_rows`] of the device kind.
     pub tile_rows: usize,
-    /// Of the products of nets; on a gpu alone.
-    pub precision: Precision,
 }
 
 /// Most tiles of a minibatch.
@@ -90,18 +88,20 @@ const TILE_ROWS: usize = 256;
 pub const TARGET_MAX: f32 = 10.0;
 
 /// Rows of a tile of a minibatch of `len` rows: each kind of device cuts as its cores like it.
-pub fn tile_rows(kind: Kind, nets: &Nets, precision: Precision, len: usize) -> usize {
+pub fn tile_rows(kind: Kind, nets: &Nets, len: usize) -> usize {
     match kind {
         Kind::Cpu => len.div_ceil(TILES).next_multiple_of(ROWS).max(TILE_ROWS),
-        Kind::Cuda => gpu::minibatch_grad::tile_rows(nets, precision, len),
+        Kind::Cuda => gpu::minibatch_grad::tile_rows(nets, len),
         Kind::Wgpu => super::shaders::minibatch_grad::tile_rows(nets, len),
     }
 }
 
+impl GradShape {}
+
 impl GradShape {
-    /// What becomes of the operands of products.
-    fn round(&self) -> Round {
-        if self.precision == Precision::Bf16 { to_bf16 } else { exact }
+    /// Of the products of its nets.
+    pub fn precision(&self) -> Precision {
+        self.nets.precision()
     }
 }
 
@@ -126,14 +126,14 @@ impl Shape for GradShape {
         2.0 * self.len as f64 * (3 * self.nets.madds() - first) as f64
     }
 
-    fn on_cpu(&self) -> bool {
-        self.precision == Precision::F32
+    fn on(&self, kind: Kind) -> bool {
+        kind != Kind::Wgpu || self.precision() == Precision::F32
     }
 
     /// Where operands are rounded, one of about ten thousand lies so near the middle of two numbers of 8 bits that the
     /// definition, which sums in f64, rounds it the other way: that moves an operand by 2^-8 of its size.
     fn tolerance(&self, declared: f64) -> f64 {
-        if self.precision == Precision::Bf16 { 2e-3 } else { declared }
+        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -201,7 +201,7 @@ pub fn objective(d: &GradShape, a: &Args<'_>, params: &[f64]) -> f64 {
     let total: f64 = (d.start..d.start + d.len)
         .map(|i| {
             let (x, row) = row(d, a, i);
-            let (out, value) = d.nets.define(params, &x, d.round());
+            let (out, value) = d.nets.define(params, &x);
             define_loss(d, n, &row, &out, value)
         })
         .sum();
@@ -212,18 +212,17 @@ pub fn objective(d: &GradShape, a: &Args<'_>, params: &[f64]) -> f64 {
 fn define(d: &GradShape, a: Args<'_>) {
     let n = Numbers::new(d, a.hyper, a.schedule, a.moments, a.value_moments);
     let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
-    let round = d.round();
     for tile in 0..d.tiles() {
         let mut grad = vec![0.0; d.nets.len()];
         let mut sums = [0.0; update::LOSSES];
         let begin = tile * d.tile_rows;
         for i in begin..(begin + d.tile_rows).min(d.len) {
             let (x, row) = row(d, &a, d.start + i);
-            let (out, value) = d.nets.define(&params, &x, round);
+            let (out, value) = d.nets.define(&params, &x);
             let (d_out, d_value) = define_slopes(d, n, &row, (&out, value), &mut grad, &mut sums);
             let mut backward = |net: &Mlp, at: usize, d_out: &[f64]| {
                 let (params, grad) = (&params[at..], &mut grad[at..]);
-                net.define_backward(params, &net.define_forward(params, &x, round), d_out, grad, round);
+                net.define_backward(params, &net.define_forward(params, &x), d_out, grad);
             };
             backward(&d.nets.actor, 0, &d_out);
             if let Some(critic) = &d.nets.critic {
@@ -249,7 +248,7 @@ fn run(d: &GradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let n = Numbers::new(d, a.hyper, a.schedule, a.moments, a.value_moments);
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let mut scratch = scratch;
-    let mut nets = Packed::new(&d.nets, a.params, &mut scratch);
+    let mut nets = Packed::new(isa, &d.nets, a.params, &mut scratch);
     let grad_actor = cut(&mut scratch, d.nets.actor.packed_grad_len());
     grad_actor.fill(0.0);
     let grad_critic = cut(&mut scratch, d.nets.critic.as_ref().map_or(0, |c| c.packed_grad_len()));

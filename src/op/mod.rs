@@ -102,8 +102,9 @@ pub trait Shape: Clone + Send + Sync + 'static {
     fn shader_scratch(&self) -> usize {
         0
     }
-    /// Whether the cpu variant takes this shape; cases that it does not take are for gpu devices.
-    fn on_cpu(&self) -> bool {
+    /// Whether devices of a kind take this shape.
+    fn on(&self, kind: Kind) -> bool {
+        let _ = kind;
         true
     }
     /// Tolerance of this shape, where it is not the declared one.
@@ -187,8 +188,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Number of shapes in [`Shape::cases`].
     pub cases: fn() -> usize,
-    /// Whether the cpu variant takes a case.
-    pub on_cpu: fn(case: usize) -> bool,
+    /// Whether devices of a kind take a case.
+    pub on: fn(case: usize, kind: Kind) -> bool,
     pub args: fn(case: usize) -> Vec<Arg>,
     /// Fills the words of every argument of a case from its domains.
     pub sample: fn(case: usize, draw: &mut Draw) -> Vec<Vec<u32>>,
@@ -304,7 +305,7 @@ macro_rules! op {
                 name: $name,
                 tolerance: |case| $crate::op::Shape::tolerance(&<$Shape as $crate::op::Shape>::cases()[case], $tol),
                 cases: || <$Shape as $crate::op::Shape>::cases().len(),
-                on_cpu: |case| $crate::op::Shape::on_cpu(&<$Shape as $crate::op::Shape>::cases()[case]),
+                on: |case, kind| $crate::op::Shape::on(&<$Shape as $crate::op::Shape>::cases()[case], kind),
                 args: |case| Self::args(&<$Shape as $crate::op::Shape>::cases()[case]),
                 kernels: |case| $crate::op::Shape::kernels(&<$Shape as $crate::op::Shape>::cases()[case]),
                 device_scratch: |case| $crate::op::Shape::device_scratch(&<$Shape as $crate::op::Shape>::cases()[case]),

@@ -9,7 +9,7 @@ use super::lib::nets::Nets;
 use super::lib::recurrent::Body;
 use super::rollout::{self, RolloutShape, Store, define_steps, run_steps};
 use super::{Draw, Shape, gpu, schedule};
-use crate::device::{Cx, Kernel, Limits, Shader};
+use crate::device::{Cx, Kernel, Kind, Limits, Shader};
 
 /// What is fixed when a rollout of a recurrent agent is recorded.
 #[derive(Debug, Clone)]
@@ -54,8 +54,8 @@ impl Shape for RecurrentShape {
         self.rollout.flops()
     }
 
-    fn on_cpu(&self) -> bool {
-        self.rollout.on_cpu()
+    fn on(&self, kind: Kind) -> bool {
+        self.rollout.on(kind)
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -151,7 +151,7 @@ fn run(d: &RecurrentShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         unsafe { a.first_state.part(range) }.copy_from_slice(state);
     }
     let mut scratch = &mut *cx.scratch;
-    let mut agent = Recurrent::new(nets, d.body(), a.params, state, ring, &mut scratch);
+    let mut agent = Recurrent::new(cx.isa, nets, d.body(), a.params, state, ring, &mut scratch);
     let records = rollout::Tile {
         params: a.params,
         hyper: a.hyper,

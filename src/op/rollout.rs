@@ -6,14 +6,14 @@ pub use super::lib::acting::Explore;
 use super::lib::acting::{Acting, Work, act, random_action, to_env};
 use super::lib::agent::{self, Agent, Define};
 use super::lib::envs::{Block, EnvFns, TERMINATED, TRUNCATED};
-use super::lib::mlp::{ROWS, exact, to_bf16};
+use super::lib::mlp::ROWS;
 use super::lib::nets::{Nets, cut, normalize};
 use super::lib::policy::{LANES, LOG_STD, Lanes, Policy};
 use super::lib::rng::{Purpose, philox, unit};
 use super::lib::trig;
 use super::{Draw, Shape, schedule};
 use crate::device::cpu::Isa;
-use crate::device::{Cx, Kernel, Limits, Precision, Shader};
+use crate::device::{Cx, Kernel, Kind, Limits, Precision, Shader};
 
 /// Where the steps go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,6 @@ pub struct RolloutShape {
     /// Steps after which an episode is truncated.
     pub limit: u32,
     pub normalize_obs: bool,
-    /// Of the nets' products; gpu devices alone have another than f32.
-    pub precision: Precision,
 }
 
 /// Blocks of 16 environments in a tile.
@@ -64,7 +62,6 @@ impl RolloutShape {
             n,
             limit: env.spec.max_episode_steps,
             normalize_obs: false,
-            precision: Precision::F32,
         }
     }
     pub fn obs(&self) -> usize {
@@ -101,6 +98,10 @@ impl RolloutShape {
     /// Where vector step `t` of this rollout lies in the records; `step` is its number in the session.
     fn slot(&self, t: usize, step: u32) -> usize {
         if let Store::Ring { steps, .. } = self.store { step as usize % steps } else { t }
+    }
+    /// Of the products of its nets.
+    pub fn precision(&self) -> Precision {
+        self.nets.as_ref().map_or(Precision::F32, Nets::precision)
     }
     fn policy(&self) -> Option<Policy> {
         self.nets.as_ref().map(|nets| nets.policy)
@@ -147,13 +148,17 @@ impl Shape for RolloutShape {
         super::shaders::rollout::scratch(self)
     }
 
-    fn on_cpu(&self) -> bool {
-        self.env.has_defaults() && self.precision == Precision::F32
+    fn on(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Cpu => self.env.has_defaults(),
+            Kind::Cuda => true,
+            Kind::Wgpu => self.precision() == Precision::F32,
+        }
     }
 
     // a sum that falls on the other side of a tie moves an activation by 2^-9 of itself
     fn tolerance(&self, declared: f64) -> f64 {
-        if self.precision == Precision::F32 { declared } else { 100.0 * declared }
+        if self.precision() == Precision::F32 { declared } else { 100.0 * declared }
     }
 
     fn cases() -> Vec<RolloutShape> {
@@ -219,11 +224,10 @@ crate::op! {
 
 /// The plain definition: environments one by one, nets in f64.
 fn define(d: &RolloutShape, a: Args<'_>) {
-    let round = if d.precision == Precision::Bf16 { to_bf16 } else { exact };
     match &d.nets {
         Some(nets) => {
             let params: Vec<f64> = a.params.iter().map(|&p| p.into()).collect();
-            define_steps(d, a, Some(&mut agent::Definition { nets, params: &params, round }));
+            define_steps(d, a, Some(&mut agent::Definition { nets, params: &params }));
         }
         None => define_steps(d, a, None::<&mut agent::Definition<'_>>),
     }
@@ -340,7 +344,7 @@ struct Envs {
 fn run(d: &RolloutShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let mut scratch = &mut *cx.scratch;
     let nets = d.nets.as_ref().filter(|_| !d.is_blind());
-    let mut agent = nets.map(|nets| agent::FeedForward::new(nets, a.params, &mut scratch));
+    let mut agent = nets.map(|nets| agent::FeedForward::new(cx.isa, nets, a.params, &mut scratch));
     run_steps(d, cx.isa, cx.tile, a, agent.as_mut(), scratch);
 }
 
@@ -354,7 +358,7 @@ pub(super) fn run_steps(
     mut agent: Option<&mut impl Agent>,
     mut scratch: &mut [f32],
 ) {
-    assert!(d.on_cpu(), "the fast variant has the constants of its environment folded in, and is f32");
+    assert!(d.on(Kind::Cpu), "the fast variant has the constants of its environment folded in");
     let (o, k, len) = (d.obs(), d.state(), d.action());
     let first = tile * ROWS;
     let envs = ROWS.min(d.n - first);

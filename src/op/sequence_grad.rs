@@ -6,7 +6,7 @@
 
 use super::hyper::{self, update};
 use super::lib::losses::{Numbers, Records, Row, Work, define_loss, define_slopes};
-use super::lib::mlp::{ROWS, exact, forward, unpack_grad};
+use super::lib::mlp::{ROWS, forward, unpack_grad};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::LANES;
 use super::lib::recurrent::{Body, Trace, add_gradient, slopes_below, unpack_body};
@@ -164,7 +164,7 @@ fn forward_sequence<'a>(d: &SequenceShape, a: &Args<'a>, params: &[f64], env: us
             states.iter().enumerate().map(|(b, state)| body.define(&params[nets.body_at(b)], &x, state)).collect();
         let h = |trace: &Trace| trace.state[..body.hidden].to_vec();
         let (actor, critic) = (h(&traces[0]), h(&traces[traces.len() - 1]));
-        let (out, value) = nets.define_on(params, &actor, &critic, exact);
+        let (out, value) = nets.define_on(params, &actor, &critic);
         let goes_on = a.ended[m] == 0;
         for (state, trace) in states.iter_mut().zip(&traces) {
             *state = if goes_on { trace.state.clone() } else { vec![0.0; body.state_len()] };
@@ -214,7 +214,7 @@ fn define(d: &SequenceShape, a: Args<'_>) {
                         d_states[b].fill(0.0);
                     }
                     let row = (vec![trace.state[..body.hidden].to_vec()], Vec::new());
-                    head.define_backward(&params[at..], &row, d_out, &mut grad[at..], exact);
+                    head.define_backward(&params[at..], &row, d_out, &mut grad[at..]);
                     for (o, d_out) in d_out.iter().enumerate() {
                         let weight = &params[at + o * head.input..][..head.input];
                         d_states[b].iter_mut().zip(weight).for_each(|(d, w)| *d += d_out * w);
@@ -250,12 +250,12 @@ fn run(d: &SequenceShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         clip: (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]),
     };
     let mut scratch = &mut *cx.scratch;
-    let mut heads = Packed::new(nets, a.params, &mut scratch);
+    let mut heads = Packed::new(isa, nets, a.params, &mut scratch);
     let x = cut(&mut scratch, ROWS * d.rows.obs);
     let state_at = |b: usize| b * body.state_len()..(b + 1) * body.state_len();
     let of_env = |i: usize| &a.first_state[envs[i] as usize * nets.state_len()..][..nets.state_len()];
     let mut one = |b: usize| {
-        let mut run = Run::new(body, &a.params[nets.body_at(b)], d.t, q.count, &mut scratch);
+        let mut run = Run::new(isa, body, &a.params[nets.body_at(b)], d.t, q.count, &mut scratch);
         run.forward(isa, &q, |i| &of_env(i)[state_at(b)], x);
         run
     };

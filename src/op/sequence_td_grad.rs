@@ -7,7 +7,7 @@
 //! worth, they say one step later. Only where an episode ended, or the sequence does, a net takes one step more, aside.
 
 use super::hyper::{self, update};
-use super::lib::mlp::{ROWS, exact, forward, unpack_grad};
+use super::lib::mlp::{ROWS, forward, unpack_grad};
 use super::lib::nets::{PackedNet, cut};
 use super::lib::policy::LANES;
 use super::lib::recurrent::{Body, Trace, add_gradient, slopes_below, unpack_body};
@@ -154,7 +154,7 @@ fn place(d: &SequenceTdShape, t: usize, i: usize) -> usize {
 /// Definition: one step of a net, from a state.
 fn step(d: &SequenceTdShape, a: &Args<'_>, params: &[f64], obs: &[f32], state: &[f64]) -> (Trace, Vec<f64>) {
     let trace = d.body.define(&params[d.td.net.len()..], &see(&d.td, obs, a.normalizer, a.hyper), state);
-    let mut passed = d.td.net.define_forward(params, &trace.state[..d.body.hidden], exact).0;
+    let mut passed = d.td.net.define_forward(params, &trace.state[..d.body.hidden]).0;
     (trace, passed.pop().expect("a net has an output layer"))
 }
 
@@ -245,7 +245,7 @@ fn define(d: &SequenceTdShape, a: Args<'_>) {
                     d_state.fill(0.0);
                 }
                 let row = (vec![trace.state[..body.hidden].to_vec()], Vec::new());
-                td.net.define_backward(&params, &row, &d_out, &mut grad, exact);
+                td.net.define_backward(&params, &row, &d_out, &mut grad);
                 for (o, d_out) in d_out.iter().enumerate() {
                     let weight = &params[o * body.hidden..][..body.hidden];
                     d_state.iter_mut().zip(weight).for_each(|(d, w)| *d += d_out * w);
@@ -359,12 +359,12 @@ fn run(d: &SequenceTdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     if d.target() > 0 {
         // in room that the net itself takes next
         let mut scratch = &mut *scratch;
-        let head = PackedNet::ahead(&td.net, a.target, &mut scratch);
-        let run = Run::new(body, &a.target[td.net.len()..], q.steps, q.count, &mut scratch);
+        let head = PackedNet::ahead(isa, &td.net, a.target, &mut scratch);
+        let run = Run::new(isa, body, &a.target[td.net.len()..], q.steps, q.count, &mut scratch);
         Looking { run, head }.look(isa, d, &q, &a, &mut aside, x, out, other);
     }
-    let head = PackedNet::new(&td.net, a.params, &mut scratch);
-    let run = Run::new(body, &a.params[td.net.len()..], q.steps, q.count, &mut scratch);
+    let head = PackedNet::new(isa, &td.net, a.params, &mut scratch);
+    let run = Run::new(isa, body, &a.params[td.net.len()..], q.steps, q.count, &mut scratch);
     let mut own = Looking { run, head };
     own.look(isa, d, &q, &a, &mut aside, x, out, next);
 

@@ -3,13 +3,13 @@
 //! (van Hasselt et al. 2016), each with a plain or a dueling head (Wang et al. 2016).
 
 use super::hyper::{self, update};
-use super::lib::mlp::{Mlp, ROWS, backward, exact, forward, unpack_grad};
+use super::lib::mlp::{Mlp, ROWS, backward, forward, unpack_grad};
 use super::lib::nets::{PackedNet, cut, normalize};
 use super::lib::policy::{LANES, Lanes, OUTPUTS};
 use super::lib::simd::sum16;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape};
-use crate::device::{Cx, Kernel, Kind, Limits, Shader};
+use crate::device::{Cx, Kernel, Kind, Limits, Precision, Shader};
 
 /// What the value of the next state is taken to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,13 @@ impl TdShape {
     }
 }
 
+impl TdShape {
+    /// Of the products of its nets.
+    fn precision(&self) -> Precision {
+        self.net.precision
+    }
+}
+
 impl Shape for TdShape {
     fn tiles(&self) -> usize {
         self.batch.div_ceil(self.tile_rows)
@@ -89,6 +96,15 @@ impl Shape for TdShape {
         let ahead = 1 + usize::from(self.target() > 0) + usize::from(self.asks_itself());
         let first = self.net.input * self.net.hidden.first().unwrap_or(&self.net.output);
         2.0 * self.batch as f64 * ((ahead + 2) * self.net.madds() - first) as f64
+    }
+
+    fn on(&self, kind: Kind) -> bool {
+        kind == Kind::Cpu || self.precision() == Precision::F32
+    }
+
+    // as of `minibatch_grad`
+    fn tolerance(&self, declared: f64) -> f64 {
+        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -195,13 +211,13 @@ fn define_error(d: &TdShape, a: &Args<'_>, params: &[f64], i: usize) -> (f64, Pa
     let target: Vec<f64> = a.target.iter().map(|&p| p.into()).collect();
     let next = see(d, &a.next_obs[last * o..][..o], a.normalizer, a.hyper);
     let values = |params: &[f64]| {
-        let out = d.net.define_forward(params, &next, exact).0.pop().expect("a net has an output layer");
+        let out = d.net.define_forward(params, &next).0.pop().expect("a net has an output layer");
         define_values(d, &out)
     };
     let next_action = || a.action[(last + d.envs) % d.rows] as usize;
     let value = define_value(d, || values(&own), || values(&target), next_action);
     let y = f64::from(a.returns[i]) + f64::from(a.discount[i]) * value;
-    let passed = d.net.define_forward(params, &see(d, &a.obs[row * o..][..o], a.normalizer, a.hyper), exact);
+    let passed = d.net.define_forward(params, &see(d, &a.obs[row * o..][..o], a.normalizer, a.hyper));
     let out = passed.0.last().expect("a net has an output layer");
     (define_values(d, out)[a.action[row] as usize] - y, passed)
 }
@@ -229,7 +245,7 @@ fn define(d: &TdShape, a: Args<'_>) {
             let slope = weight * slope / d.batch as f64;
             let chosen = a.action[a.index[i] as usize] as usize;
             let d_out = define_slopes(d, chosen, slope);
-            d.net.define_backward(&params, &passed, &d_out, &mut grad, exact);
+            d.net.define_backward(&params, &passed, &d_out, &mut grad);
         }
         let partial = &mut a.partial[tile * d.net.len()..][..d.net.len()];
         partial.iter_mut().zip(&grad).for_each(|(to, from)| *to = *from as f32);
@@ -285,8 +301,8 @@ fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
         )
     };
     let mut scratch = &mut *cx.scratch;
-    let net = PackedNet::new(&d.net, a.params, &mut scratch);
-    let mut target = (d.target() > 0).then(|| PackedNet::ahead(&d.net, a.target, &mut scratch));
+    let net = PackedNet::new(isa, &d.net, a.params, &mut scratch);
+    let mut target = (d.target() > 0).then(|| PackedNet::ahead(isa, &d.net, a.target, &mut scratch));
     let grad = cut(&mut scratch, d.net.packed_grad_len());
     grad.fill(0.0);
     let d_out = cut(&mut scratch, ROWS * d.net.out_pad());

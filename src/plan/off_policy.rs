@@ -258,7 +258,7 @@ impl OffPolicy {
             Policy::Categorical { n } | Policy::Gaussian { n, .. } => (n, 1),
         };
         let (hidden, activation) = (tower.hid_layers.to_vec(), activation(tower.activation));
-        let mlp = Mlp { input: env.obs_len + seen, hidden, activation, output };
+        let mlp = Mlp { input: env.obs_len + seen, hidden, activation, output, precision: nets.actor.precision };
         if !crossed {
             return Some(Critic::Plain(mlp));
         }

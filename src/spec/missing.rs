@@ -37,16 +37,17 @@ impl Spec {
         if self.agent.net.kind == NetType::RecurrentNet && self.meta.precision == Precision::Bf16 {
             list.add("meta.precision", "bf16 is not built yet for RecurrentNet");
         }
+        if matches!(self.agent.algorithm, Algorithm::CrossQ(_)) && self.meta.precision == Precision::Bf16 {
+            list.add("meta.precision", "bf16 is not built yet for CrossQ");
+        }
         if self.agent.net.kind == NetType::DuelingMLPNet && !is_q(&self.agent.algorithm) {
             list.add("agent.net.type", "a dueling net belongs to a Q net; MLPNet is for the others");
         }
         if learns_from_transitions(&self.agent.algorithm) {
             let what = format!("is not built yet for {}", self.agent.algorithm.name());
-            for (place, on) in [
-                ("env.normalize_obs", self.env.normalize_obs),
-                ("env.normalize_reward", self.env.normalize_reward),
-                ("meta.precision", self.meta.precision == Precision::Bf16),
-            ] {
+            for (place, on) in
+                [("env.normalize_obs", self.env.normalize_obs), ("env.normalize_reward", self.env.normalize_reward)]
+            {
                 if on {
                     list.add(place, &what);
                 }

@@ -24,8 +24,8 @@ const LANES: usize = 128;
 const NUMBERS: usize = 8;
 
 /// Rows of a tile on a gpu. Small minibatches are cut small: their blocks run side by side.
-pub fn tile_rows(nets: &Nets, precision: Precision, len: usize) -> usize {
-    if !fits(nets, precision, ROWS[0]) {
+pub fn tile_rows(nets: &Nets, len: usize) -> usize {
+    if !fits(nets, ROWS[0]) {
         return len.div_ceil(LAYERED_TILES).next_multiple_of(WIDTH);
     }
     let rows = len.div_ceil(TILES);
@@ -37,10 +37,10 @@ fn each(nets: &Nets) -> impl Iterator<Item = (&Mlp, usize)> {
 }
 
 /// Bytes of shared memory of the fused kernels with chunks of that many rows; the largest of the nets decides.
-fn shared_bytes(nets: &Nets, precision: Precision, rows: usize) -> usize {
+fn shared_bytes(nets: &Nets, rows: usize) -> usize {
     let words = each(nets).map(|(mlp, free)| {
         let outputs = 2 * rows * narrow_row(mlp.output + free);
-        let net = match precision {
+        let net = match mlp.precision {
             Precision::F32 => rows * narrow_row(mlp.input) + net_words(mlp) + acts_words(mlp, rows, true),
             Precision::Bf16 => {
                 rows * (half_row(mlp.input) + half_row(mlp.output)) + half_words(mlp) + half_acts(mlp, rows)
@@ -52,10 +52,10 @@ fn shared_bytes(nets: &Nets, precision: Precision, rows: usize) -> usize {
 }
 
 /// Whether the fused kernels with chunks of that many rows can have these nets.
-fn fits(nets: &Nets, precision: Precision, rows: usize) -> bool {
+fn fits(nets: &Nets, rows: usize) -> bool {
     // all of a row's operands are fragments in registers
-    let few = |mlp: &Mlp| precision == Precision::F32 || mlp.input.max(mlp.output) <= WIDTH;
-    each(nets).all(|(mlp, _)| narrow(mlp) && few(mlp)) && shared_bytes(nets, precision, rows) <= SHARED_BYTES
+    let few = |mlp: &Mlp| mlp.precision == Precision::F32 || mlp.input.max(mlp.output) <= WIDTH;
+    each(nets).all(|(mlp, _)| narrow(mlp) && few(mlp)) && shared_bytes(nets, rows) <= SHARED_BYTES
 }
 
 /// What the kernels of a precision are called.
@@ -93,15 +93,15 @@ fn shape(d: &GradShape, layer: usize) -> Vec<Field> {
 }
 
 pub fn kernels(d: &GradShape) -> Vec<Kernel> {
-    let tall = |rows: &usize| *rows <= d.tile_rows.max(ROWS[0]) && fits(&d.nets, d.precision, *rows);
+    let tall = |rows: &usize| *rows <= d.tile_rows.max(ROWS[0]) && fits(&d.nets, *rows);
     let Some(rows) = ROWS.into_iter().rev().find(tall) else { return layered(d) };
     vec![Kernel {
-        entry: named(d.precision, rows),
+        entry: named(d.precision(), rows),
         tiles: d.tiles() as u32,
         parts: d.nets.groups() as u32,
         // a warp of the matrix units has 16 rows
-        threads: if d.precision == Precision::Bf16 { 2 * rows } else { LANES } as u32,
-        shared_bytes: shared_bytes(&d.nets, d.precision, rows) as u32,
+        threads: if d.precision() == Precision::Bf16 { 2 * rows } else { LANES } as u32,
+        shared_bytes: shared_bytes(&d.nets, rows) as u32,
         shape: shape(d, 0),
     }]
 }
@@ -115,7 +115,7 @@ fn layered_words(mlp: &Mlp, free: usize) -> usize {
 
 /// Scratch of the kernels that go layer by layer.
 pub fn device_scratch(d: &GradShape) -> usize {
-    if fits(&d.nets, d.precision, ROWS[0]) {
+    if fits(&d.nets, ROWS[0]) {
         return 0;
     }
     let words: usize = each(&d.nets).map(|(mlp, free)| layered_words(mlp, free)).sum();
@@ -131,7 +131,7 @@ fn layered(d: &GradShape) -> Vec<Kernel> {
     assert!(d.tile_rows.is_multiple_of(WIDTH), "tiles are whole blocks of rows");
     let blocks = d.len.div_ceil(WIDTH);
     let launch = |entry: &str, tiles, layer, shared_words: usize| Kernel {
-        entry: named(d.precision, entry),
+        entry: named(d.precision(), entry),
         tiles: tiles as u32,
         parts: if entry == "gather" { 1 } else { d.nets.groups() as u32 },
         threads: LANES as u32,
@@ -144,7 +144,7 @@ fn layered(d: &GradShape) -> Vec<Kernel> {
         tiles.max().unwrap_or(0)
     };
     let layers = each(&d.nets).map(|(mlp, _)| mlp.hidden.len() + 1).max().expect("an agent has a net");
-    let two_tiles = 2 * WIDTH * if d.precision == Precision::Bf16 { HALF_STRIDE / 2 } else { STRIDE };
+    let two_tiles = 2 * WIDTH * if d.precision() == Precision::Bf16 { HALF_STRIDE / 2 } else { STRIDE };
     let mut all = vec![launch("gather", blocks, 0, 0)];
     for l in 0..layers - 1 {
         let across = most(l, &|_, _, (_, units, ..)| units.div_ceil(WIDTH));

@@ -28,7 +28,8 @@ pub mod td_grad;
 
 pub use soft::renorm;
 
-use super::lib::mlp::{Activation, Mlp};
+use super::lib::activation::Activation;
+use super::lib::mlp::Mlp;
 use super::lib::policy::Policy;
 use super::lib::tree;
 use crate::device::Field;

@@ -71,7 +71,7 @@ fn each<'a>(d: &RolloutShape, nets: &'a Nets) -> impl Iterator<Item = &'a Mlp> {
 
 /// Words of a block's activations, as in `kernels/rollout.cu`.
 fn acts_words(d: &RolloutShape, nets: &Nets, envs: usize) -> usize {
-    let sizes = Sizes(d.precision);
+    let sizes = Sizes(d.precision());
     2 * sizes.units(d.obs(), envs) + each(d, nets).map(|net| sizes.acts(net, envs)).sum::<usize>()
 }
 
@@ -88,7 +88,7 @@ struct Place {
 
 fn place(d: &RolloutShape, nets: &Nets) -> Place {
     // few environments want the shortest step, many the fewest reads of weights per environment
-    let most = match (d.n, d.precision) {
+    let most = match (d.n, d.precision()) {
         (..=4, Precision::F32) => 4,
         (..=8, Precision::F32) => 8,
         (..=2048, _) => 16,
@@ -96,8 +96,8 @@ fn place(d: &RolloutShape, nets: &Nets) -> Place {
         (_, Precision::Bf16) => 64,
     };
     // a tile of the matrix units is 16 rows
-    let least = if d.precision == Precision::Bf16 { 16 } else { 4 };
-    let packed = each(d, nets).map(|net| Sizes(d.precision).packed(net)).sum();
+    let least = if d.precision() == Precision::Bf16 { 16 } else { 4 };
+    let packed = each(d, nets).map(|net| Sizes(d.precision()).packed(net)).sum();
     let sizes = || [64, 32, 16, 8, 4].into_iter().filter(|&envs| (least..=most).contains(&envs));
     let fits = |words: usize| 4 * words <= SHARED_BYTES;
     let at = |envs, wide, spilled| Place { envs, packed, acts: acts_words(d, nets, envs), wide, spilled };
@@ -111,7 +111,7 @@ fn place(d: &RolloutShape, nets: &Nets) -> Place {
 }
 
 fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
-    let (nets, sizes) = (d.nets.as_ref(), Sizes(d.precision));
+    let (nets, sizes) = (d.nets.as_ref(), Sizes(d.precision()));
     let critic = nets.and_then(|nets| nets.critic.as_ref()).filter(|_| !d.in_ring());
     let squashed = matches!(nets.map(|nets| nets.policy), Some(Policy::Gaussian { squashed: true, .. }));
     let slots = if let Store::Ring { steps, .. } = d.store { steps } else { d.t };
@@ -149,7 +149,7 @@ fn fields(d: &RolloutShape, place: Option<&Place>) -> Vec<Field> {
 }
 
 pub fn kernels(d: &RolloutShape) -> Vec<Kernel> {
-    let bf16 = if d.precision == Precision::Bf16 && asked(d).is_some() { "_bf16" } else { "" };
+    let bf16 = if d.precision() == Precision::Bf16 && asked(d).is_some() { "_bf16" } else { "" };
     let kernel = |suffix: &str, tiles: usize, threads: usize, shared: usize, place: Option<&Place>| Kernel {
         entry: format!("rollout_{}{bf16}{suffix}", d.env.spec.module),
         tiles: tiles as u32,

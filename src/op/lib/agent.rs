@@ -1,6 +1,6 @@
 //! What acts in a rollout: nets without a state, or nets on recurrent bodies, whose states go from step to step.
 
-use super::mlp::{ROWS, Round, exact, forward};
+use super::mlp::{ROWS, forward};
 use super::nets::{Nets, Packed, cut};
 use super::policy::{LANES, Lanes, OUTPUTS};
 use super::recurrent::{Body, PackedBody};
@@ -43,16 +43,15 @@ pub trait Agent {
 pub struct Definition<'a> {
     pub nets: &'a Nets,
     pub params: &'a [f64],
-    pub round: Round,
 }
 
 impl Define for Definition<'_> {
     fn act(&mut self, _: usize, x: &[f64]) -> (Vec<f64>, f64) {
-        self.nets.define(self.params, x, self.round)
+        self.nets.define(self.params, x)
     }
 
     fn value(&self, _: usize, x: &[f64]) -> f64 {
-        self.nets.define(self.params, x, self.round).1
+        self.nets.define(self.params, x).1
     }
 
     fn forget(&mut self, _: usize) {}
@@ -67,8 +66,8 @@ pub struct FeedForward<'a> {
 
 impl<'a> FeedForward<'a> {
     #[inline(always)]
-    pub fn new(nets: &'a Nets, params: &'a [f32], scratch: &mut &'a mut [f32]) -> FeedForward<'a> {
-        FeedForward { nets, params, packed: Packed::new(nets, params, scratch) }
+    pub fn new(isa: Isa, nets: &'a Nets, params: &'a [f32], scratch: &mut &'a mut [f32]) -> FeedForward<'a> {
+        FeedForward { nets, params, packed: Packed::new(isa, nets, params, scratch) }
     }
 }
 
@@ -135,7 +134,7 @@ impl RecurrentDefinition<'_> {
         let after: Vec<Vec<f64>> = before.take(self.nets.bodies()).enumerate().map(of_body).collect();
         let h = |state: &Vec<f64>| state[..self.body.hidden].to_vec();
         let (actor, critic) = (h(&after[0]), h(&after[after.len() - 1]));
-        let (out, value) = self.nets.define_on(self.params, &actor, &critic, exact);
+        let (out, value) = self.nets.define_on(self.params, &actor, &critic);
         (out, value, after.concat())
     }
 }
@@ -175,8 +174,8 @@ struct Carried<'a> {
 }
 
 impl<'a> Carried<'a> {
-    fn new(body: &Body, params: &[f32], scratch: &mut &'a mut [f32]) -> Carried<'a> {
-        let packed = PackedBody::new(body, params, scratch);
+    fn new(isa: Isa, body: &Body, params: &[f32], scratch: &mut &'a mut [f32]) -> Carried<'a> {
+        let packed = PackedBody::new(isa, body, params, scratch);
         let mut words = |len: usize| {
             let words = cut(scratch, ROWS * len);
             words.fill(0.0);
@@ -220,6 +219,7 @@ impl<'a> Recurrent<'a> {
 
     /// An agent that remembers `state`, `[rows, bodies, ..]`, and leaves what it remembers in `ring`.
     pub fn new(
+        isa: Isa,
         nets: &'a Nets,
         body: &'a Body,
         params: &'a [f32],
@@ -227,9 +227,9 @@ impl<'a> Recurrent<'a> {
         ring: Option<Scatter<'a, f32>>,
         scratch: &mut &'a mut [f32],
     ) -> Recurrent<'a> {
-        let heads = Packed::new(nets, params, scratch);
-        let actor = Carried::new(body, &params[nets.body_at(0)], scratch);
-        let critic = (nets.bodies() > 1).then(|| Carried::new(body, &params[nets.body_at(1)], scratch));
+        let heads = Packed::new(isa, nets, params, scratch);
+        let actor = Carried::new(isa, body, &params[nets.body_at(0)], scratch);
+        let critic = (nets.bodies() > 1).then(|| Carried::new(isa, body, &params[nets.body_at(1)], scratch));
         let mut agent = Recurrent { nets, body, params, heads, actor, critic, ring };
         agent.parts(state.len()).for_each(|(at, words)| words.copy_from_slice(&state[at..][..words.len()]));
         agent

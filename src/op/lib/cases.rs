@@ -1,7 +1,8 @@
 //! Shapes that tests put the fused ops through: odd sizes, every activation, every policy, every loss.
 
+use super::activation::Activation;
 use super::envs::EnvFns;
-use super::mlp::{Activation, Mlp};
+use super::mlp::Mlp;
 use super::nets::Nets;
 use super::policy::Policy;
 use super::recurrent::{Body, Cell};
@@ -26,7 +27,13 @@ fn nets(
     critic: Option<&[usize]>,
     shared: bool,
 ) -> Nets {
-    let mlp = |hidden: &[usize], output| Mlp { input, hidden: hidden.to_vec(), activation, output };
+    let mlp = |hidden: &[usize], output| Mlp {
+        input,
+        hidden: hidden.to_vec(),
+        activation,
+        output,
+        precision: Precision::F32,
+    };
     let outputs = policy.outputs() + usize::from(shared);
     Nets { actor: mlp(hidden, outputs), critic: critic.map(|hidden| mlp(hidden, 1)), policy, body: None }
 }
@@ -72,7 +79,6 @@ fn grad_base(nets: Nets) -> GradShape {
         normalize_targets: false,
         normalize_obs: false,
         tile_rows: 256,
-        precision: Precision::F32,
         nets,
     }
 }
@@ -114,7 +120,7 @@ pub fn grad_shapes() -> Vec<GradShape> {
         all.push(GradShape { rows: 300, start: 3, len: 267, normalize_obs: true, ..cut(nets, 128) });
     }
     // on the matrix units: every net of the list, and as a gpu cuts, in one block and layer by layer
-    let half = |d: &GradShape| GradShape { precision: Precision::Bf16, ..d.clone() };
+    let half = |d: &GradShape| GradShape { nets: d.nets.clone().with_precision(Precision::Bf16), ..d.clone() };
     let halves: Vec<GradShape> = all[..all_nets().len()].iter().map(half).collect();
     let cut: Vec<GradShape> = all.iter().filter(|d| d.tile_rows != 256).map(half).collect();
     all.extend(halves);
@@ -279,7 +285,7 @@ pub fn recurrent_rollout_shapes() -> Vec<RecurrentShape> {
 /// Normalised nets of every kind: odd sizes, one unit, several layers and none, activations with and without inputs.
 pub fn renorms(input: usize, output: usize) -> Vec<Renorm> {
     let one = |hidden: &[usize], activation, warmup| Renorm {
-        mlp: Mlp { input, hidden: hidden.to_vec(), activation, output },
+        mlp: Mlp { input, hidden: hidden.to_vec(), activation, output, precision: Precision::F32 },
         momentum: 0.01,
         eps: 1e-3,
         warmup,
@@ -352,7 +358,13 @@ pub fn crossq_shapes() -> Vec<CrossqShape> {
 /// Cases of `td_grad`: every backup, both heads, several nets, ragged blocks and tiles.
 pub fn td_shapes() -> Vec<TdShape> {
     let case = |input, hidden: &[usize], activation, actions, dueling, backup| TdShape {
-        net: Mlp { input, hidden: hidden.to_vec(), activation, output: actions + usize::from(dueling) },
+        net: Mlp {
+            input,
+            hidden: hidden.to_vec(),
+            activation,
+            output: actions + usize::from(dueling),
+            precision: Precision::F32,
+        },
         actions,
         dueling,
         rows: 60,
@@ -394,6 +406,9 @@ pub fn td_shapes() -> Vec<TdShape> {
     all.push(wide(&[70, 130], relu, true, Backup::Double));
     all.push(wide(&[100], selu, false, Backup::Sarsa));
     all.push(TdShape { normalize_obs: true, ..wide(&[65, 20], Activation::Gelu, false, Backup::Target) });
+    let half = |d: &TdShape| TdShape { net: Mlp { precision: Precision::Bf16, ..d.net.clone() }, ..d.clone() };
+    let halves: Vec<TdShape> = all.iter().map(half).collect();
+    all.extend(halves);
     all
 }
 
@@ -407,6 +422,7 @@ pub fn sequence_td_shapes() -> Vec<SequenceTdShape> {
             hidden: Vec::new(),
             activation: Activation::Tanh,
             output: actions + usize::from(dueling),
+            precision: Precision::F32,
         };
         let td = TdShape {
             net,
@@ -504,6 +520,10 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     wide.push(RolloutShape { n: 20, ..sized(0, &[1700]) });
     more.extend(wide);
     // other constants than Gymnasium's, everywhere, so that none can be left out or taken for another
+    let bf16 = |mut d: RolloutShape| {
+        d.nets = d.nets.map(|nets| nets.with_precision(Precision::Bf16));
+        d
+    };
     let strange = |d: &mut RolloutShape| {
         let change = |i, x| x * (1.0 + 0.01 * (i + 1) as f32) + 0.001 * (i + 1) as f32;
         d.env = d.env.with_constants(change);
@@ -511,20 +531,13 @@ pub fn rollout_shapes() -> Vec<RolloutShape> {
     };
     for case in [0, 2, 3, 4, 6] {
         more.push(with(case, &strange));
-        more.push(with(case, &|d| {
-            strange(d);
-            d.precision = Precision::Bf16;
-        }));
+        more.push(bf16(with(case, &strange)));
         more.push(with(case, &|d| {
             strange(d);
             (d.n, d.nets) = (130, None);
         }));
     }
     // on matrix units: the usual nets, uneven ones, none; both sizes of blocks; and wide ones
-    let bf16 = |mut d: RolloutShape| {
-        d.precision = Precision::Bf16;
-        d
-    };
     let cases = [(0, &[64, 64][..], 4, 20), (5, &[], 3, 5), (2, &[33, 7, 16], 1, 2049), (4, &[24], 1, 4097)];
     more.extend(cases.map(|(case, hidden, t, n)| RolloutShape { t, n, ..bf16(sized(case, hidden)) }));
     more.extend([0, 2, 3, 4, 6].map(|case| bf16(sized(case, &[260, 200]))));

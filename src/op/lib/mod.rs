@@ -1,7 +1,9 @@
 //! Functions that ops and environments share; the same text exists in every kernel language.
 
 pub mod acting;
+pub mod activation;
 pub mod agent;
+pub mod bf16;
 pub mod cases;
 pub mod critic;
 pub mod envs;

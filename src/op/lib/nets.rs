@@ -2,9 +2,11 @@
 //! net; a shared net carries the value as its last output. Behind the parameters of a net that stands on a recurrent
 //! body lie those of the body.
 
-use super::mlp::{self, Mlp, Round};
+use super::mlp::{self, Mlp};
 use super::policy::{LANES, Lanes, OUTPUTS, Policy};
 use super::recurrent::Body;
+use crate::device::Precision;
+use crate::device::cpu::Isa;
 use std::ops::Range;
 
 /// Sizes of an agent's nets.
@@ -79,6 +81,17 @@ impl Nets {
         self.len() == 0
     }
 
+    /// Of the products of all nets.
+    pub fn precision(&self) -> Precision {
+        self.actor.precision
+    }
+
+    /// The same nets with products of that format.
+    pub fn with_precision(mut self, precision: Precision) -> Nets {
+        std::iter::once(&mut self.actor).chain(&mut self.critic).for_each(|net| net.precision = precision);
+        self
+    }
+
     /// Multiply-adds of one row forward through all nets.
     pub fn madds(&self) -> usize {
         let bodies = self.bodies() * self.body.as_ref().map_or(0, Body::madds);
@@ -86,17 +99,15 @@ impl Nets {
     }
 
     /// Definition: the policy's outputs with the free parameters behind them, and the value, of one observation.
-    pub fn define(&self, params: &[f64], x: &[f64], round: Round) -> (Vec<f64>, f64) {
-        self.define_on(params, x, x, round)
+    pub fn define(&self, params: &[f64], x: &[f64]) -> (Vec<f64>, f64) {
+        self.define_on(params, x, x)
     }
 
     /// Definition: as [`Nets::define`], where actor and critic see inputs of their own.
-    pub fn define_on(&self, params: &[f64], x: &[f64], x_critic: &[f64], round: Round) -> (Vec<f64>, f64) {
-        let mut out = self.actor.define_forward(params, x, round).0.pop().expect("a net has an output layer");
+    pub fn define_on(&self, params: &[f64], x: &[f64], x_critic: &[f64]) -> (Vec<f64>, f64) {
+        let mut out = self.actor.define_forward(params, x).0.pop().expect("a net has an output layer");
         let value = match &self.critic {
-            Some(critic) => {
-                critic.define_forward(&params[self.actor_len()..], x_critic, round).0.pop().expect("as above")[0]
-            }
+            Some(critic) => critic.define_forward(&params[self.actor_len()..], x_critic).0.pop().expect("as above")[0],
             None if self.shared() => out.pop().expect("the value is the last output"),
             None => 0.0,
         };
@@ -130,17 +141,17 @@ impl<'a> PackedNet<'a> {
 
     /// Lays `params` out in `scratch`; outputs start finite, so lanes without a row stay harmless.
     #[inline(always)]
-    pub fn new(net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
+    pub fn new(isa: Isa, net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
         let packed = cut(scratch, net.packed_len());
-        mlp::pack(net, params, packed);
+        mlp::pack(isa, net, params, packed);
         PackedNet::around(net, packed, scratch)
     }
 
     /// The same for a net that only goes forward.
     #[inline(always)]
-    pub fn ahead(net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
+    pub fn ahead(isa: Isa, net: &Mlp, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedNet<'a> {
         let packed = cut(scratch, net.packed_len());
-        mlp::pack_forward(net, params, packed);
+        mlp::pack_forward(isa, net, params, packed);
         PackedNet::around(net, packed, scratch)
     }
 
@@ -177,9 +188,9 @@ pub fn cut<'a>(scratch: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
 impl<'a> Packed<'a> {
     /// Lays `params` out in `scratch`.
     #[inline(always)]
-    pub fn new(nets: &Nets, params: &[f32], scratch: &mut &'a mut [f32]) -> Packed<'a> {
-        let actor = PackedNet::new(&nets.actor, &params[..nets.actor.len()], scratch);
-        let critic = nets.critic.as_ref().map(|net| PackedNet::new(net, &params[nets.actor_len()..], scratch));
+    pub fn new(isa: Isa, nets: &Nets, params: &[f32], scratch: &mut &'a mut [f32]) -> Packed<'a> {
+        let actor = PackedNet::new(isa, &nets.actor, &params[..nets.actor.len()], scratch);
+        let critic = nets.critic.as_ref().map(|net| PackedNet::new(isa, net, &params[nets.actor_len()..], scratch));
         Packed { actor, critic }
     }
 

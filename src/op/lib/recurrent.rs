@@ -6,9 +6,11 @@
 //! and `bias_ih` `[G]`; then `weight_hh` `[G, H]` and `bias_hh` `[G]`, with G = 3 H (reset, update, new) or 4 H (input,
 //! forget, cell, output).
 
-use super::mlp::{self, Mlp, ROWS, exact, forward, tanh, unpack_grad};
+use super::activation::{Activation, tanh};
+use super::mlp::{self, Mlp, ROWS, forward, unpack_grad};
 use super::nets::{PackedNet, cut};
 use super::simd::{Init, Mat, Simd, gemm};
+use crate::device::Precision;
 use crate::device::cpu::Isa;
 
 const LANES: usize = 16;
@@ -70,8 +72,14 @@ pub struct Trace {
 
 impl Body {
     /// A body on observations of `input` words.
-    pub fn new(input: usize, layers: &[usize], activation: mlp::Activation, cell: Cell, hidden: usize) -> Body {
-        let front = Mlp { input, hidden: layers.to_vec(), activation, output: cell.gates() * hidden };
+    pub fn new(input: usize, layers: &[usize], activation: Activation, cell: Cell, hidden: usize) -> Body {
+        let front = Mlp {
+            input,
+            hidden: layers.to_vec(),
+            activation,
+            output: cell.gates() * hidden,
+            precision: Precision::F32,
+        };
         Body { front, cell, hidden }
     }
 
@@ -123,7 +131,7 @@ impl Body {
     pub fn define(&self, params: &[f64], x: &[f64], before: &[f64]) -> Trace {
         let (h, recurrent_at) = (self.hidden, self.recurrent_at());
         let (weight, bias) = params[recurrent_at..self.len()].split_at(self.rows() * h);
-        let front = self.front.define_forward(params, x, exact);
+        let front = self.front.define_forward(params, x);
         let input = front.0.last().expect("a net has an output layer");
         let product = |g: usize| weight[g * h..][..h].iter().zip(before).map(|(w, x)| w * x).sum::<f64>();
         let recurrent: Vec<f64> = (0..self.rows()).map(|g| product(g) + bias[g]).collect();
@@ -191,7 +199,7 @@ impl Body {
                 d_before[j] += d * params[at + g * h + j];
             }
         }
-        self.front.define_backward(params, &step.front, &d_input, grad, exact);
+        self.front.define_backward(params, &step.front, &d_input, grad);
         d_before
     }
 
@@ -219,10 +227,10 @@ pub struct PackedBody<'a> {
 impl<'a> PackedBody<'a> {
     /// Lays the parameters of a body out in `scratch`.
     #[inline(always)]
-    pub fn new(body: &Body, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedBody<'a> {
+    pub fn new(isa: Isa, body: &Body, params: &[f32], scratch: &mut &'a mut [f32]) -> PackedBody<'a> {
         let (h, rows, gates_pad, h_pad) = (body.hidden, body.rows(), body.gates_pad(), body.h_pad());
         let packed = cut(scratch, body.front.packed_len());
-        mlp::pack(&body.front, params, packed);
+        mlp::pack(isa, &body.front, params, packed);
         let (acts, out) = (cut(scratch, body.front.acts_len()), cut(scratch, ROWS * gates_pad));
         let (ahead, bias) = (cut(scratch, h * gates_pad), cut(scratch, gates_pad));
         let back = cut(scratch, rows * h_pad);
@@ -513,7 +521,7 @@ mod tests {
             [0.186_585_426, 0.148_984_551],
         ];
         for (cell, expected) in [(Cell::Gru, gru), (Cell::Lstm, lstm)] {
-            let body = Body::new(3, &[], mlp::Activation::Identity, cell, 2);
+            let body = Body::new(3, &[], Activation::Identity, cell, 2);
             let rows = body.rows();
             let [weight_ih, weight_hh] = [pattern(rows * 3, 2), pattern(rows * 2, 3)];
             let params = [weight_ih, pattern(rows, 4), weight_hh, pattern(rows, 5)].concat();

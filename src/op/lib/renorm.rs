@@ -11,6 +11,7 @@
 //! Parameters, in order: for every hidden layer `weight [in, out]`, `bias [out]`, `scale [out]`, `shift [out]`; for the
 //! output layer `weight [out, in]`, `bias [out]`. Running moments: the means of all units in order, then the variances.
 
+use super::activation::{activate, slope};
 use super::mlp::{self, Mlp, ROWS, pad};
 use super::nets::cut;
 use super::simd::{Init, Mat, gemm};
@@ -293,10 +294,11 @@ impl Renorm {
 }
 
 /// Lays parameters out for [`forward`] and [`backward`], as [`mlp::pack`] does.
-pub fn pack(net: &Renorm, params: &[f32], packed: &mut [f32]) {
+pub fn pack(isa: Isa, net: &Renorm, params: &[f32], packed: &mut [f32]) {
     let last = net.mlp.hidden.len();
     for (l, (layer, y)) in net.mlp.layers().zip(net.places()).enumerate() {
-        mlp::pack_layer(&layer, l == last, &params[y.weight..y.bias], &params[y.bias..y.bias + y.output], packed, true);
+        let given = (&params[y.weight..y.bias], &params[y.bias..y.bias + y.output]);
+        mlp::pack_layer(isa, net.mlp.precision, &layer, l == last, given, packed, true);
     }
 }
 
@@ -354,7 +356,7 @@ pub fn forward(
         let mut before = k.before.chunks_mut(ROWS * wide);
         for (z, after) in k.z.chunks_mut(ROWS * wide).zip(k.after.chunks_mut(ROWS * wide)) {
             normalise(isa, z, after, k.mean, k.inv_std, k.gain, k.base);
-            mlp::activate(isa, net.mlp.activation, after, before.next().unwrap_or_default());
+            activate(isa, net.mlp.activation, after, before.next().unwrap_or_default());
         }
         from = Mat { start: k.after.as_ptr(), row: wide, col: 1 };
     }
@@ -393,7 +395,7 @@ pub fn backward(
             let live = wide * if l + 1 == last { used } else { rows };
             d[live..rows * wide].fill(0.0);
             let before = if k.before.is_empty() { &[][..] } else { &k.before[..live] };
-            mlp::slope(isa, net.mlp.activation, &mut d[..live], &k.after[..live], before);
+            slope(isa, net.mlp.activation, net.mlp.precision, &mut d[..live], &k.after[..live], before);
             along.fill(0.0);
             add_products(isa, &d[..live], &k.z[..live], sum, along);
             for o in 0..y.output {

@@ -92,8 +92,15 @@ impl<'a> Run<'a> {
             + count * body.state_pad()
     }
 
-    pub fn new(body: &Body, params: &[f32], steps: usize, count: usize, scratch: &mut &'a mut [f32]) -> Run<'a> {
-        let (packed, rows) = (PackedBody::new(body, params, scratch), steps * count);
+    pub fn new(
+        isa: Isa,
+        body: &Body,
+        params: &[f32],
+        steps: usize,
+        count: usize,
+        scratch: &mut &'a mut [f32],
+    ) -> Run<'a> {
+        let (packed, rows) = (PackedBody::new(isa, body, params, scratch), steps * count);
         let mut words = |len: usize| {
             let words = cut(scratch, len);
             words.fill(0.0);

@@ -27,6 +27,19 @@ pub trait Simd: Copy + 'static {
     /// The instruction set is present.
     unsafe fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
+    /// Turns a square of 16 rows of 16 words: rows of `from` and `to` are so many words apart.
+    /// # Safety
+    /// Both squares are in memory of their own, and the instruction set is present.
+    #[inline(always)]
+    unsafe fn turn(from: (*const f32, usize), to: (*mut f32, usize)) {
+        for j in 0..16 {
+            // SAFETY: inside of the squares
+            let row: [f32; 16] = std::array::from_fn(|i| unsafe { *from.0.add(i * from.1 + j) });
+            // SAFETY: as above
+            unsafe { to.0.add(j * to.1).cast::<[f32; 16]>().write_unaligned(row) };
+        }
+    }
+
     /// Scalar `a * b + c`, rounded as [`Simd::madd`] rounds; vectorises inside kernels of this instruction set.
     #[inline(always)]
     fn fma(a: f32, b: f32, c: f32) -> f32 {
@@ -130,6 +143,35 @@ impl Simd for Avx512 {
         // SAFETY: forwarded
         unsafe { std::arch::x86_64::_mm512_fmadd_ps(a, b, c) }
     }
+    // in four rounds: words of two rows side by side, then of four, of eight, of all sixteen
+    #[inline(always)]
+    unsafe fn turn(from: (*const f32, usize), to: (*mut f32, usize)) {
+        use std::arch::x86_64::*;
+        // SAFETY: inside of the squares
+        unsafe {
+            let row = |i: usize| _mm512_loadu_ps(from.0.add(i * from.1));
+            let mut x: [__m512; 16] = std::array::from_fn(|_| _mm512_setzero_ps());
+            for i in (0..16).step_by(4) {
+                let [a, b, c, d] = [row(i), row(i + 1), row(i + 2), row(i + 3)];
+                let double = |x| _mm512_castps_pd(x);
+                let [low, high] = [_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)].map(double);
+                let [next, after] = [_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)].map(double);
+                x[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, next));
+                x[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, next));
+                x[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, after));
+                x[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, after));
+            }
+            for j in 0..4 {
+                let [a, b, c, d] = [x[j], x[4 + j], x[8 + j], x[12 + j]];
+                let [even, odd] = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b)];
+                let [next, after] = [_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d)];
+                _mm512_storeu_ps(to.0.add(j * to.1), _mm512_shuffle_f32x4::<0x88>(even, next));
+                _mm512_storeu_ps(to.0.add((4 + j) * to.1), _mm512_shuffle_f32x4::<0x88>(odd, after));
+                _mm512_storeu_ps(to.0.add((8 + j) * to.1), _mm512_shuffle_f32x4::<0xDD>(even, next));
+                _mm512_storeu_ps(to.0.add((12 + j) * to.1), _mm512_shuffle_f32x4::<0xDD>(odd, after));
+            }
+        }
+    }
 }
 
 /// Compiles one `#[inline(always)]` body, generic over [`Simd`], for every instruction set and picks at run time.
@@ -207,7 +249,13 @@ crate::per_simd! {
 }
 
 #[inline(always)]
-unsafe fn gemm_body<I: Simd>(size: [usize; 3], a: Mat, b: (*const f32, usize), c: (*mut f32, usize), init: Init) {
+pub(super) unsafe fn gemm_body<I: Simd>(
+    size: [usize; 3],
+    a: Mat,
+    b: (*const f32, usize),
+    c: (*mut f32, usize),
+    init: Init,
+) {
     let [m, n, k] = size;
     let mut j = 0;
     // SAFETY: tiles stay inside m x n

@@ -7,11 +7,13 @@
 //! and has an output for every action; or, where these are sampled, it sees the one-hot vector of one behind the
 //! observation, and has one output.
 
-use super::mlp::{Activation, Mlp, ROWS};
+use super::activation::Activation;
+use super::mlp::{Mlp, ROWS};
 use super::nets::normalize;
 use super::policy::{HALF_LN_2PI, LANES, LOG_STD, Lanes, OUTPUTS, Policy, ln_tanh_slope, log_sum_exp};
 use super::rng::{Purpose, philox, unit};
 use super::trig;
+use crate::device::Precision;
 use crate::op::{hyper, schedule};
 
 /// Most words of a real action.
@@ -27,6 +29,12 @@ pub struct SoftNets {
 }
 
 impl SoftNets {
+    /// The same nets with products of that format.
+    pub fn with_precision(mut self, precision: Precision) -> SoftNets {
+        (self.actor.precision, self.critic.precision) = (precision, precision);
+        self
+    }
+
     /// Where `log_alpha` lies in the parameters.
     pub fn log_alpha(&self) -> usize {
         self.actor.len()
@@ -97,7 +105,7 @@ impl SoftNets {
     /// Definition: the value of every action that a critic knows of; `action` is what it sees of one.
     pub fn define_critic(&self, params: &[f64], x: &[f64], action: &[f64]) -> Vec<f64> {
         let seen: Vec<f64> = x.iter().chain(action).copied().collect();
-        self.critic.define_forward(params, &seen, super::mlp::exact).0.pop().expect("a net has an output layer")
+        self.critic.define_forward(params, &seen).0.pop().expect("a net has an output layer")
     }
 
     /// Definition: what is drawn for a row's action: normals, or Gumbel numbers.
@@ -118,7 +126,7 @@ impl SoftNets {
 
     /// Definition: the actor's outputs.
     pub fn define_actor(&self, params: &[f64], x: &[f64]) -> Vec<f64> {
-        self.actor.define_forward(params, x, super::mlp::exact).0.pop().expect("a net has an output layer")
+        self.actor.define_forward(params, x).0.pop().expect("a net has an output layer")
     }
 }
 
@@ -371,7 +379,13 @@ pub fn tile_rows(batch: usize) -> usize {
 /// Nets of every kind that tests go through, small and odd.
 pub fn all_nets() -> Vec<SoftNets> {
     let build = |obs: usize, policy: Policy, sampled: bool, actor: &[usize], critic: &[usize], activation| {
-        let mlp = |input, hidden: &[usize], output| Mlp { input, hidden: hidden.to_vec(), activation, output };
+        let mlp = |input, hidden: &[usize], output| Mlp {
+            input,
+            hidden: hidden.to_vec(),
+            activation,
+            output,
+            precision: Precision::F32,
+        };
         let (seen, outputs) = match policy {
             Policy::Categorical { n } if !sampled => (0, n),
             Policy::Categorical { n } | Policy::Gaussian { n, .. } => (n, 1),

@@ -1,7 +1,7 @@
 //! Launches of `shaders/minibatch_grad_fused.wgsl` where nets fit workgroup memory, and of
 //! `shaders/minibatch_grad_layered.wgsl` elsewhere.
 
-use crate::device::{Field, Limits, Precision, Shader};
+use crate::device::{Field, Limits, Shader};
 use crate::op::Shape;
 use crate::op::gpu::{MSE, SMOOTH_L1, flag, net, number, policy, word};
 use crate::op::hyper::update;
@@ -97,9 +97,6 @@ fn shape(d: &GradShape, weight_rows: usize) -> Vec<Field> {
 }
 
 pub fn shaders(d: &GradShape, limits: &Limits) -> Vec<Shader> {
-    if d.precision != Precision::F32 {
-        return Vec::new();
-    }
     let Some(rows) = weight_rows(&d.nets, limits) else { return layered(d) };
     let mut shape = shape(d, rows);
     shape.extend([word("start", d.start), word("minibatch", d.minibatch)]);

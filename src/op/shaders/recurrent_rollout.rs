@@ -1,7 +1,7 @@
 //! Launches of `shaders/recurrent_rollout.wgsl`: as a rollout's, with bodies below the nets.
 
 use super::rollout::{MOST, PACK_BLOCKS, PACK_THREADS, Place, Side, Work, acts, fields, packed_layer, place, turns};
-use crate::device::{Limits, Precision, Shader};
+use crate::device::{Limits, Shader};
 use crate::op::gpu::{LAYERS, activation, flag, word};
 use crate::op::lib::mlp::Mlp;
 use crate::op::lib::recurrent::{Body, Cell};
@@ -54,9 +54,6 @@ fn work(d: &RecurrentShape) -> Work {
 
 pub fn shaders(d: &RecurrentShape, limits: &Limits) -> Vec<Shader> {
     let rollout = &d.rollout;
-    if rollout.precision == Precision::Bf16 {
-        return Vec::new();
-    }
     let place: Place = place(rollout, &work(d), limits);
     let sides = sides(d);
     let packed = sides[0].packed + sides[1].packed;

@@ -1,6 +1,6 @@
 //! Launch of `shaders/rollout.wgsl`.
 
-use crate::device::{Field, Limits, Precision, Shader};
+use crate::device::{Field, Limits, Shader};
 use crate::env::ActionSpace;
 use crate::op::gpu::{flag, net, policy, word};
 use crate::op::lib::acting::Explore;
@@ -195,9 +195,6 @@ pub(super) fn fields(
 }
 
 pub fn shaders(d: &RolloutShape, limits: &Limits) -> Vec<Shader> {
-    if d.precision == Precision::Bf16 {
-        return Vec::new();
-    }
     let shader = |entry: &str, tiles: usize, threads: usize, mut shape: Vec<Field>| {
         shape.push(word("at", d.at()));
         Shader {

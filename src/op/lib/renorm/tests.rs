@@ -1,12 +1,13 @@
 //! Tests of normalised nets: numbers worked out by hand, the opening of the bounds, and evaluation mode.
 
-use super::super::mlp::{Activation, exact};
+use super::super::activation::Activation;
 use super::*;
+use crate::device::Precision;
 use crate::op::Draw;
 
 /// One input, one unit, one output.
 fn tiny() -> Renorm {
-    let mlp = Mlp { input: 1, hidden: vec![1], activation: Activation::Identity, output: 1 };
+    let mlp = Mlp { input: 1, hidden: vec![1], activation: Activation::Identity, output: 1, precision: Precision::F32 };
     Renorm { mlp, momentum: 0.1, eps: 1.0, warmup: 0, r_max: 1.2, d_max: 0.25 }
 }
 
@@ -50,7 +51,7 @@ fn the_fast_variant_gives_what_a_hand_works_out() {
     let net = tiny();
     for isa in Isa::available() {
         let mut packed = vec![0.0; net.mlp.packed_len()];
-        pack(&net, &PARAMS, &mut packed);
+        pack(Isa::Base, &net, &PARAMS, &mut packed);
         let mut x = vec![0.0; 3 * net.in_pad()];
         (0..3).for_each(|row| x[row * net.in_pad()] = X[row]);
         let (mut norm, pad) = (NORM, net.mlp.out_pad());
@@ -91,7 +92,7 @@ fn a_folded_net_is_the_net_in_evaluation_mode() {
         assert_eq!(plain.len(), net.mlp.len());
         let trained = net.define_forward(&wide, &x, |unit, mean, std| net.correction(norm, 0, unit, mean, std)).out;
         for (x, trained) in x.iter().zip(trained) {
-            let folded = net.mlp.define_forward(&plain, x, exact).0.pop().expect("a net has outputs");
+            let folded = net.mlp.define_forward(&plain, x).0.pop().expect("a net has outputs");
             let off = folded.iter().zip(&trained).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(off < 1e-5, "{:?}: off by {off:e}", net.mlp.hidden);
         }
