@@ -15,8 +15,8 @@
 // steps and back: a block takes 4 or 8 sequences of a tile, four lanes per unit of the cell, as `next` does;
 // lib/sequences.cuh says what they are bound by: with the few sequences of a usual batch, the latency of a step. The others
 // make tiles of 64 x 64 numbers in blocks of 128 lanes, as td_grad_layered.cu does, and are too small to fill a large GPU
-// but in cohorts. 6 x weights FLOPs per row that is learned from, and 2 for every row of each net. Gates, states and slopes
-// of all rows pass through scratch, once per kernel. Orders depend on shapes alone.
+// but in cohorts. 2 x weights FLOPs for every row and net, and 4 more for rows that are learned from. Gates, states and
+// slopes of all rows pass through scratch, once per kernel. Orders depend on shapes alone.
 
 #include "lib/core.cuh"
 #include "lib/layered.cuh"
