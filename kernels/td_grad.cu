@@ -61,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(LANES, 4)
         if (lane < ROWS) {
             float* slopes = d_out + lane * out_row;
             if (lane < rows) {
-                sum += td_loss(d, a, s, at + lane, out + lane * out_row, value, slopes, out_row);
+                sum += td_loss(d, a, s, at + lane, i + lane, out + lane * out_row, value, slopes, out_row);
             } else {
                 for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
             }

@@ -115,8 +115,9 @@ extern "C" __global__ void __launch_bounds__(128, 4)
         float* slopes = scratch.d_out(d) + u64(row + lane) * out_row;
         const float* out = shared + lane * out_row;
         if (row + lane < d.batch) {
-            float value = next_value(d, a, s, d.start + row + lane, out + words, out + (scratch.passes - 1) * words);
-            sum = td_loss(d, a, s, row + lane, out, value, slopes, out_row);
+            u32 i = d.start + row + lane;
+            float value = next_value(d, a, s, i, out + words, out + (scratch.passes - 1) * words);
+            sum = td_loss(d, a, s, row + lane, i, out, value, slopes, out_row);
         } else {
             for (u32 j = 0; j < out_row; j++) slopes[j] = 0.0f;
         }

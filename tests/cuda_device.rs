@@ -4,7 +4,7 @@
 mod common;
 
 use common::cuda_sim::{self, FakeDriver};
-use common::gpu::{self, check, plan, q_plan, recurrent_plan, soft_plan, trained};
+use common::gpu::{self, SMALL_RECURRENT_Q, check, plan, q_plan, recurrent_plan, recurrent_q_plan, soft_plan, trained};
 use common::ops::{Buffers, POISON, inputs};
 use common::{files, only_run, outcome, small_spec, table};
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
@@ -168,6 +168,28 @@ fn recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu() {
         {
             gpu::after_some_iterations_as_the_cpu(&recurrent_plan(10_000, algorithm, env, shared), 3, cuda);
         }
+    });
+}
+
+#[test]
+fn recurrent_q_nets_end_in_the_same_bits_and_begin_as_on_the_cpu() {
+    on_cuda("recurrent_q_nets_end_in_the_same_bits_and_begin_as_on_the_cpu", &[], |_| {
+        let small =
+            |max_frame, more: &[(&str, &str)]| recurrent_q_plan(max_frame, &[&SMALL_RECURRENT_Q, more].concat());
+        gpu::ends_in_the_same_bits_with(&small(900, &[("agent.net.update_frequency", "64")]), cuda);
+        let lstm = [
+            ("agent.algorithm.name", "DQN"),
+            ("agent.net.cell_type", "LSTM"),
+            ("agent.net.fc_hid_layers", "[]"),
+            ("agent.net.update_type", "polyak"),
+            ("agent.net.polyak_coef", "0.1"),
+        ];
+        let alone = [("agent.algorithm.name", "VanillaDQN"), ("agent.net.seq_len", "1"), ("agent.net.burn_in", "0")];
+        let others: [&[(&str, &str)]; 2] = [&lstm, &alone];
+        others.iter().for_each(|set| gpu::after_some_iterations_as_the_cpu(&small(10_000, set), 3, cuda));
+        // the spec at its own sizes, but for how often it learns
+        let often = [("agent.algorithm.training_start_step", "200"), ("agent.algorithm.training_frequency", "64")];
+        gpu::after_some_iterations_as_the_cpu(&recurrent_q_plan(10_000, &often), 2, cuda);
     });
 }
 

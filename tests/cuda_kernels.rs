@@ -272,6 +272,7 @@ ops!(
     optimize,
     sample,
     td_grad,
+    sequence_td_grad,
     crossq_grad,
     fold,
     prioritize,

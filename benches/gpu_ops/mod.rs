@@ -22,7 +22,8 @@ use slm_fast::op::schedule::{Schedule, ScheduleShape};
 use slm_fast::op::shuffle::{Normalize, Shuffle, ShuffleShape};
 
 /// Ops that read a few rows of a ring: what their arguments could hold says nothing about what they move.
-const FROM_RING: [&str; 6] = ["sample", "prioritize", "td_grad", "critic_grad", "actor_grad", "crossq_grad"];
+const FROM_RING: [&str; 7] =
+    ["sample", "prioritize", "td_grad", "sequence_td_grad", "critic_grad", "actor_grad", "crossq_grad"];
 /// Rows of a batch from a ring, and sessions that learn from such.
 const BATCHES: [(usize, usize); 3] = [(64, 1), (256, 1), (256, 256)];
 
@@ -184,6 +185,7 @@ pub fn run(gpu: &Gpu, options: &Options) {
         b.training(SHAPES[1].0, SHAPES[1].1, 1);
         b.replay(BATCHES[0].0, BATCHES[0].1);
         b.recurrent(SHAPES[0].0, SHAPES[0].1);
+        b.sequences(1);
         return;
     }
     for (n, t) in SHAPES {
@@ -198,6 +200,9 @@ pub fn run(gpu: &Gpu, options: &Options) {
     }
     for (n, t) in &SHAPES[..2] {
         b.recurrent(*n, *t);
+    }
+    for sessions in &SESSIONS[..3] {
+        b.sequences(*sessions);
     }
     let formats = |width| gpu.formats().iter().map(move |format| (width, *format));
     for (width, (format, precision)) in WIDTHS.into_iter().flat_map(formats) {

@@ -1,5 +1,6 @@
-// What the kernels of td_grad share: their parameters, what the next state of a row is worth, and a row's loss. Twin of
-// `next_value` and `losses` in src/op/td_grad.rs, bit for bit, given the same outputs. One lane holds one row.
+// What the kernels of td_grad share: their parameters; and with sequence_td_grad.cu, what the next state of a row is worth,
+// and a row's loss. Twin of `next_value` and `losses` in src/op/td_grad.rs, bit for bit, given the same outputs. One lane
+// holds one row. D and A are the shape and the arguments of an op of the two.
 #pragma once
 
 #include "core.cuh"
@@ -48,7 +49,8 @@ struct TdGradArgs {
     Update<float> scratch;
 };
 
-__device__ __forceinline__ Normalizing normalizing(const TdGradShape& d, const TdGradArgs& a, u32 s) {
+template <class D, class A>
+__device__ __forceinline__ Normalizing normalizing(const D& d, const A& a, u32 s) {
     const float* hyper = a.hyper.of(s);
     return {d.normalize_obs, a.normalizer.of(s), hyper[Hyper::OBS_CLIP_LOW], hyper[Hyper::OBS_CLIP_HIGH]};
 }
@@ -60,7 +62,8 @@ struct Values {
     float state;
     float mean;
 
-    __device__ __forceinline__ Values(const TdGradShape& d, const float* out) : out(out), dueling(d.dueling) {
+    template <class D>
+    __device__ __forceinline__ Values(const D& d, const float* out) : out(out), dueling(d.dueling) {
         state = mean = 0.0f;
         if (!dueling) return;
         for (u32 j = 0; j < d.actions; j++) mean += out[j];
@@ -70,30 +73,36 @@ struct Values {
     __device__ __forceinline__ float operator[](u32 j) const { return dueling ? state + out[j] - mean : out[j]; }
 };
 
-// What the state behind sample `i` is worth, by the outputs of the net itself and of the target net, of which only those
-// are read that the backup asks.
-__device__ __forceinline__ float next_value(const TdGradShape& d, const TdGradArgs& a, u32 s, u32 i, const float* own,
-                                            const float* other) {
+// What a state is worth, by the outputs of the net itself and of the target net there, of which only those are read that the
+// backup asks. Where one was `taken`, it is action `next` that counts.
+template <class D>
+__device__ __forceinline__ float value_of(const D& d, bool taken, float next, const float* own, const float* other) {
     Values by(d, d.asks_itself ? own : other), of(d, d.has_target ? other : own);
-    float next = 0.0f;
-    if (d.sarsa) {
-        u32 after = a.last.of(s)[i] + d.envs;
-        next = a.action.of(s)[after >= d.rows ? after - d.rows : after];
-    }
     float most = by[0], value = of[0];
     for (u32 j = 1; j < d.actions; j++) {
-        bool better = d.sarsa ? next == float(j) : by[j] > most;
+        bool better = taken ? next == float(j) : by[j] > most;
         most = better ? by[j] : most;
         value = better ? of[j] : value;
     }
     return value;
 }
 
-// Row `b` of the batch, whose outputs are `out` and whose next state is worth `value`: stores the size of its error,
-// returns its loss; `slopes` gets `out_row` words, the slopes at the outputs, then zeros.
-__device__ __forceinline__ float td_loss(const TdGradShape& d, const TdGradArgs& a, u32 s, u32 b, const float* out,
-                                         float value, float* slopes, u32 out_row) {
-    u32 i = d.start + b;
+// What the state behind sample `i` is worth.
+__device__ __forceinline__ float next_value(const TdGradShape& d, const TdGradArgs& a, u32 s, u32 i, const float* own,
+                                            const float* other) {
+    float next = 0.0f;
+    if (d.sarsa) {
+        u32 after = a.last.of(s)[i] + d.envs;
+        next = a.action.of(s)[after >= d.rows ? after - d.rows : after];
+    }
+    return value_of(d, d.sarsa != 0, next, own, other);
+}
+
+// Row `b` of the batch, sample `i`, whose outputs are `out` and whose next state is worth `value`: stores the size of its
+// error, returns its loss; `slopes` gets `out_row` words, the slopes at the outputs, then zeros.
+template <class D, class A>
+__device__ __forceinline__ float td_loss(const D& d, const A& a, u32 s, u32 b, u32 i, const float* out, float value,
+                                         float* slopes, u32 out_row) {
     float action = a.action.of(s)[a.index.of(s)[i]], weight = a.weight.of(s)[i], d_error;
     Values values(d, out);
     float q = values[0];

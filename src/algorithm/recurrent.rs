@@ -128,6 +128,7 @@ impl Recorder<'_> {
         let (p, b, memory) = (self.plan, self.b, self.memory());
         let sequence = memory.sequence.expect("a recurrent net learns from sequences");
         let shape = SequenceTdShape {
+            tile: tile(self.layout.kind(), memory.learned() / sequence.learned),
             td: TdShape { batch: memory.learned(), ..td },
             body: p.nets.body.clone().expect("a recurrent net has a body"),
             burn_in: sequence.burn_in,

@@ -14,9 +14,9 @@ use super::lib::recurrent::{Body, Trace, add_gradient, slopes_below, unpack_body
 use super::lib::sequences::{Rows, Run, Sequences, clear};
 use super::lib::simd::sum16;
 use super::td_grad::{Backup, TdShape, Work, define_slopes, define_value, define_values, losses, next_value, see};
-use super::{Draw, Shape};
-use crate::device::Cx;
+use super::{Draw, Shape, gpu};
 use crate::device::cpu::Isa;
+use crate::device::{Cx, Kernel};
 
 /// Sizes and choices of [`SequenceTdGrad`].
 #[derive(Debug, Clone)]
@@ -30,10 +30,9 @@ pub struct SequenceTdShape {
     pub burn_in: usize,
     pub learned: usize,
     pub ahead: usize,
+    /// Sequences of a tile: [`tile`](super::sequence_grad::tile) of the device kind.
+    pub tile: usize,
 }
-
-/// Sequences of a tile: their gates at all steps lie in scratch, and a step's product fills the registers.
-const TILE: usize = 32;
 
 impl SequenceTdShape {
     /// Steps of a sequence.
@@ -56,7 +55,7 @@ impl SequenceTdShape {
         if matches!(self.td.backup, Backup::Target | Backup::Double) { self.params() } else { 0 }
     }
 
-    fn obs(&self) -> usize {
+    pub(super) fn obs(&self) -> usize {
         self.body.front.input
     }
 
@@ -73,11 +72,11 @@ impl SequenceTdShape {
 
 impl Shape for SequenceTdShape {
     fn tiles(&self) -> usize {
-        self.count().div_ceil(TILE)
+        self.count().div_ceil(self.tile)
     }
 
     fn scratch_words(&self) -> usize {
-        let (td, body, count) = (&self.td, &self.body, TILE.min(self.count()));
+        let (td, body, count) = (&self.td, &self.body, self.tile.min(self.count()));
         Run::words(body, self.steps(), count)
             + PackedNet::words(&td.net)
             + td.net.packed_grad_len()
@@ -92,6 +91,14 @@ impl Shape for SequenceTdShape {
         let madds = self.td.net.madds() + self.body.madds();
         let ahead = (1 + usize::from(self.target() > 0)) * self.steps();
         2.0 * (self.count() * (ahead + 3 * self.learned) * madds) as f64
+    }
+
+    fn kernels(&self) -> Vec<Kernel> {
+        gpu::sequence_td_grad::kernels(self)
+    }
+
+    fn device_scratch(&self) -> usize {
+        gpu::sequence_td_grad::scratch(self)
     }
 
     fn cases() -> Vec<SequenceTdShape> {
@@ -228,7 +235,7 @@ fn define(d: &SequenceTdShape, a: Args<'_>) {
     for tile in 0..d.tiles() {
         let mut grad = vec![0.0; p];
         let mut sum = 0.0;
-        for i in tile * TILE..((tile + 1) * TILE).min(d.count()) {
+        for i in tile * d.tile..((tile + 1) * d.tile).min(d.count()) {
             let (run, y) = (unroll(d, &a, &params, &params, i), targets(d, &a, i));
             // the slopes at the state that the step before has left
             let mut d_state = vec![0.0; body.state_len()];
@@ -331,11 +338,11 @@ fn run(d: &SequenceTdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             a.partial_loss.part(tile * update::LOSSES..(tile + 1) * update::LOSSES),
         )
     };
-    let (first, pad, state) = (tile * TILE, td.net.out_pad(), body.state_pad());
+    let (first, pad, state) = (tile * d.tile, td.net.out_pad(), body.state_pad());
     let q = Sequences {
         body,
         steps: d.steps(),
-        count: TILE.min(d.count() - first),
+        count: d.tile.min(d.count() - first),
         rows: Rows { index: &a.index[td.start + first..], next: [d.count(), 0] },
         obs: a.obs,
         ended: a.ended,

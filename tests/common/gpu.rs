@@ -207,6 +207,27 @@ pub fn recurrent_plan(max_frame: u64, algorithm: &str, env: &str, shared: bool) 
     plan_of(&spec, &[])
 }
 
+/// `specs/dqn/dqn_gru_cartpole_masked.json` with fewer frames and other keys.
+pub fn recurrent_q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
+    let path = super::root().join("specs/dqn/dqn_gru_cartpole_masked.json");
+    let frames = max_frame.to_string();
+    let all = [&[("env.max_frame", frames.as_str()), ("meta.log_frequency", "100")], set].concat();
+    let set: Vec<(String, String)> = all.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    Plan::new(&slm_fast::spec::load(&path, None, &set).expect("a spec").spec).expect("a plan")
+}
+
+/// Keys that make it a small one, whose ring goes round.
+pub const SMALL_RECURRENT_Q: [(&str, &str); 8] = [
+    ("agent.memory", r#"{ "name": "Replay", "batch_size": 5, "max_size": 240, "use_cer": false }"#),
+    ("agent.algorithm.training_start_step", "96"),
+    ("agent.algorithm.training_frequency", "16"),
+    ("agent.algorithm.num_step_returns", "2"),
+    ("agent.net.fc_hid_layers", "[9]"),
+    ("agent.net.rnn_hidden_size", "10"),
+    ("agent.net.seq_len", "6"),
+    ("agent.net.burn_in", "3"),
+];
+
 fn plan_of(spec: &serde_json::Value, set: &[(&str, &str)]) -> Plan {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(super::write_spec(folder.path(), spec));

@@ -42,6 +42,7 @@ modules![
     "minibatch_grad_layered",
     "minibatch_grad_layered_bf16",
     "sequence_grad",
+    "sequence_td_grad",
     "rollout_cartpole",
     "rollout_cartpole_wide",
     "rollout_cartpole_bf16",

@@ -21,6 +21,7 @@ pub mod sample;
 pub mod schedule;
 pub mod sequence_grad;
 pub mod sequence_order;
+pub mod sequence_td_grad;
 pub mod shuffle;
 mod soft;
 pub mod target;

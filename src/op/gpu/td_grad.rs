@@ -36,7 +36,7 @@ fn fits(net: &Mlp, has_target: bool) -> bool {
 }
 
 /// Whether the net itself, and whether the target net, looks at the next state.
-fn asked(d: &TdShape) -> (bool, bool) {
+pub fn asked(d: &TdShape) -> (bool, bool) {
     (d.backup != Backup::Target, matches!(d.backup, Backup::Target | Backup::Double))
 }
 

@@ -439,7 +439,7 @@ pub fn sequence_td_shapes() -> Vec<SequenceTdShape> {
             tile_rows: 0,
         };
         let body = Body::new(input, layers, Activation::Tanh, cell, hidden);
-        SequenceTdShape { td, body, burn_in: steps[0], learned: steps[1], ahead: steps[2] }
+        SequenceTdShape { td, body, burn_in: steps[0], learned: steps[1], ahead: steps[2], tile: 32 }
     };
     let mut all = vec![
         case((4, &[9], Cell::Gru, 16), 2, false, Backup::Double, [0, 7, 0], 5),
@@ -459,6 +459,18 @@ pub fn sequence_td_shapes() -> Vec<SequenceTdShape> {
     let more =
         [with(0, &|d| (d.distance, d.normalize_obs) = (Distance::Mse, true)), with(3, &|d| d.normalize_obs = true)];
     all.extend(more);
+    // tiles of few sequences, the last one ragged
+    let few = case((3, &[5], Cell::Gru, 6), 2, false, Backup::Double, [2, 3, 1], 11);
+    all.push(SequenceTdShape { tile: 4, ..few });
+    // more sequences than a gpu goes through time with by fours
+    all.push(case((2, &[], Cell::Gru, 3), 2, false, Backup::Target, [1, 1, 0], 514));
+    all.push(case((2, &[3], Cell::Lstm, 2), 2, false, Backup::Own, [0, 1, 1], 515));
+    // more than one tile of 64 in every matrix; activations whose slopes need what they were given
+    let wide = case((70, &[67], Cell::Lstm, 66), 3, true, Backup::Double, [1, 2, 1], 5);
+    all.push(SequenceTdShape { tile: 4, ..wide });
+    let mut before = case((3, &[9, 7], Cell::Gru, 5), 2, false, Backup::Double, [2, 4, 0], 5);
+    (before.body.front.activation, before.tile) = (Activation::Gelu, 8);
+    all.push(before);
     all
 }
 
