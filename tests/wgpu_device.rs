@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::gpu::{self, check, q_plan, recurrent_plan, soft_plan};
+use common::gpu::{self, check, q_plan, recurrent_plan, recurrent_q_plan, soft_plan};
 use common::wgpu::adapter;
 use slm_fast::device::wgpu::Wgpu;
 use slm_fast::device::{Device, Limits};
@@ -108,6 +108,23 @@ fn recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu() {
     for (algorithm, env, shared) in [("ActorCritic", "Pendulum-v1", false), ("Reinforce", "Acrobot-v1", true)] {
         gpu::after_some_iterations_as_the_cpu(&recurrent_plan(10_000, algorithm, env, shared), 2, open);
     }
+}
+
+#[test]
+fn recurrent_q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    let Some(_held) = adapter() else { return };
+    let plan = recurrent_q_plan(240, &[]);
+    gpu::ends_in_the_same_bits_with(&plan, open);
+    // the kernels are compiled already
+    gpu::after_some_iterations_as_the_cpu(&plan, 3, open);
+    let other = [
+        ("agent.algorithm.name", "DQN"),
+        ("agent.net.cell_type", "LSTM"),
+        ("agent.net.fc_hid_layers", "[]"),
+        ("agent.net.update_type", "polyak"),
+        ("agent.net.polyak_coef", "0.1"),
+    ];
+    gpu::after_some_iterations_as_the_cpu(&recurrent_q_plan(240, &other), 3, open);
 }
 
 #[test]

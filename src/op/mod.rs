@@ -400,4 +400,4 @@ pub static ALL: &[&Entry] = &[
 /// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
 pub const NOT_ON_CUDA: &[&str] = &["sequence_td_grad"];
 /// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] = &["sequence_td_grad"];
+pub const NOT_ON_WGPU: &[&str] = &[];

@@ -15,8 +15,8 @@ use super::lib::sequences::{Rows, Run, Sequences, clear};
 use super::lib::simd::sum16;
 use super::td_grad::{Backup, TdShape, Work, define_slopes, define_value, define_values, losses, next_value, see};
 use super::{Draw, Shape};
-use crate::device::Cx;
 use crate::device::cpu::Isa;
+use crate::device::{Cx, Limits, Shader};
 
 /// Sizes and choices of [`SequenceTdGrad`].
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct SequenceTdShape {
 }
 
 /// Sequences of a tile: their gates at all steps lie in scratch, and a step's product fills the registers.
-const TILE: usize = 32;
+pub const TILE: usize = 32;
 
 impl SequenceTdShape {
     /// Steps of a sequence.
@@ -92,6 +92,14 @@ impl Shape for SequenceTdShape {
         let madds = self.td.net.madds() + self.body.madds();
         let ahead = (1 + usize::from(self.target() > 0)) * self.steps();
         2.0 * (self.count() * (ahead + 3 * self.learned) * madds) as f64
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::sequence_td_grad::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::sequence_td_grad::scratch(self)
     }
 
     fn cases() -> Vec<SequenceTdShape> {

@@ -51,6 +51,32 @@ pub fn plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
 
 /// Double Q-learning on CartPole, with priorities, a dueling net and a ring that goes round.
 pub fn q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
+    plan_of(&q_spec(max_frame), set)
+}
+
+/// The same of a recurrent net, from sequences that span episodes, with n-step returns.
+pub fn recurrent_q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
+    let mut spec = q_spec(max_frame);
+    let agent = &mut spec["small"]["agent"];
+    agent["algorithm"]["num_step_returns"] = 2.into();
+    agent["memory"] = serde_json::json!({ "name": "Replay", "batch_size": 7, "max_size": 200, "use_cer": false });
+    let net = agent["net"].as_object_mut().expect("an object");
+    net.remove("hid_layers");
+    for (key, value) in [
+        ("type", serde_json::json!("RecurrentNet")),
+        ("cell_type", "GRU".into()),
+        ("fc_hid_layers", serde_json::json!([9])),
+        ("rnn_hidden_size", 10.into()),
+        ("seq_len", 5.into()),
+        ("burn_in", 3.into()),
+    ] {
+        net.insert(key.into(), value);
+    }
+    spec["small"]["env"]["hide_obs"] = serde_json::json!([1, 3]);
+    plan_of(&spec, set)
+}
+
+fn q_spec(max_frame: u64) -> serde_json::Value {
     let mut spec = small_spec(max_frame, 3, Some(11));
     spec["small"]["agent"] = serde_json::json!({
         "name": "DoubleDQN",
@@ -81,7 +107,7 @@ pub fn q_plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
         },
     });
     spec["small"]["env"]["normalize_obs"] = false.into();
-    plan_of(&spec, set)
+    spec
 }
 
 /// Soft Actor-Critic or CrossQ, of real actions or of discrete ones.
