@@ -165,8 +165,8 @@ fn gate_slope(z: u32, s: u32, f: Four, g: u32, k: u32, q: u32) -> vec4<f32> {
     return held[(g * d.units + k) * FOURS + q];
 }
 
-// All steps that are learnt from back, of the sequences from `first` on: gates become the slopes at what they got. `head` is the weight
-// [outputs, units] of what looks at the body, whose slopes lie at `d_out`, rows of `out_row` words.
+// All steps that are learnt from back, of the sequences from `first` on: gates become the slopes at what they got. `head`
+// is the weight [outputs, units] of what looks at the body, whose slopes lie at `d_out`, rows of `out_row` words.
 fn back_in_time(s: u32, z: u32, first: u32, head: u32, outputs: u32, d_out: u32, out_row: u32, lane: u32) {
     let packed = packed_of(s, z) + 4u * d.units * (d.units + 1u);
     let units = own_units();
