@@ -205,13 +205,8 @@ fn critic_grad_weights(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_i
     let begin = tile * d.tile_rows;
     let count = min(d.tile_rows, d.batch - begin);
     if ((launch.flags & 2u) != 0u && block.z == 0u && place == 0u) {
-        let losses = scratch_of(s, d.rest + LOSS) + begin;
-        let sum = sum_of_words(losses, losses + count, lane);
-        if (lane < SUMS_LOSSES) {
-            // lane 0 has the sum
-            let to = a.partial_loss.at + s * a.partial_loss.stride + tile * SUMS_LOSSES;
-            put(to + (lane + SUMS_VALUE) % SUMS_LOSSES, select(0.0, sum, lane == 0u));
-        }
+        let to = a.partial_loss.at + s * a.partial_loss.stride + tile * SUMS_LOSSES;
+        add_value_losses(to, scratch_of(s, d.rest + LOSS) + begin, count, lane);
     }
     let grad = a.partial.at + s * a.partial.stride + (2u * tile + block.z) * d.critic.params + launch.weight;
     layer_weights(side_of(s, block.z), begin, count, place, grad, lane);

@@ -8,7 +8,7 @@
 
 #import lib/activation
 #import lib/core
-#import lib/trig
+#import lib/seen
 
 struct Shape {
     net: Net,
@@ -106,8 +106,6 @@ fn imitate(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
     let obs = a.obs.at + s * a.obs.stride;
     let action = a.action.at + s * a.action.stride;
     let params = a.params.at + s * a.params.stride + d.offset;
-    let normalizer = a.normalizer.at + s * a.normalizer.stride;
-    let hyper = a.hyper.at + s * a.hyper.stride;
     let spill = a.scratch.at + s * a.scratch.stride + block.x * 2u * ACTS;
 
     // the batch, as it was; and as the net sees it
@@ -119,10 +117,7 @@ fn imitate(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_in
         if (row < rows) {
             x = get_f(obs + get_u(index + row) * d.obs + o);
             put(seen + i, x);
-            if (d.normalize_obs) {
-                x = hold((x - get_f(normalizer + o)) * get_f(normalizer + d.obs + o),
-                         get_f(hyper + HYPER_OBS_CLIP_LOW), get_f(hyper + HYPER_OBS_CLIP_HIGH));
-            }
+            x = seen_of(s, x, o, d.obs);
         }
         acts_put(spill, row * d.wide + o, x);
     }

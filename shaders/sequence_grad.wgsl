@@ -190,21 +190,6 @@ fn front_side(s: u32, z: u32) -> Side {
     return side;
 }
 
-// A layer of `weight` [output, input] on rows of `below`, as the last of a net, with `out_row` words to a row of
-// outputs.
-fn last_side(input: u32, output: u32, weight: u32, below: u32, here: u32, out_row: u32) -> Side {
-    var side: Side;
-    side.input = input;
-    side.output = output;
-    side.weight = weight;
-    side.bias = weight + input * output;
-    side.below = below;
-    side.here = here;
-    side.last = true;
-    side.out_row = out_row;
-    return side;
-}
-
 // The weight of the state, as a layer whose inputs are the states before all steps and whose outputs the gates.
 fn cell_side(s: u32, z: u32) -> Side {
     let weight = body_params(s, z) + d.front.params;
@@ -224,6 +209,25 @@ fn env_of(s: u32, sequence: u32) -> u32 {
 // The rollout's row that is row `i` of the minibatch.
 fn row_of(s: u32, i: u32) -> u32 {
     return i % d.t * d.envs + env_of(s, i / d.t);
+}
+
+// Rows of scratch of four sequences at step `t`.
+fn rows_of(sequences: vec4<u32>, t: u32) -> vec4<u32> {
+    return sequences * d.t + t;
+}
+
+const LEARNT_FROM = 0u;
+const LEARNT_END = d.t;
+
+// Which of four sequences of a block go on behind step `t`.
+fn goes_on(s: u32, f: Four, q: u32, t: u32) -> vec4<bool> {
+    let ended = a.ended.at + s * a.ended.stride + t * d.envs;
+    return vec4<bool>(get_u(ended + begins[4u * q]) == 0u, get_u(ended + begins[4u * q + 1u]) == 0u,
+                      get_u(ended + begins[4u * q + 2u]) == 0u, get_u(ended + begins[4u * q + 3u]) == 0u);
+}
+
+fn leave_after(s: u32, z: u32, f: Four, unit: u32, state: State4) {
+    put_rows(f, after_at(s, z) + unit, d.units, state.h);
 }
 
 // Words that a lane gathers, and fours that it packs.
@@ -270,9 +274,9 @@ fn sequence_grad_see(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_inv
     layer_tile(front_side(s, block.z), d.len, row, col, lane);
 }
 
-// Which environments a block of sequences is of; those beyond the last one are as that one.
-fn load_envs(s: u32, first: u32, lane: u32) {
-    for (var i = lane; i < d.block; i += THREADS) { envs[i] = env_of(s, min(first + i, d.sequences - 1u)); }
+// Where a block of sequences begins, each with its environment's first row; those beyond the last one are as that one.
+fn load_begins(s: u32, first: u32, lane: u32) {
+    for (var i = lane; i < d.block; i += THREADS) { begins[i] = env_of(s, min(first + i, d.sequences - 1u)); }
     workgroupBarrier();
 }
 
@@ -280,7 +284,7 @@ fn load_envs(s: u32, first: u32, lane: u32) {
 fn sequence_grad_ahead(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    load_envs(s, block.x * d.block, lane);
+    load_begins(s, block.x * d.block, lane);
     let state = a.first_state.at + s * a.first_state.stride + block.z * STATE;
     forward_in_time(s, block.z, block.x * d.block, state, BODIES * STATE, lane);
 }
@@ -305,7 +309,7 @@ fn sequence_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_
 fn sequence_grad_back(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if (block.y >= sessions[0]) { return; }
     let s = sessions[1u + block.y];
-    load_envs(s, block.x * d.block, lane);
+    load_begins(s, block.x * d.block, lane);
     let head = head_side(s, block.z);
     back_in_time(s, block.z, block.x * d.block, head.weight, head.output, head.here, head.out_row, lane);
 }

@@ -12,9 +12,10 @@
 
 #import lib/activation
 #import lib/core
-#import lib/distance
 #import lib/layers
 #import lib/matrix
+#import lib/seen
+#import lib/values
 
 struct Shape {
     net: Net,
@@ -136,19 +137,13 @@ fn td_grad_gather(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     let after = block.z == 1u;
     let rows = select(a.index.at + s * a.index.stride, a.last.at + s * a.last.stride, after) + launch.start;
     let obs = select(a.obs.at + s * a.obs.stride, a.next_obs.at + s * a.next_obs.stride, after);
-    let normalizer = a.normalizer.at + s * a.normalizer.stride;
-    let hyper = a.hyper.at + s * a.hyper.stride;
     let to = scratch_of(s, select(0u, OBS, after));
     for (var i = 0u; i < GATHERED; i++) {
         let word = (block.x * GATHERED + i) * THREADS + lane;
         if (word < d.batch * OBS) {
             let o = word % OBS;
-            var x = get_f(obs + get_u(rows + word / OBS) * OBS + o);
-            if (d.normalize_obs) {
-                x = hold((x - get_f(normalizer + o)) * get_f(normalizer + OBS + o),
-                         get_f(hyper + HYPER_OBS_CLIP_LOW), get_f(hyper + HYPER_OBS_CLIP_HIGH));
-            }
-            put(to + word, x);
+            let x = get_f(obs + get_u(rows + word / OBS) * OBS + o);
+            put(to + word, seen_of(s, x, o, OBS));
         }
     }
 }
@@ -169,24 +164,10 @@ fn td_grad_outputs(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoc
     layer_outputs(side_of(s, block.z), d.batch, block.x * SIDE, lane);
 }
 
-alias Values = array<f32, d.actions>;
-
 // Values of the actions in one row, by way `z`.
 fn values_of(s: u32, z: u32, row: u32) -> Values {
     let here = scratch_of(s, layers_of(z) + d.layers_words - OUTPUT.output) + row * OUTPUT.output;
-    let bias = params_of(s, z) + OUTPUT.bias;
-    var values: Values;
-    var mean = 0.0;
-    for (var j = 0u; j < d.actions; j++) {
-        values[j] = get_f(here + j) + get_f(bias + j);
-        mean += values[j];
-    }
-    if (d.dueling) {
-        mean *= 1.0 / f32(d.actions);
-        let state = get_f(here + d.actions) + get_f(bias + d.actions);
-        for (var j = 0u; j < d.actions; j++) { values[j] = state + values[j] - mean; }
-    }
-    return values;
+    return values_at(here, params_of(s, z) + OUTPUT.bias);
 }
 
 // What the state after sample `i` is worth, which row `row` of the batch has looked at.
@@ -199,14 +180,7 @@ fn next_value(s: u32, i: u32, row: u32) -> f32 {
     if (!d.asks_target) { worth = judge; }
     let after = (get_u(a.last.at + s * a.last.stride + i) + d.envs) % d.rows;
     let taken = get_f(a.action.at + s * a.action.stride + after);
-    var most = judge[0];
-    var value = worth[0];
-    for (var j = 1u; j < d.actions; j++) {
-        let better = select(judge[j] > most, taken == f32(j), d.sarsa);
-        most = select(most, judge[j], better);
-        value = select(value, worth[j], better);
-    }
-    return value;
+    return value_of_next(judge, worth, d.sarsa, taken);
 }
 
 // A lane per row; what was drawn and a row's outputs are read once.
@@ -221,24 +195,12 @@ fn td_grad_losses(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoca
     let action = get_f(a.action.at + s * a.action.stride + drawn);
     let weight = get_f(a.weight.at + s * a.weight.stride + i);
     let value = next_value(s, i, row);
-    let values = values_of(s, 0u, row);
-    var q = values[0];
-    for (var j = 1u; j < d.actions; j++) { q = select(q, values[j], action == f32(j)); }
     let goal = get_f(a.returns.at + s * a.returns.stride + i)
         + get_f(a.discount.at + s * a.discount.stride + i) * value;
-    let error = q - goal;
-    let far = distance_of(error);
-    put(a.error.at + s * a.error.stride + row, abs(error));
-    put(scratch_of(s, d.losses) + row, weight * far.x);
-
-    // slopes at the outputs, in their place
-    let slope_q = weight * far.y * (1.0 / f32(d.batch));
-    let share = select(0.0, 1.0 / f32(d.actions), d.dueling);
+    // slopes at the outputs come in their place
     let here = scratch_of(s, layers_of(0u) + d.layers_words - OUTPUT.output) + row * OUTPUT.output;
-    for (var j = 0u; j < d.actions; j++) {
-        put(here + j, slope_q * (select(0.0, 1.0, action == f32(j)) - share));
-    }
-    if (d.dueling) { put(here + d.actions, slope_q); }
+    learn_row(values_of(s, 0u, row), action, goal, weight, a.error.at + s * a.error.stride + row,
+              scratch_of(s, d.losses) + row, here);
 }
 
 @compute @workgroup_size(THREADS)
@@ -250,13 +212,8 @@ fn td_grad_weights(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invoc
     let begin = tile * d.tile_rows;
     let count = min(d.tile_rows, d.batch - begin);
     if ((launch.flags & 2u) != 0u && place == 0u) {
-        let losses = scratch_of(s, d.losses) + begin;
-        let sum = sum_of_words(losses, losses + count, lane);
-        if (lane < SUMS_LOSSES) {
-            // lane 0 has the sum
-            let to = a.partial_loss.at + s * a.partial_loss.stride + tile * SUMS_LOSSES;
-            put(to + (lane + SUMS_VALUE) % SUMS_LOSSES, select(0.0, sum, lane == 0u));
-        }
+        let to = a.partial_loss.at + s * a.partial_loss.stride + tile * SUMS_LOSSES;
+        add_value_losses(to, scratch_of(s, d.losses) + begin, count, lane);
     }
     let grad = a.partial.at + s * a.partial.stride + tile * d.net.params + launch.weight;
     layer_weights(side_of(s, 0u), begin, count, place, grad, lane);

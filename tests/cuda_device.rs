@@ -8,7 +8,7 @@ use common::gpu::{self, SMALL_RECURRENT_Q, check, plan, q_plan, recurrent_plan, 
 use common::ops::{Buffers, POISON, inputs};
 use common::{files, only_run, outcome, small_spec, table};
 use slm_fast::device::{Call, Device, Kind, Layout, Queue};
-use slm_fast::op::{ALL, NOT_ON_CUDA, Role};
+use slm_fast::op::{ALL, Role};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -52,8 +52,7 @@ fn every_op_equals_its_definition_through_the_driver() {
     on_cuda("every_op_equals_its_definition_through_the_driver", &[], |device| {
         // one alone, while it is being written
         let only = std::env::var("OP").ok();
-        let all = ALL.iter().filter(|entry| !NOT_ON_CUDA.contains(&entry.name));
-        for entry in all.filter(|entry| only.as_ref().is_none_or(|only| only == entry.name)) {
+        for entry in ALL.iter().filter(|entry| only.as_ref().is_none_or(|only| only == entry.name)) {
             (0..(entry.cases)())
                 .filter(|&case| (entry.on)(case, Kind::Cuda))
                 .for_each(|case| check(entry, case, device));

@@ -8,8 +8,8 @@ use common::wgpu::read_shaders;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, proc::Layouter};
 use slm_fast::device::wgpu::text::{FILES, Slice, compose, members};
-use slm_fast::device::{Dtype, Limits, Shader};
-use slm_fast::op::{ALL, Arg, Entry, NOT_ON_WGPU, Role};
+use slm_fast::device::{Dtype, Kind, Limits, Shader};
+use slm_fast::op::{ALL, Arg, Entry, Role};
 use std::collections::BTreeSet;
 
 /// Limits that shaders are composed for: WebGPU's own, and those of a large GPU, each without subgroups and with them.
@@ -23,8 +23,7 @@ const LIMITS: [Limits; 4] = [
 /// Ops that have shaders; one op, while it is being written.
 fn ops() -> impl Iterator<Item = &'static &'static Entry> {
     let only = std::env::var("OP").ok();
-    let all = ALL.iter().filter(|entry| !NOT_ON_WGPU.contains(&entry.name));
-    all.filter(move |entry| only.as_ref().is_none_or(|only| only == entry.name))
+    ALL.iter().filter(move |entry| only.as_ref().is_none_or(|only| only == entry.name))
 }
 
 /// Slices as an arena would have them.
@@ -159,7 +158,7 @@ fn the_program_carries_every_file() {
     let carried: BTreeSet<String> = FILES.iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(carried, files);
     assert_eq!(carried.len(), FILES.len(), "a file is named once");
-    for entry in ALL.iter().filter(|entry| !NOT_ON_WGPU.contains(&entry.name)) {
+    for entry in ALL {
         assert!(carried.contains(entry.name), "shaders/{}.wgsl is missing", entry.name);
     }
 }

@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::gpu::{self, check, q_plan, recurrent_plan, soft_plan};
+use common::gpu::{self, SMALL_RECURRENT_Q, check, q_plan, recurrent_plan, recurrent_q_plan, soft_plan};
 use common::wgpu::adapter;
 use slm_fast::device::wgpu::Wgpu;
-use slm_fast::device::{Device, Limits};
-use slm_fast::op::{ALL, Entry, NOT_ON_WGPU};
+use slm_fast::device::{Device, Kind, Limits};
+use slm_fast::op::{ALL, Entry};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The adapter once more. A test that opens it often holds it, so that a kernel is compiled once for all cohorts that
@@ -51,11 +51,10 @@ fn cases() -> impl Iterator<Item = (&'static Entry, usize)> {
 
 /// Those of the limits at which a case has kernels of its own: where they are the same as at others, they are held once.
 fn within(entry: &Entry, case: usize, limits: &[Limits]) -> Vec<Limits> {
-    let expected = !NOT_ON_WGPU.contains(&entry.name);
     let (mut held, mut own) = (Vec::new(), Vec::new());
     for &limits in limits {
         let shaders = (entry.shaders)(case, &limits);
-        assert!(!shaders.is_empty() || !expected, "{} case {case} has no kernel, {limits:?}", entry.name);
+        assert!(!shaders.is_empty(), "{} case {case} has no kernel, {limits:?}", entry.name);
         if !shaders.is_empty() && !held.contains(&shaders) {
             held.push(shaders);
             own.push(limits);
@@ -108,6 +107,24 @@ fn recurrent_agents_end_in_the_same_bits_and_begin_as_on_the_cpu() {
     for (algorithm, env, shared) in [("ActorCritic", "Pendulum-v1", false), ("Reinforce", "Acrobot-v1", true)] {
         gpu::after_some_iterations_as_the_cpu(&recurrent_plan(10_000, algorithm, env, shared), 2, open);
     }
+}
+
+#[test]
+fn recurrent_q_learning_ends_in_the_same_bits_and_begins_as_on_the_cpu() {
+    let Some(_held) = adapter() else { return };
+    let small = |more: &[(&str, &str)]| recurrent_q_plan(600, &[&SMALL_RECURRENT_Q, more].concat());
+    let plan = small(&[("agent.net.update_frequency", "64")]);
+    gpu::ends_in_the_same_bits_with(&plan, open);
+    // the kernels are compiled already
+    gpu::after_some_iterations_as_the_cpu(&plan, 3, open);
+    let other = [
+        ("agent.algorithm.name", "DQN"),
+        ("agent.net.cell_type", "LSTM"),
+        ("agent.net.fc_hid_layers", "[]"),
+        ("agent.net.update_type", "polyak"),
+        ("agent.net.polyak_coef", "0.1"),
+    ];
+    gpu::after_some_iterations_as_the_cpu(&small(&other), 3, open);
 }
 
 #[test]

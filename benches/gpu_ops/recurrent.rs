@@ -51,7 +51,7 @@ impl Bench<'_> {
         for (name, cell) in [("gru", Cell::Gru), ("lstm", Cell::Lstm)] {
             let activation = Activation::Tanh;
             let td = TdShape {
-                net: Mlp { input: UNITS, hidden: Vec::new(), activation, output: 2 },
+                net: Mlp { input: UNITS, hidden: Vec::new(), activation, output: 2, precision: Precision::F32 },
                 actions: 2,
                 dueling: false,
                 rows: 4_096 * envs,

@@ -28,6 +28,21 @@ struct Side {
     centred: bool,
 }
 
+// A layer of `weight` [output, input] on rows of `below`, as the last of a net, with `out_row` words to a row of
+// outputs.
+fn last_side(input: u32, output: u32, weight: u32, below: u32, here: u32, out_row: u32) -> Side {
+    var side: Side;
+    side.input = input;
+    side.output = output;
+    side.weight = weight;
+    side.bias = weight + input * output;
+    side.below = below;
+    side.here = here;
+    side.last = true;
+    side.out_row = out_row;
+    return side;
+}
+
 // Units of a hidden layer: the tile from (row, col) on, of a batch of `rows`.
 fn layer_forward(z: u32, side: Side, rows: u32, row: u32, col: u32, lane: u32) {
     if (col >= side.output) { return; }
@@ -154,4 +169,12 @@ fn sum_of_words(begin: u32, end: u32, lane: u32) -> f32 {
     }
     workgroupBarrier();
     return sum;
+}
+
+// Adds up the losses of `count` rows from word `losses` on, by one block: the row of `partial_loss` at word `to`, whose
+// other columns are 0.
+fn add_value_losses(to: u32, losses: u32, count: u32, lane: u32) {
+    let sum = sum_of_words(losses, losses + count, lane);
+    // lane 0 has the sum
+    if (lane < SUMS_LOSSES) { put(to + (lane + SUMS_VALUE) % SUMS_LOSSES, select(0.0, sum, lane == 0u)); }
 }

@@ -3,6 +3,7 @@
 
 #import lib/core
 #import lib/losses
+#import lib/seen
 #import lib/trig
 
 // Parameters of the policy behind the actor's net.
@@ -39,11 +40,7 @@ fn numbers_of(s: u32) -> Numbers {
 // Word `o` of row `m`'s observation, normalized where asked.
 fn observation(s: u32, m: u32, o: u32) -> f32 {
     let x = get_f(a.obs.at + s * a.obs.stride + m * d.obs + o);
-    if (!d.normalize_obs) { return x; }
-    let normalizer = a.normalizer.at + s * a.normalizer.stride + o;
-    let hyper = a.hyper.at + s * a.hyper.stride;
-    return hold((x - get_f(normalizer)) * get_f(normalizer + d.obs), get_f(hyper + HYPER_OBS_CLIP_LOW),
-                get_f(hyper + HYPER_OBS_CLIP_HIGH));
+    return seen_of(s, x, o, d.obs);
 }
 
 // The parameters of the policy behind the outputs of the net.

@@ -14,6 +14,7 @@
 #import lib/matrix
 #import lib/policy
 #import lib/rng
+#import lib/seen
 #import lib/trig
 
 struct Launch {
@@ -164,12 +165,7 @@ fn value_of(s: u32, z: u32, row: u32, j: u32) -> f32 {
 
 // Word `o` of row `m` of observations that begin at `obs`, normalized where asked.
 fn seen_word(s: u32, obs: u32, m: u32, o: u32) -> f32 {
-    let x = get_f(obs + m * OBS + o);
-    if (!d.normalize_obs) { return x; }
-    let normalizer = a.normalizer.at + s * a.normalizer.stride + o;
-    let hyper = a.hyper.at + s * a.hyper.stride;
-    return hold((x - get_f(normalizer)) * get_f(normalizer + OBS), get_f(hyper + HYPER_OBS_CLIP_LOW),
-                get_f(hyper + HYPER_OBS_CLIP_HIGH));
+    return seen_of(s, get_f(obs + m * OBS + o), o, OBS);
 }
 
 // The weight of the entropy: exp(log_alpha) where it is learnt, else what the schedule says.

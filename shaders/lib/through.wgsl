@@ -7,8 +7,10 @@
 // bound by the latency of that chain, with many sequences by multiply-adds.
 //
 // The op has `d.t`, `d.sequences`, `d.block` of sequences and `d.going` (1: forward, 2: back, 0: neither), the cell
-// (lib/cell.wgsl), and says where things lie: `packed_of(s, z)`, `gates_at`, `recurrent_at`, `before_at`, `c_at`,
-// `after_at`, `carried_at` of body z.
+// (lib/cell.wgsl), `LEARNT_FROM` and `LEARNT_END` (the steps that are gone back through), and says where things lie:
+// `rows_of(sequences, t)`, and of body z `packed_of(s, z)`, `gates_at`, `recurrent_at`, `before_at`, `c_at`, `after_at`,
+// `carried_at`. `goes_on(s, f, q, t)` are those of four sequences whose episode does not end with step t, and
+// `leave_after(s, z, f, unit, state)` keeps a unit's state after a step.
 
 #import lib/cell
 #import lib/core
@@ -23,8 +25,8 @@ var<workgroup> held: array<vec4<f32>, max(select(HELD, 0u, d.spilled), 1u)>;
 // Back: slopes at the state before the step that was last [unit][four], of `h`, then of `c`.
 const CARRIED = select(0u, select(1u, 2u, d.lstm), d.going == 2u) * TASKS;
 var<workgroup> carried: array<vec4<f32>, max(select(CARRIED, 0u, d.spilled), 1u)>;
-// The sequences' environments.
-var<workgroup> envs: array<u32, d.block>;
+// The sequences' first rows in the records.
+var<workgroup> begins: array<u32, d.block>;
 
 // Four sequences of a block at one step: their rows in scratch. Those beyond the last one read its row and write
 // nothing.
@@ -33,9 +35,15 @@ struct Four {
     live: u32,
 }
 
+// Of four things in a row from `first` on, of `count`.
+fn four_of(first: u32, count: u32) -> Four {
+    let each = min(vec4<u32>(first) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(count - 1u));
+    return Four(each, min(max(count, first) - first, 4u));
+}
+
 fn four_at(first: u32, q: u32, t: u32) -> Four {
-    let sequence = min(vec4<u32>(first + 4u * q) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(d.sequences - 1u));
-    return Four(sequence * d.t + t, min(max(d.sequences, first + 4u * q) - first - 4u * q, 4u));
+    let own = four_of(first + 4u * q, d.sequences);
+    return Four(rows_of(own.rows, t), own.live);
 }
 
 // Word `at` of four rows of `wide` words.
@@ -49,13 +57,6 @@ fn put_rows(f: Four, at: u32, wide: u32, x: vec4<f32>) {
     if (f.live > 1u) { put(at + f.rows.y * wide, x.y); }
     if (f.live > 2u) { put(at + f.rows.z * wide, x.z); }
     if (f.live > 3u) { put(at + f.rows.w * wide, x.w); }
-}
-
-// Which of four sequences go on behind a step.
-fn going_on(s: u32, q: u32, t: u32) -> vec4<bool> {
-    let ended = a.ended.at + s * a.ended.stride + t * d.envs;
-    return vec4<bool>(get_u(ended + envs[4u * q]) == 0u, get_u(ended + envs[4u * q + 1u]) == 0u,
-                      get_u(ended + envs[4u * q + 2u]) == 0u, get_u(ended + envs[4u * q + 3u]) == 0u);
 }
 
 // The cell's units, kept from the compiler, which would copy the loops over them as often.
@@ -81,20 +82,26 @@ fn leave_state(z: u32, s: u32, f: Four, turn: u32, k: u32, q: u32, state: State4
     if (!d.spilled) { held[turn * TASKS + k * FOURS + q] = state.h; }
 }
 
+// What the gates of a unit got from the inputs, and their biases.
+fn begin_gates(s: u32, z: u32, f: Four, unit: u32) -> Sums {
+    var sums = begin_sums(get4(packed_of(s, z) + 4u * (d.units * d.units + unit)));
+    for (var g = 0u; g < GATES; g++) { sums[g] += get_rows(f, gates_at(s, z) + g * d.units + unit, GATE_ROWS); }
+    return sums;
+}
+
 // All steps forward of the sequences from `first` on, of body `z`. `first_state` is where a session's states of
-// environments begin for this body, `state_len` words apart.
+// records begin for this body, `state_len` words apart.
 fn forward_in_time(s: u32, z: u32, first: u32, first_state: u32, state_len: u32, lane: u32) {
     let packed = packed_of(s, z);
     let units = own_units();
-    let biases = packed + 4u * d.units * d.units;
     for (var i = lane; i < TASKS; i += THREADS) {
         let q = i / d.units;
         let unit = i % d.units;
         let at = first_state + unit;
         var state: State4;
         for (var e = 0u; e < 4u; e++) {
-            state.h[e] = get_f(at + envs[4u * q + e] * state_len);
-            if (d.lstm) { state.c[e] = get_f(at + envs[4u * q + e] * state_len + d.units); }
+            state.h[e] = get_f(at + begins[4u * q + e] * state_len);
+            if (d.lstm) { state.c[e] = get_f(at + begins[4u * q + e] * state_len + d.units); }
         }
         leave_state(z, s, four_at(first, q, 0u), 0u, unit, q, state);
     }
@@ -105,9 +112,7 @@ fn forward_in_time(s: u32, z: u32, first: u32, first_state: u32, state_len: u32,
             let q = i / d.units;
             let unit = i % d.units;
             let f = four_at(first, q, t);
-            var sums = begin_sums(get4(biases + 4u * unit));
-            let gates = gates_at(s, z) + unit;
-            for (var g = 0u; g < GATES; g++) { sums[g] += get_rows(f, gates + g * d.units, GATE_ROWS); }
+            var sums = begin_gates(s, z, f, unit);
             for (var k = 0u; k < units; k++) {
                 add_state(state_at(z, s, f, turn, k, q), get4(packed + 4u * (k * d.units + unit)), &sums);
             }
@@ -115,11 +120,12 @@ fn forward_in_time(s: u32, z: u32, first: u32, first_state: u32, state_len: u32,
             before.h = state_at(z, s, f, turn, unit, q);
             if (d.lstm) { before.c = get_rows(f, c_at(s, z) + unit, d.units); }
             let after = open_gates(before, &sums);
+            let gates = gates_at(s, z) + unit;
             for (var g = 0u; g < GATES; g++) { put_rows(f, gates + g * d.units, GATE_ROWS, sums[g]); }
             if (!d.lstm) { put_rows(f, recurrent_at(s, z) + 2u * d.units + unit, GATE_ROWS, sums[3]); }
-            put_rows(f, after_at(s, z) + unit, d.units, after.h);
+            leave_after(s, z, f, unit, after);
             if (t + 1u < d.t) {
-                let on = going_on(s, q, t);
+                let on = goes_on(s, f, q, t);
                 let next = State4(select(vec4<f32>(), after.h, on), select(vec4<f32>(), after.c, on));
                 leave_state(z, s, four_at(first, q, t + 1u), 1u - turn, unit, q, next);
             }
@@ -129,11 +135,10 @@ fn forward_in_time(s: u32, z: u32, first: u32, first_state: u32, state_len: u32,
 }
 
 // Slopes at a unit's state before the step that was last.
-fn carried_slopes(z: u32, s: u32, f: Four, unit: u32, q: u32) -> State4 {
+fn carried_slopes(z: u32, s: u32, first: u32, unit: u32, q: u32) -> State4 {
     var slopes: State4;
     if (d.spilled) {
-        // by sequence: a row of the first step is that many rows of sequences
-        let own = Four(f.rows / d.t, f.live);
+        let own = four_of(first + 4u * q, d.sequences);
         slopes.h = get_rows(own, carried_at(s, z) + unit, STATE);
         if (d.lstm) { slopes.c = get_rows(own, carried_at(s, z) + d.units + unit, STATE); }
     } else {
@@ -143,9 +148,9 @@ fn carried_slopes(z: u32, s: u32, f: Four, unit: u32, q: u32) -> State4 {
     return slopes;
 }
 
-fn carry_slopes(z: u32, s: u32, f: Four, unit: u32, q: u32, slopes: State4) {
+fn carry_slopes(z: u32, s: u32, first: u32, unit: u32, q: u32, slopes: State4) {
     if (d.spilled) {
-        let own = Four(f.rows / d.t, f.live);
+        let own = four_of(first + 4u * q, d.sequences);
         put_rows(own, carried_at(s, z) + unit, STATE, slopes.h);
         if (d.lstm) { put_rows(own, carried_at(s, z) + d.units + unit, STATE, slopes.c); }
     } else {
@@ -160,21 +165,21 @@ fn gate_slope(z: u32, s: u32, f: Four, g: u32, k: u32, q: u32) -> vec4<f32> {
     return held[(g * d.units + k) * FOURS + q];
 }
 
-// All steps back of the sequences from `first` on: gates become the slopes at what they got. `head` is the weight
-// [outputs, units] of what looks at the body, whose slopes lie at `d_out`, rows of `out_row` words.
+// All steps that are learnt from back, of the sequences from `first` on: gates become the slopes at what they got. `head`
+// is the weight [outputs, units] of what looks at the body, whose slopes lie at `d_out`, rows of `out_row` words.
 fn back_in_time(s: u32, z: u32, first: u32, head: u32, outputs: u32, d_out: u32, out_row: u32, lane: u32) {
     let packed = packed_of(s, z) + 4u * d.units * (d.units + 1u);
     let units = own_units();
-    for (var left = d.t; left > 0u; left--) {
+    for (var left = LEARNT_END; left > LEARNT_FROM; left--) {
         let t = left - 1u;
         for (var i = lane; i < TASKS; i += THREADS) {
             let q = i / d.units;
             let unit = i % d.units;
             let f = four_at(first, q, t);
             var slopes: State4;
-            if (left < d.t) {
-                let on = going_on(s, q, t);
-                let kept = carried_slopes(z, s, f, unit, q);
+            if (left < LEARNT_END) {
+                let on = goes_on(s, f, q, t);
+                let kept = carried_slopes(z, s, first, unit, q);
                 slopes = State4(select(vec4<f32>(), kept.h, on), select(vec4<f32>(), kept.c, on));
             }
             for (var o = 0u; o < outputs; o++) {
@@ -190,7 +195,7 @@ fn back_in_time(s: u32, z: u32, first: u32, head: u32, outputs: u32, d_out: u32,
             before.h = get_rows(f, before_at(s, z) + unit, d.units);
             if (d.lstm) { before.c = get_rows(f, c_at(s, z) + unit, d.units); }
             close_gates(before, &gates, &slopes);
-            carry_slopes(z, s, f, unit, q, slopes);
+            carry_slopes(z, s, first, unit, q, slopes);
             for (var g = 0u; g < GATES; g++) {
                 put_rows(f, at + g * d.units, GATE_ROWS, gates[g]);
                 // of the GRU, what `new` got from the state went through `reset`
@@ -200,12 +205,12 @@ fn back_in_time(s: u32, z: u32, first: u32, head: u32, outputs: u32, d_out: u32,
             }
         }
         meet();
-        if (t == 0u) { break; }
+        if (t == LEARNT_FROM) { break; }
         for (var i = lane; i < TASKS; i += THREADS) {
             let q = i / d.units;
             let unit = i % d.units;
             let f = four_at(first, q, t);
-            var slopes = carried_slopes(z, s, f, unit, q);
+            var slopes = carried_slopes(z, s, first, unit, q);
             for (var k = 0u; k < units; k++) {
                 let w = get4(packed + 4u * (k * d.units + unit));
                 slopes.h = fma(gate_slope(z, s, f, 0u, k, q), vec4<f32>(w.x), slopes.h);
@@ -213,7 +218,7 @@ fn back_in_time(s: u32, z: u32, first: u32, head: u32, outputs: u32, d_out: u32,
                 slopes.h = fma(gate_slope(z, s, f, 2u, k, q), vec4<f32>(w.z), slopes.h);
                 if (d.lstm) { slopes.h = fma(gate_slope(z, s, f, 3u, k, q), vec4<f32>(w.w), slopes.h); }
             }
-            carry_slopes(z, s, f, unit, q, slopes);
+            carry_slopes(z, s, first, unit, q, slopes);
         }
         meet();
     }

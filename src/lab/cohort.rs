@@ -4,7 +4,7 @@ use crate::algorithm::{self, Buffers, Program};
 pub use crate::device::Dtype;
 use crate::device::{Device, Keep, Kind, Memory, Queue, Times};
 use crate::error::{Error, Result};
-use crate::lab::device::{require, require_kernels};
+use crate::lab::device::require;
 use crate::net;
 pub use crate::net::Tensor;
 use crate::op::hyper::{CLOCK_RING, CLOCK_STEP, fault};
@@ -82,9 +82,8 @@ impl Cohort {
     pub fn of(members: &[Member], device: Device) -> Result<Cohort> {
         let plan = members[0].plan;
         assert!(members.iter().all(|member| member.plan.has_shape_of(plan)), "a cohort has one shape");
-        require(&plan, &device)?;
+        require(plan, &device)?;
         let (layout, program) = algorithm::record(plan, device.kind(), members.len());
-        require_kernels(&program, device.kind())?;
         let mut memory = layout.allocate_on(&device)?;
         // a gpu's driver compiles kernels while first parameters are drawn: both may take a second
         let params = std::thread::scope(|scope| {

@@ -1,9 +1,7 @@
 //! Which device a run gets: what was asked for, opened, with a line that says which and why.
 
-use crate::algorithm::Program;
 use crate::device::{Device, Kind, Precision};
 use crate::error::{Error, Result};
-use crate::op;
 use crate::plan::Plan;
 use crate::spec::DeviceChoice;
 
@@ -111,23 +109,6 @@ pub fn require(plan: &Plan, device: &Device) -> Result<()> {
     };
     let what = format!("bf16 is built {what}, and this run is on the {}", choice(device));
     Err(Error::new("meta.precision", what).hint("use `--device cpu`, or `--set meta.precision=f32`"))
-}
-
-/// Whether a device has kernels for every op of a program.
-///
-/// # Errors
-/// Names the first op that it has none for.
-pub fn require_kernels(program: &Program, kind: Kind) -> Result<()> {
-    let (without, name) = match kind {
-        Kind::Cpu => return Ok(()),
-        Kind::Cuda => (op::NOT_ON_CUDA, "cuda"),
-        Kind::Wgpu => (op::NOT_ON_WGPU, "wgpu"),
-    };
-    let mut names = program.queues().flat_map(|queue| queue.calls()).map(|call| call.name());
-    names.find(|name| without.contains(name)).map_or(Ok(()), |op| {
-        let what = format!("this algorithm needs `{op}`, which is not built for the {name} device yet");
-        Err(Error::new("meta.device", what).hint("use `--device cpu`"))
-    })
 }
 
 #[cfg(test)]

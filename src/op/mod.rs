@@ -397,8 +397,3 @@ pub static ALL: &[&Entry] = &[
     &episode_returns::EpisodeReturns::ENTRY,
     &imitate::Imitate::ENTRY,
 ];
-
-/// Ops that the cuda device has no kernels for yet; what needs one of them is refused there.
-pub const NOT_ON_CUDA: &[&str] = &[];
-/// The same of the wgpu device.
-pub const NOT_ON_WGPU: &[&str] = &["sequence_td_grad"];

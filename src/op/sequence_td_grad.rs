@@ -16,7 +16,7 @@ use super::lib::simd::sum16;
 use super::td_grad::{Backup, TdShape, Work, define_slopes, define_value, define_values, losses, next_value, see};
 use super::{Draw, Shape, gpu};
 use crate::device::cpu::Isa;
-use crate::device::{Cx, Kernel};
+use crate::device::{Cx, Kernel, Limits, Shader};
 
 /// Sizes and choices of [`SequenceTdGrad`].
 #[derive(Debug, Clone)]
@@ -99,6 +99,14 @@ impl Shape for SequenceTdShape {
 
     fn device_scratch(&self) -> usize {
         gpu::sequence_td_grad::scratch(self)
+    }
+
+    fn shaders(&self, limits: &Limits) -> Vec<Shader> {
+        super::shaders::sequence_td_grad::shaders(self, limits)
+    }
+
+    fn shader_scratch(&self) -> usize {
+        super::shaders::sequence_td_grad::scratch(self)
     }
 
     fn cases() -> Vec<SequenceTdShape> {

@@ -173,7 +173,9 @@ mod x86 {
         #[inline(always)]
         unsafe fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
             // SAFETY: the same bits, as words of two numbers
-            unsafe { _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute(b)) }
+            let words = |v| unsafe { std::mem::transmute::<__m512, __m512bh>(v) };
+            // SAFETY: the instruction set is present
+            unsafe { _mm512_dpbf16_ps(c, words(a), words(b)) }
         }
     }
 

@@ -450,6 +450,8 @@ pub fn sequence_td_shapes() -> Vec<SequenceTdShape> {
         // one step; several tiles, the last one ragged, of more rows than a block
         case((4, &[3], Cell::Lstm, 1), 2, false, Backup::Own, [0, 1, 0], 9),
         case((4, &[9], Cell::Gru, 16), 2, false, Backup::Double, [2, 3, 1], 70),
+        // more units than a block of a gpu has the memory for
+        case((3, &[], Cell::Lstm, 172), 2, false, Backup::Target, [1, 2, 1], 3),
     ];
     let with = |case: usize, change: &dyn Fn(&mut TdShape)| {
         let mut shape = all[case].clone();

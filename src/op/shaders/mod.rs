@@ -19,10 +19,12 @@ pub mod sample;
 pub mod schedule;
 pub mod sequence_grad;
 pub mod sequence_order;
+pub mod sequence_td_grad;
 pub mod shuffle;
 mod soft;
 pub mod target;
 pub mod td_grad;
+mod through;
 
 use super::lib::tree;
 use crate::device::{Field, Limits};

@@ -1,5 +1,6 @@
 //! Launches of `shaders/sequence_grad.wgsl`: layers on all rows, the cells step by step.
 
+use super::through::{Front, Going, Place, packed};
 use crate::device::{Field, Limits, Shader};
 use crate::op::Shape;
 use crate::op::gpu::{flag, net, policy, word};
@@ -12,91 +13,14 @@ const LANES: usize = 64;
 const SIDE: usize = 64;
 /// Words that a lane gathers, and fours of words that it packs.
 const GATHERED: usize = 16;
-/// Lanes of a block that goes step by step.
-const LEAST: usize = 32;
-const MOST: usize = 256;
 /// Bit of `flags`.
 const LAST: usize = 1;
 
-/// Which way a block goes through time.
-#[derive(Clone, Copy, PartialEq)]
-enum Going {
-    Nowhere = 0,
-    Forward = 1,
-    Back = 2,
-}
-
-/// How kernels that go step by step are cut, both ways alike.
-struct Place {
-    /// Sequences of a block.
-    block: usize,
-    /// States and slopes are in scratch.
-    spilled: bool,
-    threads: usize,
-}
-
-impl Place {
-    /// A block of as few sequences as keep a large GPU busy, as far as a block has the memory.
-    fn new(body: &Body, sequences: usize, limits: &Limits) -> Place {
-        // on the way back slopes at gates and states, forward states of two steps, which are fewer
-        let kept = body.cell.gates() + body.state_len() / body.hidden;
-        // fours of words, environments, and some room between them
-        let bytes = |block: usize| 4 * block * (kept * body.hidden + 1) + 32;
-        let most = match sequences {
-            ..=512 => 4,
-            513..=1024 => 8,
-            _ => 16,
-        };
-        let fits = |&block: &usize| block <= most && bytes(block) <= limits.shared_bytes;
-        let found = [16, 8, 4].into_iter().find(fits);
-        let block = found.unwrap_or(4);
-        let threads = (body.hidden * block / 4).next_power_of_two().clamp(LEAST, MOST.min(limits.threads));
-        Place { block, spilled: found.is_none(), threads }
-    }
-
-    /// Blocks of so many sequences.
-    fn blocks(&self, sequences: usize) -> usize {
-        sequences.div_ceil(self.block)
-    }
-}
-
-/// Words of one row of a body in scratch: hidden layers before the cell, once more where slopes need them before the
-/// activation; gates; what the GRU's gates got from the state; states before and after; outputs.
-struct Row {
-    /// Before hidden layer l; behind the last one begin the units before the activation.
-    hidden: Vec<usize>,
-    gates: usize,
-    words: usize,
-}
-
-impl Row {
-    fn new(body: &Body, outputs: usize) -> Row {
-        let mut hidden = vec![0];
-        for units in &body.front.hidden {
-            hidden.push(hidden[hidden.len() - 1] + units);
-        }
-        let units = hidden[hidden.len() - 1];
-        let gates = if body.front.activation.needs_input() { 2 * units } else { units };
-        let matrices = if body.cell == Cell::Gru { 2 } else { 1 };
-        let words = gates + matrices * body.rows() + body.state_len() + body.hidden + outputs;
-        Row { hidden, gates, words }
-    }
-
-    /// Where the outputs of layer `l` before the cell lie.
-    fn here(&self, l: usize) -> usize {
-        if l + 1 < self.hidden.len() { self.hidden[l] } else { self.gates }
-    }
-
-    /// Where hidden layer `l` lies before the activation.
-    fn before(&self, l: usize) -> usize {
-        let kept = self.hidden[self.hidden.len() - 1];
-        if self.gates > kept { kept + self.hidden[l] } else { 0 }
-    }
-}
-
-/// Packed words of the weights of a body's state, for both ways.
-fn packed(body: &Body) -> usize {
-    4 * body.hidden * (2 * body.hidden + 1)
+/// Words of one row of a body in scratch: layers before the cell, gates; what the GRU's gates got from the state; states
+/// before and after; outputs.
+fn row_words(body: &Body, front: &Front, outputs: usize) -> usize {
+    let matrices = if body.cell == Cell::Gru { 2 } else { 1 };
+    front.gates + matrices * body.rows() + body.state_len() + body.hidden + outputs
 }
 
 /// Words of a row of the actor's outputs, with the slopes of free parameters behind them.
@@ -107,7 +31,7 @@ fn outputs(d: &SequenceShape) -> usize {
 /// Members of `struct Shape`.
 fn shape(d: &SequenceShape, place: &Place, going: Going) -> Vec<Field> {
     let (nets, body, rows) = (d.nets(), d.body(), &d.rows);
-    let row = Row::new(body, outputs(d));
+    let front = Front::new(body);
     let [distance, beta] = super::minibatch_grad::distance(rows.distance);
     let mut fields = vec![
         net("actor", Some(&nets.actor)),
@@ -135,8 +59,8 @@ fn shape(d: &SequenceShape, place: &Place, going: Going) -> Vec<Field> {
         word("going", going as usize),
         word("block", place.block),
         flag("spilled", place.spilled),
-        word("body_words", row.words),
-        word("gates", row.gates),
+        word("body_words", row_words(body, &front, outputs(d))),
+        word("gates", front.gates),
         word("gatherers", gatherers(d)),
     ]);
     fields
@@ -149,7 +73,7 @@ fn gatherers(d: &SequenceShape) -> usize {
 
 pub fn shaders(d: &SequenceShape, limits: &Limits) -> Vec<Shader> {
     let (nets, body, sequences) = (d.nets(), d.body(), d.envs().1);
-    let (row, bodies, layers) = (Row::new(body, outputs(d)), nets.bodies(), body.front.offsets());
+    let (front, bodies, layers) = (Front::new(body), nets.bodies(), body.front.offsets());
     let place = Place::new(body, sequences, limits);
     // one launch of a kernel: its grid, tiles side by side, the layer before the cell
     let launch = |entry: &str, tiles: usize, parts: usize, across: usize, l: usize, going: Going| {
@@ -165,9 +89,9 @@ pub fn shaders(d: &SequenceShape, limits: &Limits) -> Vec<Shader> {
             word("input", input),
             word("output", output),
             word("weight", weight),
-            word("below", if l == 0 { 0 } else { row.here(l - 1) }),
-            word("here", row.here(l)),
-            word("before", row.before(of)),
+            word("below", if l == 0 { 0 } else { front.here(l - 1) }),
+            word("here", front.here(l)),
+            word("before", front.before(of)),
         ]);
         Shader {
             entry: format!("sequence_grad_{entry}"),
@@ -209,6 +133,6 @@ pub fn shaders(d: &SequenceShape, limits: &Limits) -> Vec<Shader> {
 /// Observations, rows of every body, losses, packed weights, slopes of sequences that have no room elsewhere.
 pub fn scratch(d: &SequenceShape) -> usize {
     let (nets, body) = (d.nets(), d.body());
-    let row = d.rows.obs + nets.bodies() * Row::new(body, outputs(d)).words + update::LOSSES;
+    let row = d.rows.obs + nets.bodies() * row_words(body, &Front::new(body), outputs(d)) + update::LOSSES;
     (d.rows.len * row).next_multiple_of(4) + nets.bodies() * (packed(body) + d.envs().1 * body.state_len())
 }

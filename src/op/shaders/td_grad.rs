@@ -19,11 +19,11 @@ fn ways(d: &TdShape) -> usize {
     1 + usize::from(asks_itself(d)) + usize::from(asks_target(d))
 }
 
-fn asks_itself(d: &TdShape) -> bool {
+pub(super) fn asks_itself(d: &TdShape) -> bool {
     d.backup != Backup::Target
 }
 
-fn asks_target(d: &TdShape) -> bool {
+pub(super) fn asks_target(d: &TdShape) -> bool {
     matches!(d.backup, Backup::Target | Backup::Double)
 }
 
