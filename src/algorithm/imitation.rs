@@ -2,7 +2,7 @@
 //! now expects, from a ring of its own episodes.
 
 use super::Recorder;
-use crate::device::{Buf, Keep, Layout, Precision, Queue};
+use crate::device::{Buf, Keep, Layout, Queue};
 use crate::op::Shape;
 use crate::op::episode_returns::{EpisodeReturns, EpisodeShape};
 use crate::op::hyper;
@@ -172,7 +172,7 @@ impl Recorder<'_> {
         Imitate {
             shape: ImitateShape {
                 // which rows are worth imitating is said in f32
-                nets: p.nets.clone().with_precision(Precision::F32),
+                nets: p.nets.clone().in_f32(),
                 obs: p.env.obs_len,
                 rows: plan.ring * p.num_envs as usize,
                 samples: plan.samples(),

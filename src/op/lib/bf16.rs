@@ -172,10 +172,11 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn madd(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-            // SAFETY: the same bits, as words of two numbers
-            let words = |v| unsafe { std::mem::transmute::<__m512, __m512bh>(v) };
-            // SAFETY: the instruction set is present
-            unsafe { _mm512_dpbf16_ps(c, words(a), words(b)) }
+            // SAFETY: the same bits, as words of two numbers; the instruction set is present
+            unsafe {
+                let [a, b] = std::mem::transmute::<[__m512; 2], [__m512bh; 2]>([a, b]);
+                _mm512_dpbf16_ps(c, a, b)
+            }
         }
     }
 

@@ -92,6 +92,11 @@ impl Nets {
         self
     }
 
+    /// The same nets with products in f32.
+    pub fn in_f32(self) -> Nets {
+        self.with_precision(Precision::F32)
+    }
+
     /// Multiply-adds of one row forward through all nets.
     pub fn madds(&self) -> usize {
         let bodies = self.bodies() * self.body.as_ref().map_or(0, Body::madds);
