@@ -77,11 +77,6 @@ const MAX_WIDTH: usize = 1 << 16;
 const MAX_ROWS: usize = 1 << 31;
 
 impl Plan {
-    /// Number format of the nets' matrix products.
-    pub fn precision(&self) -> Precision {
-        self.nets.precision()
-    }
-
     /// Makes the plan of a spec.
     ///
     /// # Errors
@@ -170,7 +165,7 @@ impl Plan {
         let shape = |p: &Plan| {
             (
                 (p.env_name, p.max_frame, p.num_envs, p.log_frequency, p.time_limit()),
-                (p.horizon, p.minibatch, p.epochs, p.learning, p.precision(), p.hyper.len()),
+                (p.horizon, p.minibatch, p.epochs, p.learning, p.hyper.len()),
                 (p.spec.env.normalize_obs, p.filters_obs(), p.spec.env.normalize_reward, p.off_policy, p.params),
                 p.imitation,
                 std::mem::discriminant(&p.spec.agent.algorithm),
@@ -596,8 +591,11 @@ impl fmt::Display for Plan {
             other => other.to_string(),
         };
         write!(f, "  sessions      {}, in one cohort, on {device}", self.max_session)?;
-        if self.precision() == Precision::Bf16 {
+        if self.nets.precision() == Precision::Bf16 {
             write!(f, ", matrix products in bf16")?;
+            if spec.meta.device == spec::DeviceChoice::Cpu && !Isa::detect().multiplies_bf16() {
+                write!(f, " (this cpu has no AVX-512 BF16: no faster than f32)")?;
+            }
         }
         Ok(())
     }

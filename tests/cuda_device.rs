@@ -193,6 +193,13 @@ fn recurrent_q_nets_end_in_the_same_bits_and_begin_as_on_the_cpu() {
 }
 
 #[test]
+fn bf16_is_refused_where_minibatches_come_out_of_a_replay_memory() {
+    on_cuda("bf16_is_refused_where_minibatches_come_out_of_a_replay_memory", &[], |_| {
+        gpu::refuses_bf16(&q_plan(800, &[("meta.precision", "bf16")]), cuda);
+    });
+}
+
+#[test]
 fn it_learns_as_the_cpu_does() {
     on_cuda("it_learns_as_the_cpu_does", &[], |_| gpu::learns_as_the_cpu(cuda));
 }

@@ -69,15 +69,20 @@ fn trained(plan: &Plan, sessions: &[u32], threads: usize) -> Vec<Vec<Tensor>> {
 fn a_session_does_not_know_its_company() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(write_spec(folder.path(), &small_spec(2000, SESSIONS, Some(11))));
-    let plan = Plan::new(&slm_fast::spec::load(&path, None, &[]).unwrap().spec).unwrap();
-    let together = trained(&plan, &[0, 1, 2], 1);
-    for s in 0..SESSIONS {
-        let alone = &trained(&plan, &[s], 1)[0];
-        assert!(*alone == together[s as usize], "session {s} alone");
-    }
-    let turned = trained(&plan, &[2, 7, 0, 5], 2);
-    assert!(turned[0] == together[2] && turned[2] == together[0], "other company, other order, two threads");
-    assert!(turned[1] != together[1], "sessions differ");
+    let together = ["f32", "bf16"].map(|precision| {
+        let set = [("meta.precision".to_string(), precision.to_string())];
+        let plan = Plan::new(&slm_fast::spec::load(&path, None, &set).unwrap().spec).unwrap();
+        let together = trained(&plan, &[0, 1, 2], 1);
+        for s in 0..SESSIONS {
+            let alone = &trained(&plan, &[s], 1)[0];
+            assert!(*alone == together[s as usize], "{precision}: session {s} alone");
+        }
+        let turned = trained(&plan, &[2, 7, 0, 5], 2);
+        assert!(turned[0] == together[2] && turned[2] == together[0], "{precision}: other company, two threads");
+        assert!(turned[1] != together[1], "{precision}: sessions differ");
+        together
+    });
+    assert!(together[0] != together[1], "formats differ");
 }
 
 /// CrossQ's running moments belong to a session as its parameters do.
@@ -133,8 +138,14 @@ fn crossq_ends_in_the_same_bits_alone_in_a_cohort_and_resumed() {
 #[test]
 fn so_is_a_session_that_learns_from_a_replay_memory() {
     let specs = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/sac");
-    for (name, delay) in [("sac_pendulum.json", "2"), ("sac_cartpole.json", "1"), ("sac_gumbel_cartpole.json", "2")] {
+    for (name, delay, precision) in [
+        ("sac_pendulum.json", "2", "f32"),
+        ("sac_pendulum.json", "2", "bf16"),
+        ("sac_cartpole.json", "1", "f32"),
+        ("sac_gumbel_cartpole.json", "2", "f32"),
+    ] {
         let set = [
+            ("meta.precision", precision),
             ("env.max_frame", "1500"),
             ("agent.net.hid_layers", "[20, 17]"),
             ("agent.memory.batch_size", "150"),

@@ -64,6 +64,12 @@ fn within(entry: &Entry, case: usize, limits: &[Limits]) -> Vec<Limits> {
 }
 
 #[test]
+fn bf16_is_refused() {
+    let Some(_held) = adapter() else { return };
+    gpu::refuses_bf16(&gpu::plan(800, &[("meta.precision", "bf16")]), open);
+}
+
+#[test]
 fn training_ends_in_the_same_bits_again_alone_and_resumed() {
     let Some(_held) = adapter() else { return };
     gpu::ends_in_the_same_bits(open);

@@ -9,6 +9,9 @@ use super::{Ending, say};
 pub fn list() -> Ending {
     let cores = host::cores();
     let mut line = format!("cpu   {cores} core{}, {}", if cores == 1 { "" } else { "s" }, Isa::detect().name());
+    if Isa::detect().multiplies_bf16() {
+        line.push_str(", bf16");
+    }
     if let Some(bytes) = host::memory_bytes() {
         line += &format!(", {} memory", human_bytes(bytes as usize));
     }

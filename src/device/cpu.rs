@@ -45,6 +45,15 @@ impl Isa {
         found
     }
 
+    /// Whether it multiplies numbers of bfloat16, two in the time of one f32 (AVX-512 BF16).
+    pub fn multiplies_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self == Isa::Avx512 {
+            return is_x86_feature_detected!("avx512bf16");
+        }
+        false
+    }
+
     /// As a person would write it.
     pub fn name(self) -> &'static str {
         match self {

@@ -101,7 +101,7 @@ fn host_bytes() -> Option<usize> {
 pub fn require(plan: &Plan, device: &Device) -> Result<()> {
     let replays = plan.off_policy.is_some();
     let what = match device.kind() {
-        _ if plan.precision() == Precision::F32 => return Ok(()),
+        _ if plan.nets.precision() == Precision::F32 => return Ok(()),
         Kind::Cpu => return Ok(()),
         Kind::Cuda if !replays => return Ok(()),
         Kind::Cuda => format!("for {} on the cpu device alone", plan.spec.agent.algorithm.name()),

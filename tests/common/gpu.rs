@@ -44,6 +44,13 @@ pub fn check(entry: &Entry, case: usize, device: &Device) {
     assert_eq!(memory.overrun(), None, "{} case {case} writes past the end of a buffer", entry.name);
 }
 
+/// A number format that the device does not have is refused before anything runs.
+pub fn refuses_bf16(plan: &Plan, open: impl Fn() -> Device) {
+    let error = Cohort::new(plan, 1, &[0], open()).err().expect("products in f32 alone");
+    assert_eq!(error.place, "meta.precision", "{error}");
+    assert!(error.hint.contains("--device cpu"), "{error}");
+}
+
 /// CartPole with nets of 16 x 16.
 pub fn plan(max_frame: u64, set: &[(&str, &str)]) -> Plan {
     plan_of(&small_spec(max_frame, 3, Some(11)), set)

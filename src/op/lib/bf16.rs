@@ -248,7 +248,7 @@ macro_rules! per_words {
                 }
                 match isa {
                     // SAFETY: this machine has both; the rest is the function's own promise
-                    Isa::Avx512 if is_x86_feature_detected!("avx512bf16") => return unsafe { dot($($arg),*) },
+                    Isa::Avx512 if isa.multiplies_bf16() => return unsafe { dot($($arg),*) },
                     // SAFETY: `Isa` names only what this machine has; the rest as above
                     Isa::Avx512 | Isa::Avx2 => return unsafe { split8($($arg),*) },
                     Isa::Base => {}
@@ -383,6 +383,65 @@ unsafe fn turned<I: Words>(from: *const f32, [rows, cols]: [usize; 2], row: usiz
                     I::turn((square.as_ptr().cast(), SIDE), (last.as_mut_ptr().cast(), SIDE));
                     for (j, words) in last.iter().take(n.div_ceil(2)).enumerate() {
                         to.add(j * wide).cast::<[f32; SIDE]>().write_unaligned(*words);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Draw;
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        let bits = |x: u32| round(f32::from_bits(x)).to_bits();
+        // below, on and above the middle of two numbers; the last of an exponent; both signs
+        assert_eq!(
+            [0x3F80_7FFF, 0x3F80_8000, 0x3F81_8000, 0x3F80_8001].map(bits),
+            [0x3F80, 0x3F80, 0x3F82, 0x3F81].map(|x: u32| x << 16)
+        );
+        assert_eq!([0x3FFF_FFFF, 0xBFFF_FFFF, 0x7F7F_FFFF].map(bits), [0x4000, 0xC000, 0x7F80].map(|x: u32| x << 16));
+        assert_eq!([0.0, -0.0, f32::INFINITY].map(|x| round(x).to_bits()), [0, 1 << 31, 0x7F80_0000]);
+        assert!(
+            [0x7FC0_0000, 0x7FFF_FFFF, 0xFFFF_FFFF, 0x7F80_0001].iter().all(|&x| round(f32::from_bits(x)).is_nan())
+        );
+    }
+
+    /// Products of odd sizes from every layout of both operands, against sums in f64 of operands that were rounded before.
+    #[test]
+    fn products_are_those_of_rounded_operands_on_every_instruction_set() {
+        let mut draw = Draw::new(7);
+        for [m, n, k] in [[1, 16, 1], [6, 64, 2], [7, 80, 33], [13, 112, 64], [64, 48, 31], [3, 32, 5]] {
+            let mut numbers = |len: usize| -> Vec<f32> { (0..len).map(|_| draw.range(-2.0, 2.0)).collect() };
+            let (a, b, bias) = (numbers(m * k), numbers(k * n), numbers(n));
+            let of = |start: &[f32], i: usize| f64::from(round(start[i]));
+            let turned: Vec<f32> = (0..k * m).map(|at| a[at % m * k + at / m]).collect();
+            let back: Vec<f32> = (0..n * k).map(|at| b[at % k * n + at / k]).collect();
+            for isa in Isa::available() {
+                let half = k.div_ceil(2);
+                let (mut laid, mut found) = (vec![f32::NAN; half * n], vec![f32::NAN; half * n]);
+                // SAFETY: vectors of these sizes
+                unsafe {
+                    lay_out(isa, b.as_ptr(), [k, n], n, laid.as_mut_ptr(), n);
+                    turn(isa, back.as_ptr(), [n, k], k, found.as_mut_ptr(), n);
+                }
+                assert!(laid == found, "{}: {n} x {k} turned", isa.name());
+                let lefts = [Mat { start: a.as_ptr(), row: k, col: 1 }, Mat { start: turned.as_ptr(), row: 1, col: m }];
+                for (left, right) in lefts.into_iter().flat_map(|left| {
+                    [Right::Words(laid.as_ptr(), n), Right::Numbers(b.as_ptr(), n)].map(|right| (left, right))
+                }) {
+                    let (mut c, mut space) = (vec![f32::NAN; m * n], vec![f32::NAN; room(m, n, k)]);
+                    let to = (c.as_mut_ptr(), n);
+                    // SAFETY: as above
+                    unsafe { gemm(isa, [m, n, k], left, right, to, Init::Bias(bias.as_ptr()), &mut space) };
+                    for (at, &c) in c.iter().enumerate() {
+                        let (i, j) = (at / n, at % n);
+                        let sum: f64 = (0..k).map(|p| of(&a, i * k + p) * of(&b, p * n + j)).sum();
+                        let sum = sum + f64::from(bias[j]);
+                        assert!((f64::from(c) - sum).abs() < 1e-5 * (1.0 + sum.abs()), "{}: {c}, {sum}", isa.name());
                     }
                 }
             }
