@@ -355,6 +355,7 @@ fn begin(plan: &Plan, b: &Buffers, memory: &mut Memory, s: usize, key: [u32; 2])
     }
     memory.write(b.replay.norm, s).copy_from_slice(&plan.critics.as_ref().map_or(Vec::new(), net::init_norm));
     memory.write(b.normalizer, s).copy_from_slice(&plan.first_normalizer());
+    memory.write(b.replay.top, s)[0] = plan.first_priority();
     let env = EnvFns::new(plan.env);
     for (n, state) in memory.write(b.env_state, s).chunks_exact_mut(plan.env.state_len).enumerate() {
         env.plain_reset(state, key, n as u32, 0);

@@ -1,5 +1,5 @@
-//! Priorities of a replay ring (Schaul et al. 2016): new rows get the largest that ever was, rows that were learnt from
-//! get their error's.
+//! Priorities of a replay ring (Schaul et al. 2016): new rows get the largest that ever was (or that a session began
+//! with), rows that were learnt from get their error's.
 
 use crate::device::{Kernel, Limits, Shader};
 use crate::op::lib::{tree, trig};

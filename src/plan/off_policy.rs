@@ -1,6 +1,6 @@
 //! What of a plan belongs to algorithms that learn step by step from a ring of transitions: value-based and off-policy.
 
-use super::{MAX_ROWS, Sequence, activation};
+use super::{MAX_ROWS, Plan, Sequence, activation};
 use crate::env::{ActionSpace, EnvSpec};
 use crate::error::{Error, Result};
 use crate::op::hyper;
@@ -271,6 +271,14 @@ impl OffPolicy {
             r_max: a.r_max as f32,
             d_max: a.d_max as f32,
         }))
+    }
+}
+
+impl Plan {
+    /// What counts as the largest priority so far when a session begins; 0 where rows have none.
+    pub fn first_priority(&self) -> f32 {
+        let Memory::PrioritizedReplay(a) = &self.spec.agent.memory else { return 0.0 };
+        if a.new_error > 0.0 { (a.new_error + a.epsilon).powf(a.alpha) as f32 } else { 0.0 }
     }
 }
 

@@ -130,6 +130,14 @@ fn is_yes(x: &bool) -> bool {
     *x
 }
 
+fn new_error() -> f64 {
+    1e5
+}
+
+fn is_new_error(x: &f64) -> bool {
+    *x == new_error()
+}
+
 /// Keys of [`Memory::PrioritizedReplay`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +146,10 @@ pub struct PrioritizedArgs {
     pub alpha: f64,
     /// Added to the error.
     pub epsilon: f64,
+    /// Error that a new transition counts as until it is learnt from, as long as there was no larger one. SLM Lab's, the
+    /// default, has nearly every new one drawn at once; with 0 new ones get the largest priority so far (Schaul et al. 2016).
+    #[serde(default = "new_error", skip_serializing_if = "is_new_error")]
+    pub new_error: f64,
     /// Exponent of importance weights; absent: all weights are 1, as in SLM Lab.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beta_spec: Option<Schedule>,

@@ -115,6 +115,8 @@ fn memory(memory: &Memory) -> Result<()> {
         Memory::PrioritizedReplay(a) => {
             at_least(&at("alpha"), a.alpha, 0.0)?;
             at_least(&at("epsilon"), a.epsilon, 0.0)?;
+            at_least(&at("new_error"), a.new_error, 0.0)?;
+            schedule(&at("beta_spec"), a.beta_spec.as_ref(), 0.0)?;
             positive(&at("batch_size"), a.batch_size)?;
             positive(&at("max_size"), a.max_size)
         }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stable-Baselines3 and slm-fast on the same training, one after the other, several times.
+"""Stable-Baselines3 and slm-fast (in f32 and in bf16) on the same training, one after the other, several times.
 
     python3 -m venv /tmp/sb3 && /tmp/sb3/bin/pip install stable-baselines3
     cargo build --release
@@ -74,14 +74,14 @@ def sb3(make, spec, frames, seed, threads):
     return wall, cpu, statistics.fmean(episode["r"] for episode in agent.ep_info_buffer)
 
 
-def slm_fast(program, path, frames, seed, threads):
+def slm_fast(program, path, frames, seed, threads, precision):
     """Seconds of wall clock and of CPU, and the last `total_reward` (the mean of the last 100 episodes)."""
     def used():
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return children.ru_utime + children.ru_stime
     with tempfile.TemporaryDirectory() as data:
         command = [program, "train", path, "--seed", seed, "--threads", threads, "--data", data, "--quiet",
-                   "--set", f"env.max_frame={frames}"]
+                   "--set", f"env.max_frame={frames}", "--set", f"meta.precision={precision}"]
         wall, cpu = time.perf_counter(), used()
         subprocess.run([str(word) for word in command], check=True, capture_output=True)
         wall, cpu = time.perf_counter() - wall, used() - cpu
@@ -102,19 +102,20 @@ def main():
     args.frames = args.frames or frames
     (spec,) = json.loads(path.read_text()).values()
     make = {"ppo": ppo, "sac": sac}[args.training]
-    rates = {"sb3": [], "slm-fast": []}
+    rates = {"sb3": [], "f32": [], "bf16": []}
     for seed in range(args.repeats):
         for name in rates:
             if name == "sb3":
                 wall, cpu, last = sb3(make, spec, args.frames, seed, args.threads)
             else:
-                wall, cpu, last = slm_fast(args.program, path, args.frames, seed, args.threads)
+                wall, cpu, last = slm_fast(args.program, path, args.frames, seed, args.threads, name)
             rates[name].append((args.frames / wall, args.frames / cpu))
-            print(f"{name:9} seed {seed}: {args.frames / wall:10,.0f} frames/s {args.frames / cpu:10,.0f} frames/CPU-s"
+            print(f"{name:4} seed {seed}: {args.frames / wall:10,.0f} frames/s {args.frames / cpu:10,.0f} frames/CPU-s"
                   f"  last 100 episodes {last:.1f}", flush=True)
     middle = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in rates.items()}
-    wall, cpu = (ours / theirs for ours, theirs in zip(middle["slm-fast"], middle["sb3"]))
-    print(f"slm-fast / sb3, medians: {wall:.0f} x per second, {cpu:.0f} x per CPU-second")
+    for name in ("f32", "bf16"):
+        wall, cpu = (ours / theirs for ours, theirs in zip(middle[name], middle["sb3"]))
+        print(f"slm-fast in {name} / sb3, medians: {wall:.1f} x per second, {cpu:.1f} x per CPU-second")
 
 
 if __name__ == "__main__":
