@@ -405,8 +405,7 @@ fn kind(optim: &Optim) -> Kind {
 /// The numbers that sessions of one cohort may differ in.
 fn hyper_table(spec: &Spec, own: &EnvSpec, groups: usize) -> Vec<f32> {
     let mut table = vec![0.0; hyper::len(groups)];
-    let mut clip = None;
-    let mut entropy = None;
+    let (mut clip, mut entropy) = (None, None);
     table[hyper::GAMMA] = spec.agent.algorithm.gamma() as f32;
     table[hyper::POLICY_LOSS_COEF] = 1.0;
     let algorithm = spec.agent.algorithm.on_policy();
@@ -591,12 +590,11 @@ impl fmt::Display for Plan {
             other => other.to_string(),
         };
         write!(f, "  sessions      {}, in one cohort, on {device}", self.max_session)?;
-        if self.nets.precision() == Precision::Bf16 {
-            write!(f, ", matrix products in bf16")?;
-            if spec.meta.device == spec::DeviceChoice::Cpu && !Isa::detect().multiplies_bf16() {
-                write!(f, " (this cpu has no AVX-512 BF16: no faster than f32)")?;
-            }
+        let slow = spec.meta.device == spec::DeviceChoice::Cpu && !Isa::detect().multiplies_bf16();
+        let note = if slow { " (no faster than f32: this cpu has no AVX-512 BF16)" } else { "" };
+        match self.nets.precision() {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 => write!(f, ", matrix products in bf16{note}"),
         }
-        Ok(())
     }
 }
