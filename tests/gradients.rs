@@ -1,4 +1,5 @@
-//! Are gradients gradients? The definition of every differentiable op against central differences of what it minimises.
+//! Are gradients gradients? The definition of every differentiable op against central differences of what it minimises, in
+//! f32: rounded operands make steps of it.
 
 use slm_fast::device::Precision;
 use slm_fast::op::actor_grad::{self, ActorGrad, ActorGradShape};
@@ -74,7 +75,7 @@ fn check(name: &str, grad: &[f64], at: &[f32], objective: impl Fn(&[f64]) -> f64
 
 #[test]
 fn critic_grad_is_the_slope_of_its_objective() {
-    for (case, shape) in CriticGradShape::cases().iter().enumerate() {
+    for (case, shape) in CriticGradShape::cases().iter().enumerate().filter(|(_, d)| d.precision() == Precision::F32) {
         let c = Case::new(&CriticGrad::ENTRY, case);
         let args = args!(
             critic_grad,
@@ -91,7 +92,7 @@ fn critic_grad_is_the_slope_of_its_objective() {
 
 #[test]
 fn actor_grad_is_the_slope_of_its_objective() {
-    for (case, shape) in ActorGradShape::cases().iter().enumerate() {
+    for (case, shape) in ActorGradShape::cases().iter().enumerate().filter(|(_, d)| d.precision() == Precision::F32) {
         let c = Case::new(&ActorGrad::ENTRY, case);
         let args = args!(
             actor_grad,
@@ -109,9 +110,7 @@ fn actor_grad_is_the_slope_of_its_objective() {
 #[test]
 fn minibatch_grad_is_the_slope_of_its_objective() {
     let entry = MinibatchGrad::ENTRY;
-    // rounded operands make steps of the objective
-    let smooth = |(_, shape): &(usize, &GradShape)| shape.precision() == Precision::F32;
-    for (case, shape) in GradShape::cases().iter().enumerate().filter(smooth) {
+    for (case, shape) in GradShape::cases().iter().enumerate().filter(|(_, d)| d.precision() == Precision::F32) {
         let c = Case::new(&entry, case);
         let args = args!(
             minibatch_grad,

@@ -4,7 +4,7 @@
 
 use super::hyper::{self, update};
 use super::lib::input_grad::{backward_input, define_input_slopes, first_column, input_row};
-use super::lib::mlp::{ROWS, backward, forward, pack, pack_forward, unpack_grad};
+use super::lib::mlp::{Gradient, ROWS, backward, forward, pack, pack_forward};
 use super::lib::nets::cut;
 use super::lib::policy::{LANES, LOG_STD, Lanes, OUTPUTS, Policy, log_sum_exp};
 use super::lib::rng::Purpose;
@@ -56,7 +56,7 @@ impl ActorGradShape {
 
 impl ActorGradShape {
     /// Of the products of its nets.
-    fn precision(&self) -> Precision {
+    pub fn precision(&self) -> Precision {
         self.nets.actor.precision
     }
 }
@@ -69,7 +69,7 @@ impl Shape for ActorGradShape {
     fn scratch_words(&self) -> usize {
         let (actor, critic) = (&self.nets.actor, &self.nets.critic);
         let blocks = self.tile_rows.div_ceil(ROWS);
-        let of_actor = actor.packed_len() + actor.packed_grad_len() + blocks * actor.acts_len();
+        let of_actor = actor.packed_len() + Gradient::words(actor) + blocks * actor.acts_len();
         let outs = (self.tile_rows + ROWS) * actor.out_pad();
         let of_critic = critic.packed_len() + critic.acts_len() + ROWS * (2 * critic.out_pad() + self.slope_row());
         let rows = self.tile_rows * (critic.input + self.kept());
@@ -348,7 +348,7 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let out = cut(&mut scratch, ROWS * critic.out_pad());
     let ones = cut(&mut scratch, ROWS * critic.out_pad());
     let d_x = cut(&mut scratch, ROWS * d.slope_row());
-    let grad = cut(&mut scratch, actor.packed_grad_len());
+    let apart = cut(&mut scratch, Gradient::words(actor));
     let slopes = cut(&mut scratch, actor.slopes_len().max(critic.slopes_len()));
     let x = cut(&mut scratch, d.tile_rows * width);
     let kept = d.kept();
@@ -359,7 +359,6 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     d_x.fill(0.0);
     judged.fill([0.0; LANES]);
     ones.fill(1.0);
-    grad.fill(0.0);
     let mut w = Work {
         out: [[0.0; LANES]; OUTPUTS],
         d_out: [[0.0; LANES]; OUTPUTS],
@@ -426,6 +425,7 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     }
 
     // back through the actor
+    let mut grad = Gradient::new(actor, partial, apart);
     for (at, rows) in blocks() {
         let acts = &acts_actor[at / ROWS * actor.acts_len()..][..actor.acts_len()];
         for row in (at..at + rows).step_by(LANES) {
@@ -447,9 +447,9 @@ fn run(d: &ActorGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             }
         }
         let x = (&x[at * width..], width);
-        backward(isa, actor, packed_actor, x, rows, acts, d_actor, slopes, grad);
+        backward(isa, actor, packed_actor, x, rows, acts, d_actor, slopes, grad.sum());
     }
-    unpack_grad(actor, grad, partial);
+    grad.finish();
     let log_prob = sum16(&w.log_prob);
     let short = log_prob + rows as f32 * a.schedule[schedule::TARGET_ENTROPY];
     partial[nets.log_alpha()] = if d.learned { -n.alpha * short * n.share } else { 0.0 };

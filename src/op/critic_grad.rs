@@ -4,7 +4,7 @@
 
 use super::hyper::{self, update};
 use super::lib::activation::Activation;
-use super::lib::mlp::{ROWS, backward, forward, pack, pack_forward, unpack_grad};
+use super::lib::mlp::{Gradient, ROWS, backward, forward, pack, pack_forward};
 use super::lib::nets::cut;
 use super::lib::policy::Policy;
 use super::lib::policy::{LANES, Lanes, OUTPUTS, log_sum_exp};
@@ -47,7 +47,7 @@ impl CriticGradShape {
 
 impl CriticGradShape {
     /// Of the products of its nets.
-    fn precision(&self) -> Precision {
+    pub fn precision(&self) -> Precision {
         self.nets.actor.precision
     }
 }
@@ -64,7 +64,7 @@ impl Shape for CriticGradShape {
         let outs = ROWS * (either(|net| net.out_pad()) + critic.out_pad());
         packed
             + outs
-            + critic.packed_grad_len()
+            + Gradient::words(critic)
             + critic.slopes_len()
             + self.tile_rows * (critic.input + self.kept() + 3)
     }
@@ -316,7 +316,7 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let acts = cut(&mut scratch, actor.acts_len().max(critic.acts_len()));
     let out = cut(&mut scratch, ROWS * actor.out_pad().max(critic.out_pad()));
     let d_out = cut(&mut scratch, ROWS * critic.out_pad());
-    let grad = cut(&mut scratch, critic.packed_grad_len());
+    let apart = cut(&mut scratch, Gradient::words(critic));
     let slopes = cut(&mut scratch, critic.slopes_len());
     let x = cut(&mut scratch, d.tile_rows * width);
     let probs = cut(&mut scratch, d.tile_rows * d.kept()).as_chunks_mut::<LANES>().0;
@@ -391,7 +391,7 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     for (k, partial) in partial.chunks_exact_mut(critic.len()).enumerate() {
         let pad = critic.out_pad();
         pack(isa, critic, &a.params[nets.critic_at(k)..][..critic.len()], packed);
-        grad.fill(0.0);
+        let mut grad = Gradient::new(critic, partial, apart);
         for (at, rows) in blocks() {
             let x = (&x[at * width..], width);
             forward(isa, critic, packed, x, rows, acts, out);
@@ -414,9 +414,9 @@ fn run(d: &CriticGradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
                     first[g] = q;
                 }
             }
-            backward(isa, critic, packed, x, rows, acts, d_out, slopes, grad);
+            backward(isa, critic, packed, x, rows, acts, d_out, slopes, grad.sum());
         }
-        unpack_grad(critic, grad, partial);
+        grad.finish();
     }
     partial_loss.fill(0.0);
     partial_loss[update::VALUE] = sum16(&sum);

@@ -6,7 +6,7 @@
 
 use super::hyper::{self, update};
 use super::lib::losses::{Numbers, Records, Row, Work, define_loss, define_slopes};
-use super::lib::mlp::{Mlp, ROWS, backward, forward, unpack_grad};
+use super::lib::mlp::{Gradient, Mlp, ROWS, backward, forward};
 use super::lib::nets::{Nets, Packed, cut, normalize};
 use super::lib::policy::{LANES, OUTPUTS};
 use super::{Draw, Shape, gpu, schedule};
@@ -112,7 +112,7 @@ impl Shape for GradShape {
 
     fn scratch_words(&self) -> usize {
         let each = || std::iter::once(&self.nets.actor).chain(&self.nets.critic);
-        let grads: usize = each().map(|net| net.packed_grad_len() + ROWS * net.out_pad()).sum();
+        let grads: usize = each().map(|net| Gradient::words(net) + ROWS * net.out_pad()).sum();
         let slopes = each().map(|net| net.slopes_len()).max().unwrap_or(0);
         self.nets.packed_len() + grads + slopes + ROWS * self.obs + 4 * OUTPUTS * LANES
     }
@@ -249,10 +249,13 @@ fn run(d: &GradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
     let mut scratch = scratch;
     let mut nets = Packed::new(isa, &d.nets, a.params, &mut scratch);
-    let grad_actor = cut(&mut scratch, d.nets.actor.packed_grad_len());
-    grad_actor.fill(0.0);
-    let grad_critic = cut(&mut scratch, d.nets.critic.as_ref().map_or(0, |c| c.packed_grad_len()));
-    grad_critic.fill(0.0);
+    let (of_actor, of_critic) = partial.split_at_mut(d.nets.actor_len());
+    let apart = cut(&mut scratch, Gradient::words(&d.nets.actor));
+    let mut grad_actor = Gradient::new(&d.nets.actor, of_actor, apart);
+    let mut grad_critic = d.nets.critic.as_ref().map(|net| {
+        let apart = cut(&mut scratch, Gradient::words(net));
+        Gradient::new(net, of_critic, apart)
+    });
     let d_actor = cut(&mut scratch, ROWS * d.nets.actor.out_pad());
     let d_critic = cut(&mut scratch, ROWS * d.nets.critic.as_ref().map_or(0, |c| c.out_pad()));
     let x = cut(&mut scratch, ROWS * d.obs);
@@ -291,17 +294,17 @@ fn run(d: &GradShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             nets.actor.acts,
             d_actor,
             scratch,
-            grad_actor,
+            grad_actor.sum(),
         );
-        if let (Some(mlp), Some(critic)) = (&d.nets.critic, &nets.critic) {
-            backward(isa, mlp, critic.packed, (x, d.obs), rows, critic.acts, d_critic, scratch, grad_critic);
+        if let (Some(mlp), Some(critic), Some(grad)) = (&d.nets.critic, &nets.critic, &mut grad_critic) {
+            backward(isa, mlp, critic.packed, (x, d.obs), rows, critic.acts, d_critic, scratch, grad.sum());
         }
         at += rows;
     }
 
-    unpack_grad(&d.nets.actor, grad_actor, partial);
-    if let Some(critic) = &d.nets.critic {
-        unpack_grad(critic, grad_critic, &mut partial[d.nets.actor_len()..]);
+    grad_actor.finish();
+    if let Some(grad) = grad_critic {
+        grad.finish();
     }
     w.finish(&d.nets, partial, partial_loss);
 }

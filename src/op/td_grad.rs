@@ -3,7 +3,7 @@
 //! (van Hasselt et al. 2016), each with a plain or a dueling head (Wang et al. 2016).
 
 use super::hyper::{self, update};
-use super::lib::mlp::{Mlp, ROWS, backward, forward, unpack_grad};
+use super::lib::mlp::{Gradient, Mlp, ROWS, backward, forward};
 use super::lib::nets::{PackedNet, cut, normalize};
 use super::lib::policy::{LANES, Lanes, OUTPUTS};
 use super::lib::simd::sum16;
@@ -74,7 +74,7 @@ impl TdShape {
 
 impl TdShape {
     /// Of the products of its nets.
-    fn precision(&self) -> Precision {
+    pub fn precision(&self) -> Precision {
         self.net.precision
     }
 }
@@ -87,7 +87,7 @@ impl Shape for TdShape {
     fn scratch_words(&self) -> usize {
         let nets = if self.target() > 0 { 2 } else { 1 };
         nets * PackedNet::words(&self.net)
-            + self.net.packed_grad_len()
+            + Gradient::words(&self.net)
             + self.net.slopes_len()
             + ROWS * (self.net.out_pad() + self.obs())
     }
@@ -303,8 +303,8 @@ fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     let mut scratch = &mut *cx.scratch;
     let net = PackedNet::new(isa, &d.net, a.params, &mut scratch);
     let mut target = (d.target() > 0).then(|| PackedNet::ahead(isa, &d.net, a.target, &mut scratch));
-    let grad = cut(&mut scratch, d.net.packed_grad_len());
-    grad.fill(0.0);
+    let apart = cut(&mut scratch, Gradient::words(&d.net));
+    let mut grad = Gradient::new(&d.net, partial, apart);
     let d_out = cut(&mut scratch, ROWS * d.net.out_pad());
     let x = cut(&mut scratch, ROWS * o);
     let clip = (a.hyper[hyper::OBS_CLIP_LOW], a.hyper[hyper::OBS_CLIP_HIGH]);
@@ -371,9 +371,9 @@ fn run(d: &TdShape, cx: &mut Cx<'_>, a: Tile<'_>) {
             // SAFETY: as above
             unsafe { a.error.part(first + row..first + row + lanes) }.copy_from_slice(&w.error[..lanes]);
         }
-        backward(isa, &d.net, net.packed, (x, o), rows, net.acts, d_out, scratch, grad);
+        backward(isa, &d.net, net.packed, (x, o), rows, net.acts, d_out, scratch, grad.sum());
     }
-    unpack_grad(&d.net, grad, partial);
+    grad.finish();
     partial_loss.fill(0.0);
     partial_loss[update::VALUE] = sum16(&w.loss);
 }

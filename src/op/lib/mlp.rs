@@ -16,16 +16,16 @@ pub const ROWS: usize = 64;
 const LANES: usize = 16;
 
 crate::per_isa! {
-    /// Adds rows of `sum.len()` words, in order.
+    /// Adds rows of `sum.len()` words, padded, in order.
     pub(super) fn add_rows(rows: &[f32], sum: &mut [f32]) {
-        let wide = sum.len();
-        for (at, sum) in sum.chunks_exact_mut(LANES).enumerate() {
+        let wide = pad(sum.len());
+        for (at, sum) in sum.chunks_mut(LANES).enumerate() {
             let mut lanes = [0.0; LANES];
-            lanes.copy_from_slice(sum);
+            lanes[..sum.len()].copy_from_slice(sum);
             for row in rows.chunks_exact(wide) {
                 lanes.iter_mut().zip(&row[at * LANES..][..LANES]).for_each(|(sum, x)| *sum += x);
             }
-            sum.copy_from_slice(&lanes);
+            sum.copy_from_slice(&lanes[..sum.len()]);
         }
     }
 }
@@ -145,12 +145,12 @@ impl Mlp {
         if self.rounds() { bf16::round(x as f32).into() } else { x }
     }
 
-    /// Words of a packed gradient: every layer's weight with rows padded to 16 words, then its padded bias.
+    /// Words of a packed gradient: every layer's weight with rows padded to 16 words, then its bias.
     pub fn packed_grad_len(&self) -> usize {
         let last = self.hidden.len();
         self.layers()
             .enumerate()
-            .map(|(l, y)| if l == last { y.output * pad(y.input) } else { y.input * pad(y.output) } + pad(y.output))
+            .map(|(l, y)| if l == last { y.output * pad(y.input) } else { y.input * pad(y.output) } + y.output)
             .sum()
     }
 
@@ -394,8 +394,8 @@ pub fn backward(
         let y = layers[l].expect("filled above");
         let (wide, deep) = (pad(y.output), pad(y.input));
         let weight_len = if l == last { y.output * deep } else { y.input * wide };
-        grad_end -= weight_len + wide;
-        let (d_weight, d_bias) = grad[grad_end..grad_end + weight_len + wide].split_at_mut(weight_len);
+        grad_end -= weight_len + y.output;
+        let (d_weight, d_bias) = grad[grad_end..grad_end + weight_len + y.output].split_at_mut(weight_len);
         // SAFETY: sizes were checked above; offsets follow the same layer list
         unsafe {
             // inputs of this layer: the activations below, or the observations
@@ -458,6 +458,39 @@ pub fn unpack_grad(mlp: &Mlp, packed: &[f32], grad: &mut [f32]) {
         }
         at += rows * pad(cols);
         grad[y.bias..y.bias + y.output].copy_from_slice(&packed[at..at + y.output]);
-        at += pad(y.output);
+        at += y.output;
+    }
+}
+
+/// Where the gradient of a net adds up: in its place, where the rows of its matrices need no padding, else apart.
+pub struct Gradient<'a> {
+    mlp: &'a Mlp,
+    place: &'a mut [f32],
+    apart: &'a mut [f32],
+}
+
+impl<'a> Gradient<'a> {
+    /// Words of scratch that it needs.
+    pub fn words(mlp: &Mlp) -> usize {
+        if mlp.packed_grad_len() == mlp.len() { 0 } else { mlp.packed_grad_len() }
+    }
+
+    /// Zeros; `apart` has [`Gradient::words`].
+    pub fn new(mlp: &'a Mlp, place: &'a mut [f32], apart: &'a mut [f32]) -> Gradient<'a> {
+        let mut gradient = Gradient { mlp, place: &mut place[..mlp.len()], apart };
+        gradient.sum().fill(0.0);
+        gradient
+    }
+
+    /// What [`backward`] adds to.
+    pub fn sum(&mut self) -> &mut [f32] {
+        if self.apart.is_empty() { self.place } else { self.apart }
+    }
+
+    /// Puts it in its place.
+    pub fn finish(self) {
+        if !self.apart.is_empty() {
+            unpack_grad(self.mlp, self.apart, self.place);
+        }
     }
 }
