@@ -8,6 +8,7 @@ use slm_fast::op::crossq_grad::{self, CrossqGrad, CrossqShape};
 use slm_fast::op::minibatch_grad::{self, GradShape, MinibatchGrad};
 use slm_fast::op::sequence_grad::{self, SequenceGrad, SequenceShape};
 use slm_fast::op::sequence_td_grad::{self, SequenceTdGrad, SequenceTdShape};
+use slm_fast::op::td_grad::{self, TdGrad, TdShape};
 use slm_fast::op::{Draw, Entry, Shape};
 
 /// A case of an op with its definition's outputs.
@@ -140,6 +141,24 @@ fn sequence_grad_is_the_slope_of_its_objective_through_time() {
         let params = c.f("params");
         let objective = |params: &[f64]| sequence_grad::objective(shape, &args, params);
         check(&format!("sequence_grad case {case}"), &c.gradient(params.len()), params, objective);
+    }
+}
+
+/// Targets are constants of the gradient.
+#[test]
+fn td_grad_is_the_slope_of_its_objective() {
+    for (case, shape) in TdShape::cases().iter().enumerate().filter(|(_, d)| d.precision() == Precision::F32) {
+        let c = Case::new(&TdGrad::ENTRY, case);
+        let args = args!(
+            td_grad,
+            c,
+            u [index, last],
+            f [returns, discount, weight, obs, next_obs, action, normalizer, hyper, params, target],
+            out [partial, partial_loss, error]
+        );
+        let params = c.f("params");
+        let objective = |params: &[f64]| td_grad::objective(shape, &args, params);
+        check(&format!("td_grad case {case}"), &c.gradient(params.len()), params, objective);
     }
 }
 
