@@ -14,9 +14,12 @@ use std::time::Duration;
 use ceilings::Ceilings;
 use common::{Effort, Options, Report, human, time};
 use criterion::Criterion;
+use gpu_ops::replay;
 use slm_fast::device::{self, Call, Device, Layout, Memory, Precision, Queue};
 use slm_fast::env;
+use slm_fast::op::actor_grad::ActorGrad;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
+use slm_fast::op::critic_grad::CriticGrad;
 use slm_fast::op::lib::activation::Activation;
 use slm_fast::op::lib::envs::EnvFns;
 use slm_fast::op::lib::mlp::Mlp;
@@ -29,6 +32,7 @@ use slm_fast::op::optimize::{Group, Kind, Optimize, OptimizeShape};
 use slm_fast::op::rollout::{Rollout, RolloutShape};
 use slm_fast::op::schedule::{Schedule, ScheduleShape};
 use slm_fast::op::shuffle::{Normalize, Shuffle, ShuffleShape};
+use slm_fast::op::td_grad::TdGrad;
 use slm_fast::op::{self, Arg, Draw, Role, Shape};
 
 const EFFORT: Effort = Effort { samples: 20, warm_up: Duration::from_millis(200), measure: Duration::from_millis(800) };
@@ -209,6 +213,20 @@ fn ops(b: &mut Bench) {
     b.op("2x64_8192_rows", 1, launch!(MinibatchGrad, grad(small_nets(), 1024, 8192)));
     b.op("2x64_8192_rows", 0, launch!(MinibatchGrad, grad(small_nets(), 1024, 8192)));
     b.op("2x256_relu_64_rows", 1, launch!(MinibatchGrad, grad(wide(), 4, 64)));
+    for (format, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+        let named = |name: &str| format!("{name}_{format}");
+        if precision == Precision::Bf16 {
+            let half = |nets: Nets| nets.with_precision(precision);
+            b.op(&named("2x64_8192_rows"), 1, launch!(MinibatchGrad, grad(half(small_nets()), 1024, 8192)));
+            b.op(&named("2x256_relu_64_rows"), 1, launch!(MinibatchGrad, grad(half(wide()), 4, 64)));
+        }
+        let mut of_q = replay::q_gradient(device::Kind::Cpu, 64);
+        of_q.net.precision = precision;
+        let (of_critics, of_actor) = replay::soft_gradients(replay::pendulum().with_precision(precision), 256);
+        b.op(&named("256x128_64_rows"), 1, launch!(TdGrad, of_q));
+        b.op(&named("2x256_256_rows"), 1, launch!(CriticGrad, of_critics));
+        b.op(&named("2x256_256_rows"), 1, launch!(ActorGrad, of_actor));
+    }
     b.op("9155_1_tile", 1, launch!(Optimize, optimize(1, 128)));
     let tiles = grad(small_nets(), 1024, 8192).tiles();
     b.op(&format!("9155_{tiles}_tiles"), 1, launch!(Optimize, optimize(tiles, 8192)));

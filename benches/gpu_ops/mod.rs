@@ -4,7 +4,7 @@
 //! start to the next one's.
 
 mod recurrent;
-mod replay;
+pub mod replay;
 
 use crate::common::{Gpu, Options, Report, human, median};
 use crate::{ENVS, Launch, grad, launch, nets, optimize, rollout, small_nets, write};

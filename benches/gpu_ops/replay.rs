@@ -3,7 +3,7 @@
 
 use super::Bench;
 use crate::launch;
-use slm_fast::device::Precision;
+use slm_fast::device::{self, Precision};
 use slm_fast::op::Shape;
 use slm_fast::op::actor_grad::{ActorGrad, ActorGradShape};
 use slm_fast::op::critic_grad::{CriticGrad, CriticGradShape};
@@ -33,10 +33,61 @@ fn mlp(input: usize, hidden: [usize; 2], activation: Activation, output: usize) 
 }
 
 /// Nets of 2 x 256 units on Pendulum.
-fn pendulum() -> SoftNets {
+pub fn pendulum() -> SoftNets {
     let net = |input, output| mlp(input, [256, 256], Activation::Relu, output);
     let policy = Policy::Gaussian { n: 1, free_std: false, squashed: true };
     SoftNets { actor: net(3, 2), critic: net(4, 1), policy }
+}
+
+/// The gradient of a Q net of 256 and 128 units.
+pub fn q_gradient(kind: device::Kind, batch: usize) -> TdShape {
+    let net = mlp(4, [256, 128], Activation::Selu, 2);
+    TdShape {
+        tile_rows: tile_rows(kind, &net, batch),
+        net,
+        actions: 2,
+        dueling: false,
+        rows: RING * ENVS,
+        envs: ENVS,
+        samples: batch,
+        start: 0,
+        batch,
+        backup: Backup::Double,
+        distance: Distance::SmoothL1 { beta: 1.0 },
+        normalize_obs: false,
+    }
+}
+
+/// Both gradients of Soft Actor-Critic.
+pub fn soft_gradients(nets: SoftNets, batch: usize) -> (CriticGradShape, ActorGradShape) {
+    let (params, tile_rows) = (nets.len(), soft::tile_rows(batch));
+    let of_critics = CriticGradShape {
+        nets: nets.clone(),
+        rows: RING * ENVS,
+        samples: batch,
+        start: 0,
+        batch,
+        groups: GROUPS,
+        learned: true,
+        distance: Distance::Mse,
+        symlog: false,
+        normalize_obs: false,
+        tile_rows,
+    };
+    let of_actor = ActorGradShape {
+        nets: nets.clone(),
+        params,
+        folded: false,
+        rows: RING * ENVS,
+        samples: batch,
+        start: 0,
+        batch,
+        groups: GROUPS,
+        learned: true,
+        normalize_obs: false,
+        tile_rows,
+    };
+    (of_critics, of_actor)
 }
 
 /// A step of groups that lie one behind the other, of `lengths` parameters, numbered from `first` on.
@@ -83,22 +134,8 @@ impl Bench<'_> {
         let of_batch =
             PrioritizeShape { c, n, groups: 1, at: RING, new: 0, errors: batch, batch, start: 0, samples: batch };
         self.op(&format!("prioritize.{batch}_rows"), sessions, |on| launch!(Prioritize, of_batch, on));
-        let net = mlp(4, [256, 128], Activation::Selu, 2);
-        let (len, tile_rows) = (net.len(), tile_rows(kind, &net, batch));
-        let gradient = TdShape {
-            net,
-            actions: 2,
-            dueling: false,
-            rows: RING * ENVS,
-            envs: ENVS,
-            samples: batch,
-            start: 0,
-            batch,
-            backup: Backup::Double,
-            distance: Distance::SmoothL1 { beta: 1.0 },
-            normalize_obs: false,
-            tile_rows,
-        };
+        let gradient = q_gradient(kind, batch);
+        let len = gradient.net.len();
         let tiles = gradient.tiles();
         self.op(&format!("td_grad.256x128.{batch}_rows"), sessions, |on| launch!(TdGrad, gradient, on));
         let step = OptimizeShape::new(len, tiles, batch, vec![Group::new(0..len, Kind::AdamW)]);
@@ -109,33 +146,7 @@ impl Bench<'_> {
     fn soft(&mut self, batch: usize, sessions: usize) {
         let nets = pendulum();
         let (params, moved, critics) = (nets.len(), nets.critic_at(0), 2 * nets.critic.len());
-        let tile_rows = soft::tile_rows(batch);
-        let of_critics = CriticGradShape {
-            nets: nets.clone(),
-            rows: RING * ENVS,
-            samples: batch,
-            start: 0,
-            batch,
-            groups: GROUPS,
-            learned: true,
-            distance: Distance::Mse,
-            symlog: false,
-            normalize_obs: false,
-            tile_rows,
-        };
-        let of_actor = ActorGradShape {
-            nets: nets.clone(),
-            params,
-            folded: false,
-            rows: RING * ENVS,
-            samples: batch,
-            start: 0,
-            batch,
-            groups: GROUPS,
-            learned: true,
-            normalize_obs: false,
-            tile_rows,
-        };
+        let (of_critics, of_actor) = soft_gradients(nets.clone(), batch);
         let tiles = of_critics.tiles();
         self.op(&format!("critic_grad.2x256.{batch}_rows"), sessions, |on| launch!(CriticGrad, of_critics, on));
         self.op(&format!("actor_grad.2x256.{batch}_rows"), sessions, |on| launch!(ActorGrad, of_actor, on));
