@@ -181,8 +181,8 @@ pub enum Precision {
     /// IEEE single precision.
     #[default]
     F32,
-    /// Operands rounded to bfloat16, sums in f32: the matrix units of a GPU. Weights, losses, log-probabilities and
-    /// advantages stay f32.
+    /// Operands rounded to bfloat16, sums in f32: the matrix units of a GPU, AVX-512 BF16 of a cpu. Weights, losses,
+    /// log-probabilities and advantages stay f32.
     Bf16,
 }
 
