@@ -3,6 +3,7 @@
 //! actor back, net by net, so that one net's weights stay in cache while all rows of a tile pass.
 
 use super::hyper::{self, update};
+use super::lib::bf16;
 use super::lib::input_grad::{backward_input, define_input_slopes, first_column, input_row};
 use super::lib::mlp::{Gradient, ROWS, backward, forward, pack, pack_forward};
 use super::lib::nets::cut;
@@ -87,9 +88,8 @@ impl Shape for ActorGradShape {
         kind == Kind::Cpu || self.precision() == Precision::F32
     }
 
-    // as of `minibatch_grad`
     fn tolerance(&self, declared: f64) -> f64 {
-        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
+        bf16::tolerance(self.precision(), declared)
     }
 
     fn kernels(&self) -> Vec<Kernel> {

@@ -4,6 +4,7 @@
 
 use super::hyper::{self, update};
 use super::lib::activation::Activation;
+use super::lib::bf16;
 use super::lib::mlp::{Gradient, ROWS, backward, forward, pack, pack_forward};
 use super::lib::nets::cut;
 use super::lib::policy::Policy;
@@ -79,9 +80,8 @@ impl Shape for CriticGradShape {
         kind == Kind::Cpu || self.precision() == Precision::F32
     }
 
-    // as of `minibatch_grad`
     fn tolerance(&self, declared: f64) -> f64 {
-        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
+        bf16::tolerance(self.precision(), declared)
     }
 
     fn kernels(&self) -> Vec<Kernel> {

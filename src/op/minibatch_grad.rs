@@ -5,6 +5,7 @@
 //! that the sum over tiles has an order of its own, whatever ran them.
 
 use super::hyper::{self, update};
+use super::lib::bf16;
 use super::lib::losses::{Numbers, Records, Row, Work, define_loss, define_slopes};
 use super::lib::mlp::{Gradient, Mlp, ROWS, backward, forward};
 use super::lib::nets::{Nets, Packed, cut, normalize};
@@ -130,10 +131,8 @@ impl Shape for GradShape {
         kind != Kind::Wgpu || self.precision() == Precision::F32
     }
 
-    /// Where operands are rounded, one of about ten thousand lies so near the middle of two numbers of 8 bits that the
-    /// definition, which sums in f64, rounds it the other way: that moves an operand by 2^-8 of its size.
     fn tolerance(&self, declared: f64) -> f64 {
-        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
+        bf16::tolerance(self.precision(), declared)
     }
 
     fn kernels(&self) -> Vec<Kernel> {

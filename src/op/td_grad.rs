@@ -3,6 +3,7 @@
 //! (van Hasselt et al. 2016), each with a plain or a dueling head (Wang et al. 2016).
 
 use super::hyper::{self, update};
+use super::lib::bf16;
 use super::lib::mlp::{Gradient, Mlp, ROWS, backward, forward};
 use super::lib::nets::{PackedNet, cut, normalize};
 use super::lib::policy::{LANES, Lanes, OUTPUTS};
@@ -102,9 +103,8 @@ impl Shape for TdShape {
         kind == Kind::Cpu || self.precision() == Precision::F32
     }
 
-    // as of `minibatch_grad`
     fn tolerance(&self, declared: f64) -> f64 {
-        if self.precision() == Precision::Bf16 { 2e-3 } else { declared }
+        bf16::tolerance(self.precision(), declared)
     }
 
     fn kernels(&self) -> Vec<Kernel> {

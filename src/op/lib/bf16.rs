@@ -4,6 +4,7 @@
 //! AVX-512 BF16 takes both, which is twice the rate of f32. Machines without it round alike and multiply in f32.
 
 use super::simd::{Base, Init, Mat, Simd, gemm_body};
+use crate::device::Precision;
 use crate::device::cpu::Isa;
 
 /// A number rounded to bfloat16, in the upper half of a word.
@@ -19,6 +20,13 @@ fn upper(x: f32) -> u32 {
 #[inline(always)]
 pub fn round(x: f32) -> f32 {
     f32::from_bits(upper(x))
+}
+
+/// Tolerance of a gradient whose products are in that format. Where operands are rounded, one of about ten thousand lies so
+/// near the middle of two numbers of 8 bits that the definition, which sums in f64, rounds it the other way: that moves an
+/// operand by 2^-8 of its size.
+pub(in crate::op) fn tolerance(precision: Precision, declared: f64) -> f64 {
+    if precision == Precision::Bf16 { 2e-3 } else { declared }
 }
 
 /// One word of two numbers.
