@@ -20,6 +20,7 @@ use slm_fast::env;
 use slm_fast::op::actor_grad::ActorGrad;
 use slm_fast::op::advantage::{Advantage, AdvantageShape, Mode};
 use slm_fast::op::critic_grad::CriticGrad;
+use slm_fast::op::crossq_grad::CrossqGrad;
 use slm_fast::op::lib::activation::Activation;
 use slm_fast::op::lib::envs::EnvFns;
 use slm_fast::op::lib::mlp::Mlp;
@@ -226,6 +227,8 @@ fn ops(b: &mut Bench) {
         b.op(&named("256x128_64_rows"), 1, launch!(TdGrad, of_q));
         b.op(&named("2x256_256_rows"), 1, launch!(CriticGrad, of_critics));
         b.op(&named("2x256_256_rows"), 1, launch!(ActorGrad, of_actor));
+        let crossed = replay::crossed_gradient(replay::pendulum().with_precision(precision), 256);
+        b.op(&named("2x256_256_rows"), 1, launch!(CrossqGrad, crossed));
     }
     b.op("9155_1_tile", 1, launch!(Optimize, optimize(1, 128)));
     let tiles = grad(small_nets(), 1024, 8192).tiles();

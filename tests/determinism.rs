@@ -89,8 +89,14 @@ fn a_session_does_not_know_its_company() {
 #[test]
 fn crossq_ends_in_the_same_bits_alone_in_a_cohort_and_resumed() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/crossq/crossq_pendulum.json");
-    for (env, pdtype, fixed_alpha) in [("Pendulum-v1", "Normal", "null"), ("CartPole-v1", "Categorical", "0.1")] {
+    let kinds = [
+        ("Pendulum-v1", "Normal", "null", "f32"),
+        ("Pendulum-v1", "Normal", "null", "bf16"),
+        ("CartPole-v1", "Categorical", "0.1", "f32"),
+    ];
+    for (env, pdtype, fixed_alpha, precision) in kinds {
         let set = [
+            ("meta.precision", precision),
             ("env.name", env),
             ("agent.algorithm.action_pdtype", pdtype),
             ("agent.algorithm.fixed_alpha", fixed_alpha),

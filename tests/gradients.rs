@@ -183,7 +183,7 @@ fn sequence_td_grad_is_the_slope_of_its_objective_through_time() {
 /// Targets and the corrections of the normalisation are constants of the gradient: they are held where they were.
 #[test]
 fn crossq_grad_is_the_slope_of_its_objective() {
-    for (case, shape) in CrossqShape::cases().iter().enumerate() {
+    for (case, shape) in CrossqShape::cases().iter().enumerate().filter(|(_, d)| d.precision() == Precision::F32) {
         let mut c = Case::new(&CrossqGrad::ENTRY, case);
         let (partial, running) = (c.f("partial").to_vec(), c.f("norm").to_vec());
         // the moments before the batch

@@ -58,6 +58,25 @@ pub fn q_gradient(kind: device::Kind, batch: usize) -> TdShape {
     }
 }
 
+/// CrossQ's gradient of critics of the sizes of `nets`.
+pub fn crossed_gradient(nets: SoftNets, batch: usize) -> CrossqShape {
+    let SoftNets { actor, critic, policy } = nets;
+    CrossqShape {
+        actor,
+        policy,
+        critic: Renorm { mlp: critic, momentum: 0.01, eps: 1e-3, warmup: 5_000, r_max: 3.0, d_max: 5.0 },
+        rows: RING * ENVS,
+        samples: batch,
+        start: 0,
+        batch,
+        groups: GROUPS,
+        learned: true,
+        distance: Distance::Mse,
+        symlog: false,
+        normalize_obs: false,
+    }
+}
+
 /// Both gradients of Soft Actor-Critic.
 pub fn soft_gradients(nets: SoftNets, batch: usize) -> (CriticGradShape, ActorGradShape) {
     let (params, tile_rows) = (nets.len(), soft::tile_rows(batch));
@@ -162,23 +181,9 @@ impl Bench<'_> {
 
     /// The gradient of CrossQ's critics, and those as plain nets.
     fn crossed(&mut self, batch: usize, sessions: usize) {
-        let SoftNets { actor, critic, policy } = pendulum();
-        let critic = Renorm { mlp: critic, momentum: 0.01, eps: 1e-3, warmup: 5_000, r_max: 3.0, d_max: 5.0 };
-        let (at, len) = (actor.len() + 1, critic.len());
-        let gradient = CrossqShape {
-            actor,
-            policy,
-            critic: critic.clone(),
-            rows: RING * ENVS,
-            samples: batch,
-            start: 0,
-            batch,
-            groups: GROUPS,
-            learned: true,
-            distance: Distance::Mse,
-            symlog: false,
-            normalize_obs: false,
-        };
+        let gradient = crossed_gradient(pendulum(), batch);
+        let critic = gradient.critic.clone();
+        let (at, len) = (gradient.critics(), critic.len());
         self.op(&format!("crossq_grad.2x256.{batch}_rows"), sessions, |on| launch!(CrossqGrad, gradient, on));
         self.op("fold.2x256", sessions, |on| launch!(Fold, FoldShape { critic, p: at + 2 * len, at }, on));
     }

@@ -7,6 +7,7 @@
 //! expectation over `a'` is then exact, of the mean of the two critics instead of the lesser one.
 
 use super::hyper::{self, update};
+use super::lib::bf16;
 use super::lib::mlp::{Mlp, ROWS, forward, pack_forward};
 use super::lib::nets::cut;
 use super::lib::policy::{LANES, Lanes, OUTPUTS, Policy, log_sum_exp};
@@ -17,7 +18,7 @@ use super::lib::trig;
 use super::minibatch_grad::Distance;
 use super::{Draw, Shape, schedule};
 use crate::device::cpu::Isa;
-use crate::device::{Cx, Kernel, Limits, Shader};
+use crate::device::{Cx, Kernel, Kind, Limits, Precision, Shader};
 
 /// What is fixed when a batch is recorded.
 #[derive(Debug, Clone)]
@@ -43,6 +44,17 @@ pub struct CrossqShape {
 }
 
 impl CrossqShape {
+    /// Of the products of all nets.
+    pub fn precision(&self) -> Precision {
+        self.actor.precision
+    }
+
+    /// The same nets with products of that format.
+    pub fn with_precision(mut self, precision: Precision) -> CrossqShape {
+        (self.actor.precision, self.critic.mlp.precision) = (precision, precision);
+        self
+    }
+
     /// Words of an observation.
     fn obs(&self) -> usize {
         self.actor.input
@@ -89,6 +101,14 @@ impl Shape for CrossqShape {
     fn flops(&self) -> f64 {
         let critics = 2 * (2 * self.batch) * 3 * self.critic.mlp.madds();
         2.0 * (critics + self.batch * self.actor.madds()) as f64
+    }
+
+    fn on(&self, kind: Kind) -> bool {
+        kind == Kind::Cpu || self.precision() == Precision::F32
+    }
+
+    fn tolerance(&self, declared: f64) -> f64 {
+        bf16::tolerance(self.precision(), declared)
     }
 
     fn kernels(&self) -> Vec<Kernel> {
@@ -313,7 +333,7 @@ fn run(d: &CrossqShape, cx: &mut Cx<'_>, a: Tile<'_>) {
     joint(d, isa, &a, x, log_probs, scratch);
     for (critic, norm) in critics.iter_mut().zip(halves(norm)) {
         let weights = (&*critic.packed, critic.params);
-        renorm::forward(isa, &d.critic, weights, x, rows, (norm, batches[0]), critic.kept, critic.out);
+        renorm::forward(isa, &d.critic, weights, x, rows, (norm, batches[0]), critic.kept, critic.out, scratch);
     }
     targets(d, &a, [critics[0].out, critics[1].out], log_probs, target);
     partial_loss.fill(0.0);

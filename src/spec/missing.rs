@@ -37,9 +37,6 @@ impl Spec {
         if self.agent.net.kind == NetType::RecurrentNet && self.meta.precision == Precision::Bf16 {
             list.add("meta.precision", "bf16 is not built yet for RecurrentNet");
         }
-        if matches!(self.agent.algorithm, Algorithm::CrossQ(_)) && self.meta.precision == Precision::Bf16 {
-            list.add("meta.precision", "bf16 is not built yet for CrossQ");
-        }
         if self.agent.net.kind == NetType::DuelingMLPNet && !is_q(&self.agent.algorithm) {
             list.add("agent.net.type", "a dueling net belongs to a Q net; MLPNet is for the others");
         }

@@ -312,7 +312,8 @@ pub fn sample_norm(net: &Renorm, words: &mut [u32], draw: &mut Draw) -> bool {
     true
 }
 
-/// Cases of `crossq_grad`: every kind of policy and critic, one block of rows and several, a batch of one row.
+/// Cases of `crossq_grad`: every kind of policy and critic, one block of rows and several, a batch of one row; each in both
+/// number formats.
 pub fn crossq_shapes() -> Vec<CrossqShape> {
     let case = |obs, policy: Policy, critic: usize, batch| {
         let (words, outputs) = match policy {
@@ -337,7 +338,7 @@ pub fn crossq_shapes() -> Vec<CrossqShape> {
     let discrete = |n| Policy::Categorical { n };
     let gauss = |n| Policy::Gaussian { n, free_std: false, squashed: true };
     let smooth = Distance::SmoothL1 { beta: 0.7 };
-    vec![
+    let mut all = vec![
         case(4, discrete(2), 0, 71),
         case(3, gauss(1), 0, 32),
         case(17, gauss(3), 1, 19),
@@ -352,7 +353,10 @@ pub fn crossq_shapes() -> Vec<CrossqShape> {
         CrossqShape { distance: smooth, ..case(3, gauss(2), 1, 25) },
         CrossqShape { distance: smooth, symlog: true, normalize_obs: true, start: 0, ..case(3, gauss(1), 5, 33) },
         CrossqShape { normalize_obs: true, ..case(4, discrete(2), 0, 16) },
-    ]
+    ];
+    let halves: Vec<CrossqShape> = all.iter().map(|d| d.clone().with_precision(Precision::Bf16)).collect();
+    all.extend(halves);
+    all
 }
 
 /// Cases of `td_grad`: every backup, both heads, several nets, ragged blocks and tiles.

@@ -10,12 +10,16 @@
 //!
 //! Parameters, in order: for every hidden layer `weight [in, out]`, `bias [out]`, `scale [out]`, `shift [out]`; for the
 //! output layer `weight [out, in]`, `bias [out]`. Running moments: the means of all units in order, then the variances.
+//!
+//! In bf16 the operands of products are rounded, and nothing else: sums become moments and `z` as they are.
 
 use super::activation::{activate, slope};
-use super::mlp::{self, Mlp, ROWS, pad};
+use super::bf16::{self, Right};
+use super::mlp::{self, Layer, Mlp, ROWS, multiply, pad};
 use super::nets::cut;
-use super::simd::{Init, Mat, gemm};
+use super::simd::{Init, Mat};
 use super::trig;
+use crate::device::Precision;
 use crate::device::cpu::Isa;
 
 /// Sizes and numbers of one net.
@@ -119,14 +123,14 @@ impl Renorm {
         x: &[Vec<f64>],
         correct: impl Fn(usize, f64, f64) -> (f64, f64),
     ) -> Defined {
-        let rows = x.len() as f64;
+        let (rows, round) = (x.len() as f64, |x| self.mlp.round(x));
         let (mut inputs, mut units) = (vec![x.to_vec()], Vec::new());
         let (mut moments, mut out) = (Moments::default(), Vec::new());
         for (l, y) in self.places().enumerate() {
             let last = l == self.mlp.hidden.len();
             let weight = |i: usize, o: usize| params[y.weight + if last { o * y.input + i } else { i * y.output + o }];
-            let sum =
-                |x: &Vec<f64>, o: usize| (0..y.input).map(|i| x[i] * weight(i, o)).sum::<f64>() + params[y.bias + o];
+            let product = |x: &Vec<f64>, i: usize, o: usize| round(x[i]) * round(weight(i, o));
+            let sum = |x, o| (0..y.input).map(|i| product(x, i, o)).sum::<f64>() + params[y.bias + o];
             let sums = inputs[l].iter().map(|x| (0..y.output).map(|o| sum(x, o)).collect());
             let sums: Vec<Vec<f64>> = sums.collect();
             if last {
@@ -158,7 +162,7 @@ impl Renorm {
 
     /// Definition: adds the gradient of a batch, given the slope of the loss at every output, rows first.
     pub fn define_backward(&self, params: &[f64], batch: &Defined, d_out: &[Vec<f64>], grad: &mut [f64]) {
-        let rows = d_out.len();
+        let (rows, round) = (d_out.len(), |x| self.mlp.round(x));
         let mut d = d_out.to_vec();
         for (l, y) in self.places().enumerate().collect::<Vec<_>>().into_iter().rev() {
             let last = l == self.mlp.hidden.len();
@@ -185,10 +189,11 @@ impl Renorm {
             for row in 0..rows {
                 for o in 0..y.output {
                     grad[y.bias + o] += d[row][o];
+                    let d = round(d[row][o]);
                     for i in 0..y.input {
                         let at = y.weight + if last { o * y.input + i } else { i * y.output + o };
-                        grad[at] += d[row][o] * batch.inputs[l][row][i];
-                        d_in[row][i] += d[row][o] * params[at];
+                        grad[at] += d * round(batch.inputs[l][row][i]);
+                        d_in[row][i] += d * round(params[at]);
                     }
                 }
             }
@@ -270,7 +275,17 @@ impl Renorm {
     /// Words of scratch of [`backward`].
     pub fn slopes_len(&self, rows: usize) -> usize {
         let wide = self.mlp.hidden.iter().map(|&width| pad(width)).max().unwrap_or(0);
-        2 * rows * wide + self.weights_len() + 2 * wide.max(self.mlp.out_pad())
+        2 * rows * wide + self.weights_len() + 2 * wide.max(self.mlp.out_pad()) + self.room_len(rows)
+    }
+
+    /// Words of scratch of [`forward`]: room for the operands of products, where they are rounded.
+    pub fn room_len(&self, rows: usize) -> usize {
+        let of = |y: Layer| {
+            let (input, output) = (pad(y.input), pad(y.output));
+            let (ahead, back) = (bf16::room(ROWS, 0, y.input), bf16::room(rows, 0, y.output));
+            ahead.max(back).max(bf16::room(input, output, rows))
+        };
+        self.mlp.layers().map(of).max().filter(|_| self.mlp.precision == Precision::Bf16).unwrap_or(0)
     }
 
     /// Words of the largest gradient of a weight, its rows padded.
@@ -304,7 +319,7 @@ pub fn pack(isa: Isa, net: &Renorm, params: &[f32], packed: &mut [f32]) {
 
 /// Sends a whole batch through a packed net in training mode and moves the running moments `norm`, which have seen
 /// `batches` batches. `x` holds rows of [`Renorm::in_pad`] words, `out` gets rows of `out_pad` words; `batch` keeps what
-/// [`backward`] reads.
+/// [`backward`] reads; `room` has [`Renorm::room_len`] words.
 #[allow(clippy::too_many_arguments)] // what it reads, then what it writes
 pub fn forward(
     isa: Isa,
@@ -315,6 +330,7 @@ pub fn forward(
     (norm, batches): (&mut [f32], u32),
     batch: &mut [f32],
     out: &mut [f32],
+    room: &mut [f32],
 ) {
     assert!(packed.len() >= net.mlp.packed_len() && x.len() >= rows * net.in_pad());
     assert!(batch.len() >= net.batch_len(rows) && out.len() >= rows * net.mlp.out_pad());
@@ -326,22 +342,22 @@ pub fn forward(
         let wide = pad(y.output);
         // SAFETY: `packed` is laid out by the same layer list
         let (weight, bias) = unsafe { (packed.as_ptr().add(layer.ahead), packed.as_ptr().add(layer.packed_bias)) };
-        let product = |to: &mut [f32], first: usize| {
-            let size = [to.len() / wide, wide, y.input];
+        let mut product = |to: &mut [f32], block: usize| {
+            let (size, weight) = ([to.len() / wide, wide, y.input], Right::Words(weight, wide));
             // SAFETY: `from` holds `rows` rows of at least `y.input` words; sizes were checked above
             unsafe {
-                let from = Mat { start: from.start.add(first * from.row), ..from };
-                gemm(isa, size, from, (weight, wide), (to.as_mut_ptr(), wide), Init::Bias(bias));
+                let from = Mat { start: from.start.add(block * ROWS * from.row), ..from };
+                multiply(isa, net.mlp.precision, size, from, weight, (to.as_mut_ptr(), wide), Init::Bias(bias), room);
             }
         };
         if l == last {
-            product(&mut out[..rows * wide], 0);
+            out[..rows * wide].chunks_mut(ROWS * wide).enumerate().for_each(|(block, out)| product(out, block));
             return;
         }
         let k = net.kept(batch, rows, l);
         k.mean.fill(0.0);
         for (block, z) in k.z.chunks_mut(ROWS * wide).enumerate() {
-            product(z, block * ROWS);
+            product(z, block);
             add_rows(isa, z, k.mean);
         }
         let share = 1.0 / rows as f32;
@@ -382,7 +398,7 @@ pub fn backward(
     let widest = net.mlp.hidden.iter().map(|&width| pad(width)).max().unwrap_or(0);
     let mut scratch = &mut scratch[..net.slopes_len(rows)];
     let (mut d, mut d_next) = (cut(&mut scratch, rows * widest), cut(&mut scratch, rows * widest));
-    let d_weight = cut(&mut scratch, net.weights_len());
+    let (d_weight, room) = (cut(&mut scratch, net.weights_len()), cut(&mut scratch, net.room_len(rows)));
     let (sum, along) = scratch.split_at_mut(scratch.len() / 2);
     for l in (0..=last).rev() {
         let (layer, y) = net.mlp.layers().zip(net.places()).nth(l).expect("a net has this layer");
@@ -395,7 +411,8 @@ pub fn backward(
             let live = wide * if l + 1 == last { used } else { rows };
             d[live..rows * wide].fill(0.0);
             let before = if k.before.is_empty() { &[][..] } else { &k.before[..live] };
-            slope(isa, net.mlp.activation, net.mlp.precision, &mut d[..live], &k.after[..live], before);
+            // slopes are no operands before they are centred
+            slope(isa, net.mlp.activation, Precision::F32, &mut d[..live], &k.after[..live], before);
             along.fill(0.0);
             add_products(isa, &d[..live], &k.z[..live], sum, along);
             for o in 0..y.output {
@@ -417,15 +434,16 @@ pub fn backward(
         unsafe {
             let (slopes, count) = if l == last { (d_out.as_ptr(), used) } else { (d.as_ptr(), rows) };
             let (left, right, [m, n]) = if l == last {
-                (Mat { start: slopes, row: 1, col: wide }, below, [y.output, deep])
+                (Mat { start: slopes, row: 1, col: wide }, Right::Numbers(below.0, below.1), [y.output, deep])
             } else {
-                (Mat { start: below.0, row: 1, col: below.1 }, (slopes, wide), [y.input, wide])
+                (Mat { start: below.0, row: 1, col: below.1 }, Right::Numbers(slopes, wide), [y.input, wide])
             };
-            gemm(isa, [m, n, count], left, right, (d_weight.as_mut_ptr(), n), Init::Zero);
+            let (precision, to) = (net.mlp.precision, (d_weight.as_mut_ptr(), n));
+            multiply(isa, precision, [m, n, count], left, right, to, Init::Zero, room);
             if l > 0 {
-                let weight = (packed.as_ptr().add(layer.back), deep);
+                let (weight, to) = (Right::Words(packed.as_ptr().add(layer.back), deep), (d_next.as_mut_ptr(), deep));
                 let left = Mat { start: slopes, row: wide, col: 1 };
-                gemm(isa, [count, deep, y.output], left, weight, (d_next.as_mut_ptr(), deep), Init::Zero);
+                multiply(isa, precision, [count, deep, y.output], left, weight, to, Init::Zero, room);
             }
         }
         let (padded, cols) = if l == last { (deep, y.input) } else { (wide, y.output) };

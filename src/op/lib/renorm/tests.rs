@@ -56,7 +56,7 @@ fn the_fast_variant_gives_what_a_hand_works_out() {
         (0..3).for_each(|row| x[row * net.in_pad()] = X[row]);
         let (mut norm, pad) = (NORM, net.mlp.out_pad());
         let (mut kept, mut out) = (vec![f32::NAN; net.batch_len(3)], vec![f32::NAN; 3 * pad]);
-        forward(isa, &net, (&packed, &PARAMS), &x, 3, (&mut norm, 0), &mut kept, &mut out);
+        forward(isa, &net, (&packed, &PARAMS), &x, 3, (&mut norm, 0), &mut kept, &mut out, &mut []);
         near(&[0, 1, 2].map(|row| f64::from(out[row * pad])), &OUT);
         near(&norm.map(f64::from), &AFTER);
         let mut d_out = vec![0.0; pad];
