@@ -6,6 +6,7 @@
     python3 tools/build_ptx.py --check                      # exit 1 where the committed PTX is not that of the sources,
                                                             # 4 where it is, but comes out in another order here
     python3 tools/build_ptx.py --resources                  # registers, spills, occupancy, instructions of every entry
+    python3 tools/build_ptx.py --loops                      # its hottest loop, and what share of the peak that allows
     python3 tools/build_ptx.py --gate                       # exit 1 where an entry is over kernels/budgets.txt
 
 Needs no GPU and no CUDA toolkit: the compiler, the assembler and the disassembler are wheels of PyPI, pinned by version
@@ -53,6 +54,13 @@ CLASSES = [
     ("LDG", ("LDG", "LD", "LDGSTS")), ("STG", ("STG", "ST")), ("LDL+STL", ("LDL", "STL")), ("LDC", ("LDC", "ULDC")),
     ("SHFL", ("SHFL",)), ("BAR", ("BAR", "WARPSYNC")), ("branch", ("BRA", "BRX", "CALL", "BSSY")),
 ]
+
+# Cycles of a quarter of a multiprocessor (32 lanes of f32) for one instruction of a warp, besides the one in which it is
+# issued: CUDA's programming guide, "Arithmetic Instructions", compute capability 9.0. HMMA is m16n8k16 in bf16.
+INTEGER = ("IADD3", "IMAD", "LEA", "LOP3", "ISETP", "SHF", "SEL", "VIADD", "IMNMX", "VIMNMX", "FMNMX", "FSETP", "FSEL")
+PIPES = [(("FFMA", "FADD", "FMUL"), 1), (INTEGER, 2), (("MUFU", "I2F", "F2I", "F2F", "I2FP"), 8), (("HMMA",), 4)]
+# Those of a request to shared memory: 128 bytes a cycle for all quarters together.
+WAVEFRONT = 4
 
 
 class Failure(Exception):
@@ -272,18 +280,54 @@ def assemble(args, ptx, arch, cubin):
     return found
 
 
-def instructions(args, cubin):
-    """{entry: {opcode: count}} of the machine code."""
+def machine_code(args, cubin):
+    """{entry: ([(opcode with its modifiers, label it may jump to)], {label: place})}."""
     tool = wheel(args.cache, NVDISASM) / "nvidia" / "cu13" / "bin" / "nvdisasm"
     text = subprocess.run([tool, "--print-code", cubin], capture_output=True, text=True, check=True).stdout
-    found, entry = {}, None
+    found, code, labels = {}, None, None
     for line in text.splitlines():
         if match := re.match(r"\s*\.section\s+\.text\.([\w$]+)", line):
-            entry = found.setdefault(match[1], {})
-        elif entry is not None and (match := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)",
-                                                     line)):
-            entry[match[1]] = entry.get(match[1], 0) + 1
+            code, labels = found.setdefault(match[1], ([], {}))
+        elif code is None:
+            continue
+        elif match := re.match(r"(\.L_x_\d+):", line):
+            labels[match[1]] = len(code)
+        elif match := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*[\w.]*)(.*)", line):
+            to = re.search(r"\.L_x_\d+", match[2]) if match[1].startswith("BRA") else None
+            code.append((match[1], to and to[0]))
     return found
+
+
+def counted(code):
+    """{opcode: count}."""
+    found = {}
+    for opcode, _ in code:
+        name = opcode.split(".")[0]
+        found[name] = found.get(name, 0) + 1
+    return found
+
+
+def hottest(code, labels):
+    """The innermost loop with the most multiply-adds, as its instructions; nothing without such a loop."""
+    back = [(labels[to], at) for at, (_, to) in enumerate(code) if to in labels and labels[to] <= at]
+    inner = [(a, b) for a, b in back if not any((c, d) != (a, b) and a <= c and d <= b for c, d in back)]
+    # m16n8k16 has 64 times the multiply-adds of a warp's 32
+    work = {loop: sum(64 * op.startswith("HMMA") + op.startswith("FFMA") for op, _ in code[loop[0]:loop[1] + 1])
+            for loop in inner}
+    best = max(inner, key=lambda loop: (work[loop], loop), default=None)
+    return code[best[0]:best[1] + 1] if best and work[best] else []
+
+
+def allowed(loop):
+    """Share of the peak of its multiply-adds that a loop can reach: (at least, at most), by requests to shared memory.
+    A request takes a cycle where lanes read the same words, and one for every word of a lane where they do not."""
+    counts = counted(loop)
+    pipes = [sum(counts.get(code, 0) for code in codes) * cycles for codes, cycles in PIPES]
+    useful = 4 * counts["HMMA"] if "HMMA" in counts else counts.get("FFMA", 0)
+    requests = [opcode for opcode, _ in loop if opcode.startswith(("LDS", "STS"))]
+    words = sum(4 if ".128" in op or "M88.4" in op else 2 if ".64" in op or "M88.2" in op else 1 for op in requests)
+    floor = max(len(loop), *pipes)
+    return useful / max(floor, WAVEFRONT * words), useful / max(floor, WAVEFRONT * len(requests))
 
 
 def occupancy(registers, threads, shared):
@@ -307,7 +351,7 @@ def budgets(kernels):
 
 
 def measure(args, kernels, modules, codes=None):
-    """Per entry: what the assembler says of the committed PTX; `codes`, if given, gets instructions of its sm_90 code."""
+    """Per entry: what the assembler says of the committed PTX; `codes`, if given, gets its sm_90 code."""
     limits = budgets(kernels)
     with tempfile.TemporaryDirectory() as temporary:
         cubin = pathlib.Path(temporary, "cubin")
@@ -319,7 +363,7 @@ def measure(args, kernels, modules, codes=None):
             older = assemble(args, ptx, "sm_80", cubin)
             newer = assemble(args, ptx, "sm_90", cubin)
             if codes is not None:
-                codes.update(instructions(args, cubin))
+                codes.update(machine_code(args, cubin))
             for entry in newer:
                 limit = limits.get(entry, limits["*"])
                 yield module, entry, int(threads.get(entry, 0)), limit, older[entry], newer[entry]
@@ -333,9 +377,31 @@ def resources(args, kernels, modules):
     codes = {}
     for _, entry, threads, limit, older, newer in measure(args, kernels, modules, codes):
         share = occupancy(newer["registers"], threads, newer["shared"] + limit[2]) if threads else 0
-        counts = [sum(codes[entry].get(code, 0) for code in which) for _, which in CLASSES]
+        found = counted(codes[entry][0])
+        counts = [sum(found.get(code, 0) for code in which) for _, which in CLASSES]
         rows.append([entry, threads, older["registers"], newer["registers"], older["spill"], newer["spill"],
-                     newer["stack"], newer["shared"], limit[2], f"{share:.0%}", *counts, sum(codes[entry].values())])
+                     newer["stack"], newer["shared"], limit[2], f"{share:.0%}", *counts, len(codes[entry][0])])
+    table(rows)
+
+
+def loops(args, kernels, modules):
+    """A table of the hottest loop of every entry that has one."""
+    names = ("FFMA", "HMMA", "LDS+STS", "integer", "others")
+    rows, codes = [["entry", "warps of a quarter", "loop", *names, "of the peak, at least", "at most"]], {}
+    for _, entry, threads, limit, _, newer in measure(args, kernels, modules, codes):
+        if not (loop := hottest(*codes[entry])):
+            continue
+        counts = counted(loop)
+        some = [sum(counts.get(code, 0) for code in which)
+                for which in (("FFMA",), ("HMMA",), ("LDS", "LDSM", "STS", "STSM"), INTEGER)]
+        warps = occupancy(newer["registers"], threads, newer["shared"] + limit[2]) * WARPS / 4 if threads else 0
+        least, most = allowed(loop)
+        rows.append([entry, f"{warps:.0f}", len(loop), *some, len(loop) - sum(some), f"{least:.0%}", f"{most:.0%}"])
+    table(rows)
+
+
+def table(rows):
+    """Prints rows of cells, the first of them the head."""
     widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
     rows.insert(1, [("-" * (width - (i > 0))) + (":" if i > 0 else "") for i, width in enumerate(widths)])
     for row in rows:
@@ -366,6 +432,7 @@ def main():
     parser.add_argument("--dry", action="store_true", help="compile, write nothing")
     parser.add_argument("--check", action="store_true", help="compare with the committed PTX")
     parser.add_argument("--resources", action="store_true", help="table of registers, spills, occupancy, instructions")
+    parser.add_argument("--loops", action="store_true", help="table of the hottest loops")
     parser.add_argument("--gate", action="store_true", help="compare with kernels/budgets.txt")
     parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent)
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path.home() / ".cache" / "slm-fast-nvrtc")
@@ -378,9 +445,11 @@ def main():
             if unknown:
                 raise Failure(f"kernels/variants.txt has no module {', '.join(sorted(unknown))}")
             modules = [line for line in modules if line[0] in args.module]
-        if args.resources or args.gate:
+        if args.resources or args.loops or args.gate:
             if args.resources:
                 resources(args, kernels, modules)
+            if args.loops:
+                loops(args, kernels, modules)
             if args.gate:
                 gate(args, kernels, modules)
         else:

@@ -117,7 +117,7 @@ __device__ __forceinline__ float4 load4(const float* from) { return *reinterpret
 __device__ __forceinline__ void store4(float* to, float4 v) { *reinterpret_cast<float4*>(to) = v; }
 
 // sum[i][4 q + ..] += a[i DOWN, k] b[k, 32 q + ..] over `depth` values of k, a multiple of 4; `a` and `b` start at the
-// lane's own row and quad.
+// lane's own row and quad, and move along, so that all else in an address is a constant of the instruction.
 template <class S>
 __device__ __forceinline__ void multiply(float (&sum)[S::TALL][S::COLS], const float* a, u32 a_row, const float* b,
                                          u32 depth) {
@@ -126,12 +126,12 @@ __device__ __forceinline__ void multiply(float (&sum)[S::TALL][S::COLS], const f
     for (u32 k = 0; k < depth; k += 4) {
         float4 left[S::TALL];
 #pragma unroll
-        for (u32 i = 0; i < S::TALL; i++) left[i] = load4(a + i * S::DOWN * a_row + k);
+        for (u32 i = 0; i < S::TALL; i++) left[i] = load4(a + i * S::DOWN * a_row);
 #pragma unroll
         for (u32 step = 0; step < 4; step++) {
 #pragma unroll
             for (u32 q = 0; q < S::COLS / 4; q++) {
-                float4 right = load4(b + (k + step) * Fused::STRIDE + 32 * q);
+                float4 right = load4(b + step * Fused::STRIDE + 32 * q);
 #pragma unroll
                 for (u32 i = 0; i < S::TALL; i++) {
                     float x = step == 0 ? left[i].x : step == 1 ? left[i].y : step == 2 ? left[i].z : left[i].w;
@@ -142,6 +142,8 @@ __device__ __forceinline__ void multiply(float (&sum)[S::TALL][S::COLS], const f
                 }
             }
         }
+        a += 4;
+        b += 4 * Fused::STRIDE;
     }
 }
 
@@ -275,7 +277,12 @@ __device__ __forceinline__ void forward(const Net& net, const float* weights, co
 #pragma unroll
                 for (u32 j = 0; j < S::COLS; j++) sum[i][j] = bias[32 * (j / 4) + j % 4];
             }
-            multiply<S>(sum, from + row * from_row, from_row, weights + quad, pad4(net.layer[l].input));
+            u32 deep = pad4(net.layer[l].input);
+            if (l == 0) {
+                multiply<S>(sum, x + row * x_row, x_row, weights + quad, deep);
+            } else {
+                multiply<S>(sum, from + row * Fused::STRIDE, Fused::STRIDE, weights + quad, deep);
+            }
             float* to = acts + l * ROWS * Fused::STRIDE;
             bool keep = KEEP && needs_input(net.activation);
             float* before = to + (net.layers - 1) * ROWS * Fused::STRIDE;
