@@ -308,14 +308,14 @@ def counted(code):
 
 
 def hottest(code, labels):
-    """The innermost loop with the most multiply-adds, as its instructions; nothing without such a loop."""
+    """The innermost loop with the most multiply-adds, as its instructions; nothing where they are not what it is about."""
     back = [(labels[to], at) for at, (_, to) in enumerate(code) if to in labels and labels[to] <= at]
     inner = [(a, b) for a, b in back if not any((c, d) != (a, b) and a <= c and d <= b for c, d in back)]
     # m16n8k16 has 64 times the multiply-adds of a warp's 32
     work = {loop: sum(64 * op.startswith("HMMA") + op.startswith("FFMA") for op, _ in code[loop[0]:loop[1] + 1])
             for loop in inner}
     best = max(inner, key=lambda loop: (work[loop], loop), default=None)
-    return code[best[0]:best[1] + 1] if best and work[best] else []
+    return code[best[0]:best[1] + 1] if best and 4 * work[best] > best[1] - best[0] else []
 
 
 def allowed(loop):
