@@ -7,8 +7,9 @@
 #
 # Options: --pack FOLDER (target/gpu), --out FOLDER (gpu-results), --limit SECONDS (1800; all stages together, later ones
 # are left out), --soak SECONDS (60; of the stage soak). Stages, in order: devices tests specs specs_wgpu ops training
-# wgpu ops_wgpu training_wgpu ratio memcheck racecheck initcheck trial agents search curves jax soak. In the folder:
-# table.md with one line a stage, log.txt with all their output, a CSV with the figures of the benches, jax.jsonl.
+# wgpu ops_wgpu training_wgpu ratio memcheck racecheck initcheck synccheck trial agents search curves jax torch soak. In
+# the folder: table.md with one line a stage, log.txt with all their output, a CSV with the figures of the benches,
+# jax.jsonl and torch.jsonl.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -131,11 +132,21 @@ jax() {
             --repeats 2
 }
 
+# torch.compile makes its kernels with Triton, which needs a C compiler and Python's headers; without, eager kernels
+torch() {
+    local mode=default
+    python3 -c 'import torch; torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device="cuda"))' || mode=none
+    python3 tools/peers/ppo_torch.py --check &&
+        python3 tools/peers/ppo_torch.py --compile "$mode" --json "$out/torch.jsonl" --seeds 1 256 2048 --repeats 2 &&
+        python3 tools/peers/ppo_torch.py --compile "$mode" --json "$out/torch.jsonl" --envs 2048 --steps 32 \
+            --frames 20000000 --seeds 1 --repeats 2
+}
+
 devices() {
     nvidia-smi && "$pack/slm-fast" devices && cat "$pack/commit"
 }
 
-export -f specs sanitize train trial agents jax devices
+export -f specs sanitize train trial agents jax torch devices
 export pack out work
 
 stage devices 30 bash -c devices
@@ -155,8 +166,9 @@ if command -v compute-sanitizer >/dev/null; then
     stage memcheck 240 bash -c "sanitize memcheck $replay_ops $recurrent_ops $policy_ops"
     stage racecheck 200 bash -c "sanitize racecheck $replay_ops $recurrent_ops $policy_ops"
     stage initcheck 120 bash -c "sanitize initcheck $replay_ops $recurrent_ops $policy_ops"
+    stage synccheck 120 bash -c "sanitize synccheck $replay_ops $recurrent_ops $policy_ops"
 else
-    for tool in memcheck racecheck initcheck; do absent "$tool" "compute-sanitizer is not here"; done
+    for tool in memcheck racecheck initcheck synccheck; do absent "$tool" "compute-sanitizer is not here"; done
 fi
 stage trial 60 bash -c trial
 stage agents 90 bash -c agents
@@ -168,6 +180,11 @@ if python3 -c 'import jax, flax, optax' 2>/dev/null; then
     stage jax 400 bash -c jax
 else
     absent jax "jax, flax or optax is not here"
+fi
+if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+    stage torch 400 bash -c torch
+else
+    absent torch "torch with CUDA is not here"
 fi
 stage soak $((soak + 60)) python3 tools/gpu_soak.py --program "$pack/slm-fast" --seconds "$soak"
 
