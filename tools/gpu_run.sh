@@ -9,7 +9,7 @@
 # are left out), --soak SECONDS (60; of the stage soak). Stages, in order: devices tests specs specs_wgpu ops training
 # wgpu ops_wgpu training_wgpu ratio memcheck racecheck initcheck synccheck trial agents search curves jax torch soak. In
 # the folder: table.md with one line a stage, log.txt with all their output, a CSV with the figures of the benches,
-# jax.jsonl and torch.jsonl.
+# jax.jsonl and torch.jsonl, curves/ with a graph of all devices for each spec.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -174,7 +174,7 @@ stage trial 60 bash -c trial
 stage agents 90 bash -c agents
 # a search in one cohort against its trials one after another
 stage search 200 python3 tools/cohort.py --program "$pack/slm-fast" --device cuda --alone 8 specs/ppo/ppo_cartpole_search.json
-stage curves 300 python3 tools/gpu_curves.py --program "$pack/slm-fast" --sessions 10 specs/ppo/ppo_cartpole.json \
+stage curves 300 python3 tools/gpu_curves.py --program "$pack/slm-fast" --out "$out/curves" specs/ppo/ppo_cartpole.json \
     specs/a2c/a2c_cartpole.json specs/ppo/ppo_pendulum.json
 if python3 -c 'import jax, flax, optax' 2>/dev/null; then
     stage jax 400 bash -c jax
