@@ -51,12 +51,14 @@ struct Half {
     __device__ __forceinline__ void multiply_weight(const float* shared, u32 depth, bool turned) {
         const u32* left = reinterpret_cast<const u32*>(shared);
         Rows16 rows(left, ROW, lane / 32 * 16, pad16(depth), in_warp);
+        Right<true> turned_right(left + TILE, ROW, in_warp);
+        Right<false> straight(left + TILE, ROW, in_warp);
 #pragma unroll
         for (u32 n = 0; n < 4; n++) {
             if (turned) {
-                rows.multiply<true>(sum[n], left + TILE, ROW, 16 * n, in_warp);
+                rows.multiply(sum[n], turned_right, 16 * n);
             } else {
-                rows.multiply<false>(sum[n], left + TILE, ROW, 16 * n, in_warp);
+                rows.multiply(sum[n], straight, 16 * n);
             }
         }
     }
@@ -89,14 +91,16 @@ struct Half {
     __device__ __forceinline__ void add_outer(const float* shared) {
         const u32* left = reinterpret_cast<const u32*>(shared);
         u32 a = lane / 32 % 2 * 32, b = lane / 64 * 32;
+        LeftTurned from_left(left, ROW, in_warp);
+        Right<false> from_right(left + TILE, ROW, in_warp);
 #pragma unroll 2
         for (u32 row = 0; row < ROWS; row += 16) {
             u32 left_a[2][4], right_b[4];
-            load_a_turned(left_a[0], left, ROW, a, row, in_warp);
-            load_a_turned(left_a[1], left, ROW, a + 16, row, in_warp);
+            from_left.load(left_a[0], a, row);
+            from_left.load(left_a[1], a + 16, row);
 #pragma unroll
             for (u32 n = 0; n < 2; n++) {
-                load_b<false>(right_b, left + TILE, ROW, row, b + 16 * n, in_warp);
+                from_right.load(right_b, row, b + 16 * n);
 #pragma unroll
                 for (u32 m = 0; m < 2; m++) {
                     mma_m16n8k16_bf16(sum[2 * m + n][0], left_a[m], right_b);

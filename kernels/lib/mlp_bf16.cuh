@@ -88,21 +88,21 @@ struct Rows16 {
     u32 depth;
 
     __device__ __forceinline__ Rows16(const u32* matrix, u32 row_words, u32 row, u32 depth, u32 lane) : depth(depth) {
+        Left left(matrix, row_words, lane);
 #pragma unroll
         for (u32 k = 0; k < Fused::WIDTH; k += 16) {
-            if (k < depth) load_a(a[k / 16], matrix, row_words, row, k, lane);
+            if (k < depth) left.load(a[k / 16], row, k);
         }
     }
 
     // sum += A B, sixteen columns from `col` on
     template <bool TURNED>
-    __device__ __forceinline__ void multiply(float (&sum)[2][4], const u32* matrix, u32 row_words, u32 col,
-                                             u32 lane) const {
+    __device__ __forceinline__ void multiply(float (&sum)[2][4], const Right<TURNED>& right, u32 col) const {
 #pragma unroll
         for (u32 k = 0; k < Fused::WIDTH; k += 16) {
             if (k < depth) {
                 u32 b[4];
-                load_b<TURNED>(b, matrix, row_words, k, col, lane);
+                right.load(b, k, col);
                 mma_m16n8k16_bf16(sum[0], a[k / 16], b);
                 mma_m16n8k16_bf16(sum[1], a[k / 16], b + 2);
             }
@@ -148,11 +148,12 @@ __device__ __forceinline__ void HalfNet<ROWS>::forward(float* out, u32 out_row, 
         const u32* weight = weight_at(l);
         u32* to = acts + l * MATRIX;
         Rows16 rows(from, from_row, row, pad16(y.input), in_warp);
+        Right<false> right(weight, ROW, in_warp);
 #pragma unroll 1
         for (u32 col = 0; col < pad16(y.output); col += 16) {
             const float* bias = biases + l * Fused::WIDTH + col + in_warp % 4 * 2;
             float sum[2][4] = {{bias[0], bias[1], bias[0], bias[1]}, {bias[8], bias[9], bias[8], bias[9]}};
-            rows.template multiply<false>(sum, weight, ROW, col, in_warp);
+            rows.multiply(sum, right, col);
             u32 s[4];
             with_activation(net.activation, ActivateHalf{sum, s});
             store_c(to, ROW, row, col, sum, in_warp);
@@ -167,11 +168,12 @@ __device__ __forceinline__ void HalfNet<ROWS>::forward(float* out, u32 out_row, 
     const Layer& y = net.layer[last];
     const u32* weight = weight_at(last);
     Rows16 rows(from, from_row, row, pad16(y.input), in_warp);
+    Right<true> right(weight, weight_row(last), in_warp);
 #pragma unroll 1
     for (u32 col = 0; col < y.output; col += 16) {
         const float* bias = biases + last * Fused::WIDTH + col + in_warp % 4 * 2;
         float sum[2][4] = {{bias[0], bias[1], bias[0], bias[1]}, {bias[8], bias[9], bias[8], bias[9]}};
-        rows.template multiply<true>(sum, weight, weight_row(last), col, in_warp);
+        rows.multiply(sum, right, col);
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
             u32 o = col + i / 4 * 8 + in_warp % 4 * 2 + i % 2;
@@ -185,6 +187,8 @@ template <u32 ROWS, u32 TILES>
 __device__ __forceinline__ void outer_half(const u32* left, u32 left_row, u32 a_len, const u32* right, u32 right_row,
                                            u32 b_len, float* to, bool add, u32 lane) {
     u32 warp = lane / 32, in_warp = lane % 32, down = pad16(a_len) / 16, across = (b_len + 8 * TILES - 1) / (8 * TILES);
+    LeftTurned from_left(left, left_row, in_warp);
+    Right<false> from_right(right, right_row, in_warp);
 #pragma unroll 1
     for (u32 unit = warp; unit < down * across; unit += ROWS / 16) {
         u32 a = unit % down * 16, b = unit / down * 8 * TILES;
@@ -194,18 +198,17 @@ __device__ __forceinline__ void outer_half(const u32* left, u32 left_row, u32 a_
 #pragma unroll(TILES == 1 ? 2 : 1)
         for (u32 row = 0; row < ROWS; row += 16) {
             u32 left_a[4], right_b[4];
-            load_a_turned(left_a, left, left_row, a, row, in_warp);
+            from_left.load(left_a, a, row);
             if (TILES == 1) {
-                ldmatrix<2, true>(right_b, right + (row + in_warp % 16) * right_row + b / 2);
+                from_right.load_one(right_b, row, b);
                 mma_m16n8k16_bf16(sum[0], left_a, right_b);
             } else {
 #pragma unroll
                 for (u32 t = 0; t < TILES; t += 2) {
-                    if (b + 8 * t < b_len) {
-                        load_b<false>(right_b, right, right_row, row, b + 8 * t, in_warp);
-                        mma_m16n8k16_bf16(sum[t], left_a, right_b);
-                        mma_m16n8k16_bf16(sum[t + 1 < TILES ? t + 1 : t], left_a, right_b + 2);
-                    }
+                    // tiles that are not there take another one's columns, and are not written
+                    from_right.load(right_b, row, b + 8 * t < b_len ? b + 8 * t : b);
+                    mma_m16n8k16_bf16(sum[t], left_a, right_b);
+                    mma_m16n8k16_bf16(sum[t + 1 < TILES ? t + 1 : t], left_a, right_b + 2);
                 }
             }
         }
@@ -235,13 +238,14 @@ __device__ __forceinline__ void column_sums_half(const u32* right, u32 right_row
                                                  u32 lane) {
     u32 in_warp = lane % 32;
     const u32 ones[4] = {0x3F803F80u, 0x3F803F80u, 0x3F803F80u, 0x3F803F80u};
+    Right<false> from_right(right, right_row, in_warp);
 #pragma unroll 1
     for (u32 b = lane / 32 * 8; b < len; b += ROWS / 16 * 8) {
         float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll 2
         for (u32 row = 0; row < ROWS; row += 16) {
-            u32 right_b[2];
-            ldmatrix<2, true>(right_b, right + (row + in_warp % 16) * right_row + b / 2);
+            u32 right_b[4];
+            from_right.load_one(right_b, row, b);
             mma_m16n8k16_bf16(sum, ones, right_b);
         }
         // every row of C is the sum
@@ -280,13 +284,15 @@ __device__ __forceinline__ void HalfNet<ROWS>::backward(float* grad, bool add, u
         __syncthreads();
         const u32* weight = weight_at(l);
         Rows16 rows(d, d_words, row, pad16(y.output), in_warp);
+        Right<false> straight(weight, ROW, in_warp);
+        Right<true> turned(weight, ROW, in_warp);
 #pragma unroll 1
         for (u32 col = 0; col < pad16(y.input); col += 16) {
             float sum[2][4] = {};
             if (last) {
-                rows.template multiply<false>(sum, weight, ROW, col, in_warp);
+                rows.multiply(sum, straight, col);
             } else {
-                rows.template multiply<true>(sum, weight, ROW, col, in_warp);
+                rows.multiply(sum, turned, col);
             }
             const u32* kept = slopes + (l - 1) * SLOPES + (col / 16 * LANES + lane) * 4;
 #pragma unroll

@@ -4,22 +4,37 @@
 
 #include "matrix.cuh"
 
-#ifndef CUDA_CPU_SIM
+// Where a lane reads matrices of bfloat16 in shared memory. An address there has 32 bits: made of a pointer once, it moves
+// by additions, and a constant one is part of the instruction that loads.
+#ifdef CUDA_CPU_SIM
+typedef const u32* Place;
+
+__device__ __forceinline__ Place place(const u32* at) { return at; }
+#else
+struct Place {
+    u32 bytes;
+    __device__ __forceinline__ Place operator+(u32 words) const { return {bytes + 4 * words}; }
+};
+
+__device__ __forceinline__ Place place(const u32* at) {
+    Place found;
+    asm("{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }" : "=r"(found.bytes) : "l"(at));
+    return found;
+}
+
 // Loads 8 x 8 matrices of bfloat16 from shared memory: lane l names row l % 8 of matrix l / 8, 16 aligned bytes.
 template <u32 MATRICES, bool TRANSPOSED = false>
-__device__ __forceinline__ void ldmatrix(u32* words, const void* row) {
-    u32 at;
-    asm("{ .reg .u64 p; cvta.to.shared.u64 p, %1; cvt.u32.u64 %0, p; }" : "=r"(at) : "l"(row));
+__device__ __forceinline__ void ldmatrix(u32* words, Place row) {
     if (MATRICES == 4 && !TRANSPOSED) {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "r"(at) : "memory");
+                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "r"(row.bytes) : "memory");
     } else if (MATRICES == 4) {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "r"(at) : "memory");
+                     : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "r"(row.bytes) : "memory");
     } else {
         static_assert(MATRICES == 4 || (MATRICES == 2 && TRANSPOSED), "the ones that kernels use");
         asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-                     : "=r"(words[0]), "=r"(words[1]) : "r"(at) : "memory");
+                     : "=r"(words[0]), "=r"(words[1]) : "r"(row.bytes) : "memory");
     }
 }
 #endif
@@ -33,24 +48,45 @@ __device__ __forceinline__ float high_bf16(u32 word) { return __uint_as_float(wo
 // pieces, so that the eight rows of an 8 x 8 matrix meet different banks.
 __device__ __forceinline__ u32 half_row(u32 columns) { return 4 * ((columns + 15) / 16 * 2 | 1); }
 
-// A of rows `row`.. and depths `k`.. of a matrix [row, k].
-__device__ __forceinline__ void load_a(u32 (&a)[4], const u32* matrix, u32 row_words, u32 row, u32 k, u32 lane) {
-    ldmatrix<4>(a, matrix + (row + lane % 16) * row_words + (k + lane / 16 * 8) / 2);
-}
-
-// A of rows `row`.. and depths `k`.. of a matrix [k, row].
-__device__ __forceinline__ void load_a_turned(u32 (&a)[4], const u32* matrix, u32 row_words, u32 row, u32 k, u32 lane) {
-    u32 depth = k + lane / 16 * 8 + lane % 8, col = row + lane / 8 % 2 * 8;
-    ldmatrix<4, true>(a, matrix + depth * row_words + col / 2);
-}
-
-// B of two tiles of columns, `col`.. and `col` + 8.., and depths `k`.. of a matrix [k, col]; of [col, k] where TURNED.
-template <bool TURNED>
-__device__ __forceinline__ void load_b(u32 (&b)[4], const u32* matrix, u32 row_words, u32 k, u32 col, u32 lane) {
-    if (TURNED) {
-        u32 row = col + lane / 16 * 8 + lane % 8;
-        ldmatrix<4>(b, matrix + row * row_words + (k + lane / 8 % 2 * 8) / 2);
-    } else {
-        ldmatrix<4, true>(b, matrix + (k + lane % 16) * row_words + (col + lane / 16 * 8) / 2);
+// A of a matrix [row, k].
+struct Left {
+    Place at;
+    u32 row_words;
+    __device__ __forceinline__ Left(const u32* matrix, u32 row_words, u32 lane)
+        : at(place(matrix + lane % 16 * row_words + lane / 16 * 4)), row_words(row_words) {}
+    // rows `row`.. and depths `k`..
+    __device__ __forceinline__ void load(u32 (&a)[4], u32 row, u32 k) const {
+        ldmatrix<4>(a, at + (row * row_words + k / 2));
     }
-}
+};
+
+// A of a matrix [k, row].
+struct LeftTurned {
+    Place at;
+    u32 row_words;
+    __device__ __forceinline__ LeftTurned(const u32* matrix, u32 row_words, u32 lane)
+        : at(place(matrix + (lane / 16 * 8 + lane % 8) * row_words + lane / 8 % 2 * 4)), row_words(row_words) {}
+    __device__ __forceinline__ void load(u32 (&a)[4], u32 row, u32 k) const {
+        ldmatrix<4, true>(a, at + (k * row_words + row / 2));
+    }
+};
+
+// B of a matrix [k, col]; of [col, k] where TURNED.
+template <bool TURNED>
+struct Right {
+    Place at;
+    u32 row_words;
+    __device__ __forceinline__ Right(const u32* matrix, u32 row_words, u32 lane)
+        : at(place(TURNED ? matrix + (lane / 16 * 8 + lane % 8) * row_words + lane / 8 % 2 * 4
+                          : matrix + lane % 16 * row_words + lane / 16 * 4)),
+          row_words(row_words) {}
+    // two tiles of columns, `col`.. and `col` + 8.., and depths `k`..
+    __device__ __forceinline__ void load(u32 (&b)[4], u32 k, u32 col) const {
+        ldmatrix<4, !TURNED>(b, at + (TURNED ? col * row_words + k / 2 : k * row_words + col / 2));
+    }
+    // one tile of columns
+    __device__ __forceinline__ void load_one(u32 (&b)[4], u32 k, u32 col) const {
+        static_assert(!TURNED, "nobody needs the other");
+        ldmatrix<2, true>(b, at + (k * row_words + col / 2));
+    }
+};
