@@ -320,14 +320,19 @@ def hottest(code, labels):
 
 def allowed(loop):
     """Share of the peak of its multiply-adds that a loop can reach: (at least, at most), by requests to shared memory.
-    A request takes a cycle where lanes read the same words, and one for every word of a lane where they do not."""
+    A request takes a cycle where lanes read the same words, and one for every word of a lane where they do not; one for
+    matrix units takes those of all its words."""
     counts = counted(loop)
     pipes = [sum(counts.get(code, 0) for code in codes) * cycles for codes, cycles in PIPES]
     useful = 4 * counts["HMMA"] if "HMMA" in counts else counts.get("FFMA", 0)
-    requests = [opcode for opcode, _ in loop if opcode.startswith(("LDS", "STS"))]
-    words = sum(4 if ".128" in op or "M88.4" in op else 2 if ".64" in op or "M88.2" in op else 1 for op in requests)
+    most = least = 0
+    for opcode, _ in loop:
+        if opcode.startswith(("LDS", "STS")):
+            words = 4 if opcode.endswith(("128", "88.4")) else 2 if opcode.endswith(("64", "88.2")) else 1
+            most += words
+            least += words if opcode.startswith("LDSM") else 1
     floor = max(len(loop), *pipes)
-    return useful / max(floor, WAVEFRONT * words), useful / max(floor, WAVEFRONT * len(requests))
+    return useful / max(floor, WAVEFRONT * most), useful / max(floor, WAVEFRONT * least)
 
 
 def occupancy(registers, threads, shared):
