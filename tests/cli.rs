@@ -116,6 +116,8 @@ fn quiet_says_only_the_result() {
 fn wrong_inputs_say_what_and_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let spec = write_spec(folder.path(), &small_spec(256, 1, Some(0)));
+    let recurrent = common::root().join("specs/ppo/ppo_gru_cartpole_masked.json");
+    let recurrent = recurrent.to_str().unwrap();
     std::fs::write(folder.path().join("broken.json"), "{ \"a\": ").unwrap();
     std::fs::create_dir(folder.path().join("empty")).unwrap();
     let cases: [(&[&str], &str); 18] = [
@@ -133,6 +135,7 @@ fn wrong_inputs_say_what_and_write_nothing() {
             &["train", spec, "--device", "tpu"],
             "unknown device `tpu`, expected `auto`, `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`",
         ),
+        (&["train", recurrent, "--set", "meta.precision=bf16"], "bf16 is not built yet for RecurrentNet"),
         (&["train", spec, "--threads", "0"], "--threads"),
         (&["train", spec, "--checkpoint-every", "1e30"], "not a number of seconds"),
         (&["train", "--resume", "absent"], "absent"),
