@@ -251,7 +251,7 @@ fn ops(b: &mut Bench) {
         b.op(&size, 1, launch!(Advantage, gae));
         b.op(&size, 1, launch!(Shuffle, shuffle));
         b.op(&size, 1, launch!(Log, log));
-        b.op(&size, 1, launch!(Schedule, ScheduleShape { t, n, groups: 2 }));
+        b.op(&size, 1, launch!(Schedule, ScheduleShape { t, n, groups: 2, params: 1, log_alpha: None }));
         b.op(&size, 1, launch!(ObsMoments, ObsMomentsShape { t, n, o: 4 }));
     }
 }

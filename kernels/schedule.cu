@@ -4,16 +4,21 @@
 // keep.
 
 #include "lib/core.cuh"
+#include "lib/trig.cuh"
 
 struct ScheduleShape {
     u32 t;
     u32 n;
     u32 groups;
+    // whether the entropy's weight is the exponential of that parameter
+    u32 learned;
+    u32 log_alpha;
 };
 
 struct ScheduleArgs {
     Read<float> hyper;      // [LEN + groups * GROUP_LEN]
     Read<u32> clock;        // [4]
+    Read<float> params;     // [params]
     Write<float> schedule;  // [LEN + groups]
     Update<float> scratch;
 };
@@ -81,7 +86,9 @@ extern "C" __global__ void __launch_bounds__(32)
         static_assert(Scheduled::BETA == 3 && Scheduled::TARGET_ENTROPY == 4);
         u32 at = OF[0];
         for (u32 k = 1; k < Scheduled::LEN; k++) at = k == threadIdx.x ? OF[k] : at;
-        out[threadIdx.x] = value(hyper + at, threadIdx.x == Scheduled::EXPLORE ? began : ends);
+        bool weight = d.learned && threadIdx.x == Scheduled::ENTROPY_COEF;
+        out[threadIdx.x] = weight ? trig::exp(a.params.of(s)[d.log_alpha])
+                                  : value(hyper + at, threadIdx.x == Scheduled::EXPLORE ? began : ends);
         return;
     }
     // learning rates where it began

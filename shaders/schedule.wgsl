@@ -4,24 +4,29 @@
 // for f64, bound by the latency of the launch. No order to keep.
 
 #import lib/core
+#import lib/trig
 #import lib/wide
 
 struct Shape {
     t: u32,
     n: u32,
     groups: u32,
+    // whether the entropy's weight is the exponential of that parameter
+    learned: bool,
+    log_alpha: u32,
 }
 
 struct Args {
     hyper: ReadF,      // [LEN + groups * GROUP_LEN]
     clock: ReadU,      // [4]
+    params: ReadF,     // [params]
     schedule: WriteF,  // [LEN + groups]
     scratch: UpdateF,
 }
 
 // ln 0.9 and a whole turn
 const LN_0_9 = Wide(-0.105360515, -2.4215779e-10);
-const TAU = Wide(6.2831855, -1.7484553e-7);
+const TURN = Wide(6.2831855, -1.7484553e-7);
 
 // e^x for x in -4..0
 fn exp_series(x: Wide) -> Wide {
@@ -35,8 +40,8 @@ fn exp_series(x: Wide) -> Wide {
 
 // cos x for x in 0..60
 fn cos_series(x: Wide) -> Wide {
-    let turns = floor(x.x / TAU.x + 0.5);
-    let left = wide_sub(x, wide_mul_f32(TAU, turns));
+    let turns = floor(x.x / TURN.x + 0.5);
+    let left = wide_sub(x, wide_mul_f32(TURN, turns));
     let square = wide_square(left);
     var sum = wide(1.0);
     for (var k = 14u; k > 0u; k--) {
@@ -107,6 +112,10 @@ fn schedule(@builtin(workgroup_id) block: vec3<u32>, @builtin(local_invocation_i
     let ends = u64_add(began, u64_of_product(d.t, d.n));
 
     // exploration where the rollout begins, everything else that an update uses where it ends
+    if (d.learned && lane == SCHEDULED_ENTROPY_COEF) {
+        put(out + lane, exp_of(get_f(a.params.at + s * a.params.stride + d.log_alpha)));
+        return;
+    }
     if (lane < SCHEDULED_LEN) {
         var frame = ends;
         if (lane == SCHEDULED_EXPLORE) {

@@ -148,16 +148,16 @@ fn every_launch_has_its_entry() {
 
 #[test]
 fn a_wrong_launch_is_found() {
-    let entry = cuda::EntryPoint { name: "schedule".into(), params: vec![12, 8, 64], threads: 32 };
+    let entry = cuda::EntryPoint { name: "schedule".into(), params: vec![20, 8, 80], threads: 32 };
     let op = op::ALL.iter().find(|op| op.name == "schedule").expect("an op");
     let kernel = (op.kernels)(0).remove(0);
-    assert_eq!(misfit(&entry, &kernel, 3), None);
-    assert!(misfit(&entry, &kernel, 4).is_some(), "an argument more");
+    assert_eq!(misfit(&entry, &kernel, 4), None);
+    assert!(misfit(&entry, &kernel, 5).is_some(), "an argument more");
     let mut longer = kernel.clone();
     longer.shape.push(slm_fast::device::Field { name: "more", words: vec![0] });
-    assert!(misfit(&entry, &longer, 3).is_some(), "a word more");
+    assert!(misfit(&entry, &longer, 4).is_some(), "a word more");
     let wider = slm_fast::device::Kernel { threads: 64, ..kernel };
-    assert!(misfit(&entry, &wider, 3).is_some(), "more threads");
+    assert!(misfit(&entry, &wider, 4).is_some(), "more threads");
 }
 
 /// Results are the same on every GPU only without approximations, which differ between them.

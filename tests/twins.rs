@@ -165,7 +165,7 @@ fn schedule() -> (Vec<Arg>, Kernel) {
 fn wrong_arguments_are_found() {
     let (args, _) = schedule();
     let right = "struct ScheduleArgs {\n    Read<float> hyper;  // [LEN + f(1, 2)] numbers\n    Read<u32> clock;  // [4]\n    \
-                 Write<float> schedule;  // [3]\n    Update<float> scratch;\n};\n";
+                 Read<float> params;  // [params]\n    Write<float> schedule;  // [3]\n    Update<float> scratch;\n};\n";
     assert_eq!(args_differ(right, "schedule", &args), Ok(()));
     let wrong = [
         ("Read<u32> clock", "Update<u32> clock"),
@@ -190,7 +190,8 @@ fn wrong_arguments_are_found() {
 fn wrong_shapes_are_found() {
     let (_, kernel) = schedule();
     let right = "struct Two {\n    u32 a, b;\n    u32 f() const { return a; }\n};\nconstexpr u32 MANY = 2u;\n\
-                 struct ScheduleShape {\n    u32 t;\n    float n;\n    u32 groups;\n};\n";
+                 struct ScheduleShape {\n    u32 t;\n    float n;\n    u32 groups;\n    u32 learned;\n    \
+                 u32 log_alpha;\n};\n";
     assert_eq!(shape_differs(right, "schedule", &kernel), Ok(()));
     let wrong = [
         ("u32 t;", "Two t;"),

@@ -30,6 +30,8 @@ KERNELS = [
     ("sessions by place, not by table", "lib/core.cuh", "s = table[1 + y];", "s = y;", "schedule"),
     ("schedules at the rollout's start", "schedule.cu", "(step + d.t) * d.n", "step * d.n", "schedule"),
     ("a learning rate below its least", "schedule.cu", "left > least ? left : least", "left", "schedule"),
+    ("a learnt weight as its logarithm", "schedule.cu", "trig::exp(a.params.of(s)[d.log_alpha])",
+     "a.params.of(s)[d.log_alpha]", "schedule"),
     ("nine rounds of Philox", "lib/rng.cuh", "round < 10", "round < 9", "rollout"),
     ("gravity typed into the dynamics", "env/cartpole.cuh", "gravity * sin - cos", "9.8f * sin - cos", "rollout"),
     ("no limit on the torque", "env/pendulum.cuh", "trig::clamp(action[0], -max_torque, max_torque)", "action[0]",

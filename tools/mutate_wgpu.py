@@ -64,6 +64,8 @@ FAULTS = [
     ("exploration at the rollout's end", "schedule.wgsl", "frame = began;", "frame = ends;", "schedule"),
     ("a learning rate below its least", "schedule.wgsl",
      "wide_max(left, wide(get_f(group + HYPER_LR_MIN_FACTOR)))", "left", "schedule"),
+    ("a learnt weight of the first session", "schedule.wgsl", "a.params.at + s * a.params.stride + d.log_alpha",
+     "a.params.at + d.log_alpha", "schedule"),
     ("the next episode's value behind an end", "advantage.wgsl", "if (gae && end == 0u) {", "if (gae) {", "advantage"),
     ("lambda left out", "advantage.wgsl", "keep_on = gamma * get_f(hyper + HYPER_LAM);", "keep_on = gamma;",
      "advantage"),

@@ -154,7 +154,9 @@ impl Bench<'_> {
         self.op(&op("advantage"), sessions, |on| launch!(Advantage, gae, on));
         self.op(&op("shuffle"), sessions, |on| launch!(Shuffle, shuffle, on));
         self.op(&op("log"), sessions, |on| launch!(Log, log, on));
-        self.op(&op("schedule"), sessions, |on| launch!(Schedule, ScheduleShape { t, n, groups: 2 }, on));
+        self.op(&op("schedule"), sessions, |on| {
+            launch!(Schedule, ScheduleShape { t, n, groups: 2, params: 1, log_alpha: None }, on)
+        });
         self.op(&op("obs_moments"), sessions, |on| launch!(ObsMoments, ObsMomentsShape { t, n, o: 4 }, on));
     }
 }

@@ -92,8 +92,10 @@ impl Recorder<'_> {
     /// The schedules of the steps that imitate.
     pub(super) fn begin_imitation(&mut self, q: &mut Queue) {
         let Some(Records { hyper, schedule, .. }) = self.b.imitation else { return };
-        let (t, n, groups) = (self.plan.horizon, self.plan.num_envs as usize, self.plan.groups.len());
-        Schedule { shape: ScheduleShape { t, n, groups }, hyper, clock: self.b.clock, schedule }.record(self.layout, q);
+        let (p, b) = (self.plan, self.b);
+        let (n, groups) = (p.num_envs as usize, p.groups.len());
+        let shape = ScheduleShape { t: p.horizon, n, groups, params: p.params, log_alpha: None };
+        Schedule { shape, hyper, clock: b.clock, params: b.params, schedule }.record(self.layout, q);
     }
 
     fn keep_episodes(&mut self, q: &mut Queue, plan: Imitation, records: Records) {

@@ -299,9 +299,11 @@ impl<'a> Recorder<'a> {
 
     /// The schedules of an iteration of `t` vector steps.
     fn begin(&mut self, q: &mut Queue, t: usize) {
-        let (n, groups) = (self.plan.num_envs as usize, self.plan.groups.len());
-        let b = self.b;
-        Schedule { shape: ScheduleShape { t, n, groups }, hyper: b.hyper, clock: b.clock, schedule: b.schedule }
+        let (p, b) = (self.plan, self.b);
+        let learned = p.off_policy.is_some_and(|p| matches!(p.method, Method::Soft { learned: true, .. }));
+        let log_alpha = learned.then(|| self.soft_nets().log_alpha());
+        let shape = ScheduleShape { t, n: p.num_envs as usize, groups: p.groups.len(), params: p.params, log_alpha };
+        Schedule { shape, hyper: b.hyper, clock: b.clock, params: b.params, schedule: b.schedule }
             .record(self.layout, q);
     }
 

@@ -27,7 +27,7 @@ pub(super) fn learn(r: &mut Recorder<'_>, q: &mut Queue, round: usize, delay: us
 }
 
 impl Recorder<'_> {
-    fn soft_nets(&self) -> SoftNets {
+    pub(super) fn soft_nets(&self) -> SoftNets {
         let critic = self.plan.critics.as_ref().expect("a plan of Soft Actor-Critic has critics");
         SoftNets { actor: self.plan.nets.actor.clone(), critic: critic.mlp().clone(), policy: self.plan.nets.policy }
     }

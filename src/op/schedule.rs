@@ -4,11 +4,12 @@
 //! periodic one is a cosine.
 
 use crate::device::{Kernel, Limits, Shader};
+use crate::op::lib::trig;
 use crate::op::{Draw, Shape, hyper};
 
 /// Clip range of the policy ratio.
 pub const CLIP_EPS: usize = 0;
-/// Weight of the entropy bonus; SAC's alpha where it is fixed.
+/// Weight of the entropy bonus; SAC's alpha, where it is learnt as the iteration found it.
 pub const ENTROPY_COEF: usize = 1;
 /// Epsilon, or the temperature, of a policy that explores.
 pub const EXPLORE: usize = 2;
@@ -28,6 +29,10 @@ pub struct ScheduleShape {
     pub n: usize,
     /// Parameter groups.
     pub groups: usize,
+    /// All parameters of the session.
+    pub params: usize,
+    /// Which of them is the logarithm of the entropy's weight, where that is learnt.
+    pub log_alpha: Option<usize>,
 }
 
 impl Shape for ScheduleShape {
@@ -40,7 +45,9 @@ impl Shape for ScheduleShape {
     }
 
     fn cases() -> Vec<Self> {
-        [(5, 3, 1), (128, 4, 2), (1, 1, 3)].map(|(t, n, groups)| ScheduleShape { t, n, groups }).to_vec()
+        [(5, 3, 1, None), (128, 4, 2, Some(8)), (1, 1, 3, Some(0))]
+            .map(|(t, n, groups, log_alpha)| ScheduleShape { t, n, groups, params: 9, log_alpha })
+            .to_vec()
     }
 
     fn sample(&self, arg: &str, words: &mut [u32], draw: &mut Draw) -> bool {
@@ -53,11 +60,13 @@ impl Shape for ScheduleShape {
 
 crate::op! {
     /// Evaluates the schedules: what an update uses at the frame where the coming rollout ends, when the update happens;
-    /// exploration and learning rates at the frame where it began, so that the first update uses the full rate. Runs
-    /// first in an iteration.
+    /// exploration and learning rates at the frame where it began, so that the first update uses the full rate. An
+    /// entropy's weight that is learnt is that of the parameters, for the log: the gradients read the parameters
+    /// themselves. Runs first in an iteration.
     Schedule(d: ScheduleShape) = "schedule", within 1e-6, run = define {
         read hyper: f32[hyper::len(d.groups)];
         read clock: u32[hyper::CLOCK_LEN] in 0.0..2000.0;
+        read params: f32[d.params] in -5.0..2.0;
         write schedule: f32[LEN + d.groups];
     }
 }
@@ -66,7 +75,10 @@ fn define(d: &ScheduleShape, a: Args) {
     let step = u64::from(a.clock[hyper::CLOCK_STEP]);
     let (began, ends) = (step * d.n as u64, (step + d.t as u64) * d.n as u64);
     a.schedule[CLIP_EPS] = value(&a.hyper[hyper::CLIP_EPS..], ends);
-    a.schedule[ENTROPY_COEF] = value(&a.hyper[hyper::ENTROPY_COEF..], ends);
+    a.schedule[ENTROPY_COEF] = match d.log_alpha {
+        Some(at) => trig::exp(a.params[at]),
+        None => value(&a.hyper[hyper::ENTROPY_COEF..], ends),
+    };
     a.schedule[EXPLORE] = value(&a.hyper[hyper::EXPLORE..], began);
     a.schedule[BETA] = value(&a.hyper[hyper::BETA..], ends);
     a.schedule[TARGET_ENTROPY] = value(&a.hyper[hyper::TARGET_ENTROPY..], ends);
@@ -158,7 +170,7 @@ mod tests {
 
     #[test]
     fn rates_are_those_of_the_start_and_coefficients_those_of_the_end() {
-        let d = ScheduleShape { t: 10, n: 4, groups: 2 };
+        let mut d = ScheduleShape { t: 10, n: 4, groups: 2, params: 2, log_alpha: None };
         let mut hyper = vec![0.0; hyper::len(2)];
         hyper[hyper::CLIP_EPS..][..5].copy_from_slice(&[hyper::LINEAR_DECAY, 0.2, 0.1, 0.0, 80.0]);
         hyper[hyper::EXPLORE..][..5].copy_from_slice(&[hyper::LINEAR_DECAY, 1.0, 0.0, 0.0, 100.0]);
@@ -175,13 +187,16 @@ mod tests {
             100.0,
             0.3,
         ]);
-        let at = |step: u32| {
+        let at = |d: &ScheduleShape, step: u32| {
             let mut schedule = vec![f32::NAN; LEN + 2];
-            define(&d, Args { hyper: &hyper, clock: &[step, 0, 0, 0], schedule: &mut schedule });
+            let args = Args { hyper: &hyper, clock: &[step, 0, 0, 0], params: &[5.0, -1.0], schedule: &mut schedule };
+            define(d, args);
             schedule
         };
-        assert_eq!(at(0), [0.15, 0.0, 1.0, 0.0, 0.0, 3e-4, 1e-3]);
-        assert_eq!(at(10), [0.1, 0.0, 0.6, 0.0, 0.0, 3e-4, 6e-4]);
-        assert_eq!(at(20)[LEN + 1], 3e-4);
+        assert_eq!(at(&d, 0), [0.15, 0.0, 1.0, 0.0, 0.0, 3e-4, 1e-3]);
+        assert_eq!(at(&d, 10), [0.1, 0.0, 0.6, 0.0, 0.0, 3e-4, 6e-4]);
+        assert_eq!(at(&d, 20)[LEN + 1], 3e-4);
+        d.log_alpha = Some(1);
+        assert_eq!(at(&d, 0), [0.15, trig::exp(-1.0), 1.0, 0.0, 0.0, 3e-4, 1e-3]);
     }
 }

@@ -1,6 +1,7 @@
 //! Cohorts: the same bits alone, in company and resumed; faults; players.
 
 use super::*;
+use crate::op::lib::trig;
 
 fn spec(json: &str) -> crate::spec::Spec {
     serde_json::from_str(json).unwrap()
@@ -96,6 +97,28 @@ fn the_entropy_counts_once_in_the_loss_of_soft_actor_critic() {
             assert!((loss - sum).abs() < 1e-5 * (1.0 + sum.abs()), "{loss} for {sum}");
         }
     }
+}
+
+/// A row's entropy coefficient is the learnt weight that the row's iteration began with.
+#[test]
+fn the_learnt_weight_of_the_entropy_is_in_the_rows() {
+    let plan = with_memory(SAC, REPLAY, "MLPNet", "Pendulum-v1", "");
+    let mut cohort = Cohort::new(&plan, 5, &[0, 1], Device::cpu(1)).unwrap();
+    let at = COLUMNS.iter().position(|column| *column == "entropy_coef").expect("a column");
+    let mut seen = Vec::new();
+    while !cohort.done() {
+        let weights = [0, 1].map(|s| {
+            let model = cohort.model(s).unwrap();
+            trig::exp(model.iter().find(|tensor| tensor.name == "log_alpha").expect("a weight").values()[0])
+        });
+        cohort.iterate().unwrap();
+        for (s, weight) in weights.into_iter().enumerate() {
+            assert!(cohort.rows(s).iter().all(|row| row[at] == f64::from(weight)), "session {s}: {weight}");
+            seen.extend(cohort.rows(s).iter().map(|row| (s, row[at].to_bits())));
+        }
+    }
+    seen.dedup();
+    assert!(seen.len() > 10, "{} weights in the rows of two sessions", seen.len());
 }
 
 #[test]
