@@ -153,6 +153,18 @@ fn wrong_inputs_say_what_and_write_nothing() {
 }
 
 #[test]
+fn a_run_that_ends_before_the_first_training_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = write_spec(folder.path(), &small_spec(1000, 1, Some(7)));
+    assert!(!expect(folder.path(), &["train", long], 0).contains("warning"));
+    let text = expect(folder.path(), &["train", long, "--set", "env.max_frame=8"], 0);
+    assert!(
+        text.contains("warning: `env.max_frame` is reached before the first training: nothing is learnt"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let spec = write_spec(folder.path(), &small_spec(256, 1, Some(0)));

@@ -485,6 +485,25 @@ fn wrong_specs_say_where_and_what() {
     ");
 }
 
+#[test]
+fn numbers_of_off_policy_algorithms_are_checked() {
+    for (path, key, wrong, why) in [
+        ("sac/sac_pendulum", "agent.algorithm.fixed_alpha", "-0.1", "must be at least 0, found -0.1"),
+        ("sac/sac_pendulum", "agent.algorithm.alpha_lr", "-0.001", "must be at least 0, found -0.001"),
+        ("crossq/crossq_cartpole", "agent.algorithm.log_alpha_max", "-6", "must be at least -5, found -6"),
+        ("crossq/crossq_cartpole", "agent.algorithm.policy_delay", "0", "must be at least 1, found 0"),
+        ("ddqn/ddqn_per_cartpole", "agent.algorithm.num_step_returns", "0", "must be at least 1, found 0"),
+        ("ddqn/ddqn_per_cartpole", "agent.algorithm.training_batch_iter", "0", "must be at least 1, found 0"),
+        ("ddqn/ddqn_per_cartpole", "agent.algorithm.training_iter", "0", "must be at least 1, found 0"),
+        ("dqn/dqn_cartpole", "agent.memory.batch_size", "0", "must be at least 1, found 0"),
+    ] {
+        let text = std::fs::read_to_string(root().join("specs").join(path).with_extension("json")).expect("a spec");
+        let name = path.split_once('/').expect("a folder and a name").1;
+        let said = complaint_of("x.json", &text, None, &[(key, wrong)]);
+        assert_eq!(said.lines().next(), Some(&*format!("x.json: {name}.{key}: {why}")), "{said}");
+    }
+}
+
 /// Any JSON, a few levels deep, with the keys of specs among its keys.
 fn any_json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![

@@ -84,6 +84,7 @@ pub struct Summary {
 pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
     let seed = *spec.meta.random_seed.get_or_insert_with(seed_from_system);
     let parts = vec![Part::new(TRIAL, Plan::new(&spec)?, seed)];
+    let idle = parts[0].plan.learns_nothing().map(|why| format!("warning: {why}"));
     let Opened { device, line } = open(&options, spec.meta.device)?;
     // what is saved says where it ran, not what was asked for
     spec.meta.device = choice(&device);
@@ -101,7 +102,7 @@ pub fn train(mut spec: Spec, options: Options) -> Result<Ending> {
             write_specs(&folder, spec)
         })
     };
-    let notes = vec![format!("device: {line}")];
+    let notes = std::iter::once(format!("device: {line}")).chain(idle).collect();
     Trial { parts, cohort, folder, options }.run(Begin::New(scribe), notes)
 }
 

@@ -191,15 +191,6 @@ impl OffPolicy {
             }
             _ => {}
         }
-        let zero = [
-            ("agent.memory.batch_size", self.batch),
-            ("agent.algorithm.training_iter", self.updates),
-            ("agent.algorithm.training_batch_iter", self.repeats),
-            ("agent.algorithm.num_step_returns", self.n_step),
-        ];
-        if let Some((place, _)) = zero.iter().find(|(_, number)| *number == 0) {
-            return Err(Error::new(*place, "0 is too small").hint("1 is the least"));
-        }
         let needed = self.every.max(self.n_step) + 1;
         if self.drawing != Drawing::Ordered && self.ring < needed {
             let what = format!("{} rows are {} vector steps; at least {needed} are needed", self.ring * n, self.ring);

@@ -71,12 +71,15 @@ fn algorithm(algorithm: &Algorithm) -> Result<()> {
                     .hint("batches of one training; or give `update_to_data`, gradient steps for each frame"));
             }
             updates(&at, a.training_iter, a.update_to_data)?;
+            positive(&at("num_step_returns"), a.num_step_returns)?;
             positive(&at("training_frequency"), a.training_frequency)
         }
         Algorithm::SoftActorCritic(a) | Algorithm::CrossQ(a) => {
             updates(&at, a.training_iter, a.update_to_data)?;
             positive(&at("training_frequency"), a.training_frequency)?;
             positive(&at("policy_delay"), a.policy_delay)?;
+            at_least(&at("fixed_alpha"), a.fixed_alpha.unwrap_or(0.0), 0.0)?;
+            at_least(&at("alpha_lr"), a.alpha_lr.unwrap_or(0.0), 0.0)?;
             at_least(&at("log_alpha_max"), a.log_alpha_max, a.log_alpha_min)
         }
         Algorithm::SIL(_) | Algorithm::PPOSIL(_) | Algorithm::Random(_) => Ok(()),
