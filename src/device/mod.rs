@@ -345,7 +345,7 @@ impl Layout {
 /// The plan does not fit: `needs` says how much it asks for.
 fn out_of_memory(place: &str, needs: &str) -> Error {
     Error::new(place, format!("out of memory: the plan needs {needs}"))
-        .hint("lower `env.num_envs`, `agent.algorithm.time_horizon` or `meta.max_session`")
+        .hint("lower `env.num_envs`, `meta.max_session`, `agent.algorithm.time_horizon` or what `agent.memory` holds")
 }
 
 /// `1536` as `1.5 KiB`.
