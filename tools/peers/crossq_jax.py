@@ -4,8 +4,9 @@
     pip install jax
     python3 tools/peers/crossq_jax.py --frames 40000 --beta1 0.9
 
-The numbers are those of specs/crossq/crossq_pendulum.json (SLM Lab's); `--beta1 0.5` is the paper's. Critics have Batch Renormalisation (Ioffe 2017) in one batch of states and successors (Bhatt et al.
-2024), the actor is judged by them in evaluation mode. One thread; a line every 2,000 frames.
+The numbers are those of specs/crossq/crossq_pendulum.json (SLM Lab's); `--beta1 0.5` is the paper's. Critics have Batch
+Renormalisation (Ioffe 2017) in one batch of states and successors (Bhatt et al. 2024), the actor is judged by them in
+evaluation mode. One thread; a line every 2,000 frames.
 """
 
 import argparse
