@@ -6,7 +6,9 @@
 
 The numbers are those of specs/crossq/crossq_pendulum.json (SLM Lab's); `--beta1 0.5` is the paper's. Critics have Batch
 Renormalisation (Ioffe 2017) in one batch of states and successors (Bhatt et al. 2024), the actor is judged by them in
-evaluation mode. One thread; a line every 2,000 frames.
+evaluation mode. `--fixed-alpha 0.2` does not learn the entropy's weight. `--phantoms` trains on what Gymnasium's next-step
+auto-reset gives, as SLM Lab does: a step after each episode's last one, from the last state to the next episode's first, at
+a reward of 0. One thread; a line every 2,000 frames.
 """
 
 import argparse
@@ -30,13 +32,13 @@ def linear(rng, inputs, outputs):
     return [jnp.asarray(rng.uniform(-bound, bound, size), jnp.float32) for size in [(inputs, outputs), outputs]]
 
 
-def init(rng):
+def init(rng, log_alpha):
     hidden = lambda inputs: linear(rng, inputs, HIDDEN) + [jnp.ones(HIDDEN), jnp.zeros(HIDDEN)]
     critic = lambda: [hidden(4), hidden(HIDDEN), linear(rng, HIDDEN, 1)]
     return {
         "actor": [linear(rng, 3, HIDDEN), linear(rng, HIDDEN, HIDDEN), linear(rng, HIDDEN, 2)],
         "critics": [critic(), critic()],
-        "log_alpha": jnp.zeros(()),
+        "log_alpha": jnp.asarray(log_alpha, jnp.float32),
     }
 
 
@@ -79,7 +81,7 @@ def adam(beta1, params, grads, slots, step):
     return jax.tree.map(move, params, first, second), (first, second)
 
 
-def updates(beta1, warmup):
+def updates(beta1, warmup, learned):
     @jax.jit
     def critics(agent, norms, slots, step, batch, key):
         obs, action, reward, next_obs = batch
@@ -107,7 +109,7 @@ def updates(beta1, warmup):
             return (jnp.exp(agent["log_alpha"]) * log_prob - jnp.minimum(*judged)).mean(), log_prob.mean()
 
         (total, log_prob), grads = jax.value_and_grad(loss, has_aux=True)(agent["actor"])
-        rise = -jnp.exp(agent["log_alpha"]) * (log_prob + TARGET_ENTROPY)
+        rise = -jnp.exp(agent["log_alpha"]) * (log_prob + TARGET_ENTROPY) * learned
         names = ["actor", "log_alpha"]
         moved, slots = adam(beta1, [agent[name] for name in names], [grads, rise], slots, step)
         moved[1] = jnp.clip(moved[1], *LOG_ALPHA)
@@ -121,20 +123,23 @@ def main():
     parser.add_argument("--frames", type=int, default=40_000)
     parser.add_argument("--beta1", type=float, default=0.9)
     parser.add_argument("--warmup", type=float, default=5000)
+    parser.add_argument("--fixed-alpha", type=float)
+    parser.add_argument("--phantoms", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng, key = np.random.default_rng(args.seed), jax.random.PRNGKey(args.seed)
-    agent = init(rng)
+    agent = init(rng, np.log(args.fixed_alpha or 1.0))
     norms = [[(jnp.zeros(HIDDEN), jnp.ones(HIDDEN))] * 2] * 2
     blank = lambda params: (jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
     critic_slots, actor_slots = blank(agent["critics"]), blank([agent["actor"], agent["log_alpha"]])
-    critic_step, actor_step = updates(args.beta1, args.warmup)
+    critic_step, actor_step = updates(args.beta1, args.warmup, args.fixed_alpha is None)
     policy = jax.jit(lambda actor, obs, key: act(actor, obs, key)[0])
     first = lambda: np.stack([rng.uniform(-np.pi, np.pi, ENVS), rng.uniform(-1, 1, ENVS)])
     observe = lambda state: np.stack([np.cos(state[0]), np.sin(state[0]), state[1]], -1).astype(np.float32)
     ring = [np.zeros((RING, width), np.float32) for width in (3, 1, 1, 3)]
     (angle, speed), total, returns, rows = first(), np.zeros(ENVS), [], []
     steps = actor_steps = 0
+    length = TIME_LIMIT + args.phantoms
     began = time.time()
     for t in range(args.frames // ENVS):
         obs, frame = observe((angle, speed)), (t + 1) * ENVS
@@ -144,15 +149,21 @@ def main():
             action = rng.uniform(-1, 1, (ENVS, 1)).astype(np.float32)
         torque, off = 2 * action[:, 0], (angle + np.pi) % (2 * np.pi) - np.pi
         reward = -(off**2 + 0.1 * speed**2 + 0.001 * torque**2)
-        speed = np.clip(speed + (15 * np.sin(angle) + 3 * torque) * 0.05, -8, 8)
-        angle = angle + speed * 0.05
+        if t % length == TIME_LIMIT:
+            # the phantom step
+            (angle, speed), reward = first(), np.zeros(ENVS)
+        else:
+            speed = np.clip(speed + (15 * np.sin(angle) + 3 * torque) * 0.05, -8, 8)
+            angle = angle + speed * 0.05
         at = np.arange(frame - ENVS, frame) % RING
         for column, new in zip(ring, [obs, action, reward[:, None], observe((angle, speed))]):
             column[at] = new
         total += reward
-        if (t + 1) % TIME_LIMIT == 0:
+        if (t + 1) % length == 0:
             returns.extend(total)
-            (angle, speed), total = first(), np.zeros(ENVS)
+            total = np.zeros(ENVS)
+            if not args.phantoms:
+                angle, speed = first()
         for _ in range(ENVS if frame >= START else 0):
             drawn = rng.integers(0, min(frame, RING), BATCH)
             obs, action, reward, next_obs = (column[drawn] for column in ring)
