@@ -128,7 +128,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng, key = np.random.default_rng(args.seed), jax.random.PRNGKey(args.seed)
-    agent = init(rng, np.log(args.fixed_alpha or 1.0))
+    agent = init(rng, 0.0 if args.fixed_alpha is None else np.log(args.fixed_alpha))
     norms = [[(jnp.zeros(HIDDEN), jnp.ones(HIDDEN))] * 2] * 2
     blank = lambda params: (jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
     critic_slots, actor_slots = blank(agent["critics"]), blank([agent["actor"], agent["log_alpha"]])
